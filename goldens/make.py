@@ -1,0 +1,118 @@
+"""Compute the goldens a store lacks, sharing one forward of the reference among all that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from goldens.catalog import (
+    PROMPTS,
+    GoldenSpec,
+    Tensors,
+    assemble,
+    depends,
+    key,
+    logit_rows,
+    pad_prompts,
+    points,
+)
+from goldens.corpus import Text, windows
+from goldens.reference import Reference
+from goldens.store import GoldenStore
+
+ReferenceFactory = Callable[[str], Reference]
+Progress = Callable[[int, int, str], None]
+
+
+def missing(
+    specs: Sequence[GoldenSpec], reference: ReferenceFactory, text: Text, store: GoldenStore
+) -> list[GoldenSpec]:
+    """Which of `specs` the store does not hold for these weights and this text, in order, each once."""
+    identity = {dtype: reference(dtype).identity for dtype in {spec.reference_dtype for spec in specs}}
+    return [
+        spec
+        for spec in dict.fromkeys(specs)
+        if not store.has(spec.name, key(spec, identity[spec.reference_dtype], text.digest))
+    ]
+
+
+def make(
+    specs: Sequence[GoldenSpec],
+    reference: ReferenceFactory,
+    text: Text,
+    store: GoldenStore,
+    *,
+    remake: bool = False,
+    progress: Progress | None = None,
+) -> list[GoldenSpec]:
+    """Make the goldens that are missing (all of `specs` with `remake`) and return the specs that were made.
+
+    `reference` builds the model for a dtype name, as `functools.partial(Reference, folder)` does; weights are
+    loaded only if something must be made, and one model is in memory at a time (unless the factory keeps
+    them). `progress(done, total, name)` is called before the first golden (done 0, name "") and after each. A
+    golden's bytes do not depend on what else is made with it.
+
+    Raises:
+        GoldenError: the model, the text or the store cannot be used; what was written before stays and is
+        whole.
+    """
+    todo = list(dict.fromkeys(specs)) if remake else missing(specs, reference, text, store)
+    tell = progress or (lambda done, total, name: None)
+    tell(0, len(todo), "")
+    done = 0
+    for dtype in sorted({spec.reference_dtype for spec in todo}, reverse=True):  # float32 first
+        model = reference(dtype)
+        for group in _forwards([spec for spec in todo if spec.reference_dtype == dtype]):
+            for spec, (inputs, outputs) in _compute(group, model, text):
+                dependencies = depends(spec, model.identity, text.digest)
+                manifest = {"depends": dependencies, "made_with": model.settings, "text_source": text.source}
+                store.put(spec.name, key(spec, model.identity, text.digest), inputs, outputs, manifest)
+                done += 1
+                tell(done, len(todo), spec.name)
+    return todo
+
+
+def _forwards(specs: list[GoldenSpec]) -> list[list[GoldenSpec]]:
+    """Split into groups that share one forward: same tokens, and the same logit rows where logits are needed.
+
+    Logits of the same rows only, because a matmul over another number of rows may round differently.
+    """
+    groups: dict[tuple[object, ...], dict[tuple[int, ...] | None, list[GoldenSpec]]] = {}
+    for spec in specs:
+        tokens = (
+            ("generate", spec.steps)
+            if spec.module == "generate"
+            else (spec.batch, spec.total_len, spec.window)
+        )
+        groups.setdefault(tokens, {}).setdefault(logit_rows(spec), []).append(spec)
+    result = []
+    for by_rows in groups.values():
+        without = by_rows.pop(None, [])
+        with_logits = list(by_rows.values()) or [[]]
+        with_logits[0] += without
+        result += with_logits
+    return result
+
+
+def _compute(
+    group: list[GoldenSpec], model: Reference, text: Text
+) -> Iterator[tuple[GoldenSpec, tuple[Tensors, Tensors]]]:
+    first = group[0]
+    if first.module == "generate":
+        prompts = [_prompt_ids(model, prompt, chat) for prompt, chat in PROMPTS]
+        yield first, pad_prompts(prompts, [model.greedy(ids, first.steps) for ids in prompts])
+        return
+    length = first.total_len
+    tokens = windows(text, model.tokenizer, length, first.batch, start=first.window * length)
+    rows = next((rows for rows in map(logit_rows, group) if rows is not None), None)
+    taps = model.run(tokens, set().union(*map(points, group)), rows)
+    for spec in group:
+        yield spec, assemble(spec, tokens, taps)
+
+
+def _prompt_ids(model: Reference, prompt: str, chat: bool) -> list[int]:
+    tokenizer = model.tokenizer
+    if not (chat and getattr(tokenizer, "chat_template", None)):
+        return list(tokenizer(prompt)["input_ids"])
+    message = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,130 @@
+"""The command line, `tt-harness`: run the suites, look after the goldens."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pytest
+import typer
+
+from harness.errors import USAGE_EXIT
+from harness.options import DEFAULT_MODEL, Options
+from harness.records import ResultsError, read_results
+
+if TYPE_CHECKING:
+    from harness.session import Session
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Is the TT-NN LLM still right?")
+goldens_app = typer.Typer(
+    no_args_is_help=True, help="The golden PyTorch outputs the device is compared with."
+)
+app.add_typer(goldens_app, name="goldens")
+
+# Suite name -> folders of suites/. "quick" is what the demo runs.
+SUITES = {
+    "modules": ("modules",),
+    "model": ("model",),
+    "accuracy": ("accuracy",),
+    "quick": ("modules", "model", "accuracy"),
+    "all": ("modules", "model", "accuracy"),
+}
+
+Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]
+Store = Annotated[str | None, typer.Option("--goldens", help="the golden store: a folder or any fsspec URL")]
+Corpus = Annotated[Path | None, typer.Option(help="reference text (default: CPython's language reference)")]
+
+
+@app.command()
+def run(
+    model: Model = DEFAULT_MODEL,
+    target: Annotated[str, typer.Option(help="what answers `import ttnn`: emulator")] = "emulator",
+    mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
+    precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
+    suite: Annotated[str, typer.Option(help=", ".join(SUITES))] = "quick",
+    out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
+    goldens: Store = None,
+    corpus: Corpus = None,
+) -> None:
+    """Run a suite, print the verdict, and write results.json and report.html. Missing goldens are made first."""
+    if suite not in SUITES:
+        _refuse(f"suite {suite!r}: choose one of {', '.join(SUITES)}")
+    root = importlib.resources.files("suites")
+    results = out / "results.json"
+    arguments = [
+        *(str(root / folder) for folder in SUITES[suite]),
+        f"--tt-model={model}",
+        f"--tt-target={target}",
+        f"--tt-mesh={mesh}",
+        f"--tt-precision={precision}",
+        f"--tt-results={results}",
+        "--tt-update-goldens",
+        *([f"--tt-goldens={goldens}"] if goldens else []),
+        *([f"--tt-corpus={corpus}"] if corpus else []),
+        # The report says what failed, a line each; tracebacks are for `pytest suites`.
+        *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider"),
+    ]
+    status = int(pytest.main(arguments))
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise typer.Exit(USAGE_EXIT)
+    from harness.report import write_html
+
+    try:
+        write_html(read_results(results), out / "report.html")
+    except ResultsError as error:
+        _refuse(str(error))
+    typer.echo(f"{results}\n{out / 'report.html'}")
+    raise typer.Exit(status)
+
+
+@goldens_app.command("list")
+def list_goldens(goldens: Store = None) -> None:
+    """Every stored golden: name and key."""
+    with _session(Options(goldens=goldens)) as session:
+        for name, key in session.store.list():
+            typer.echo(f"{key[:12]}  {name}")
+
+
+@goldens_app.command()
+def make(model: Model = DEFAULT_MODEL, goldens: Store = None, corpus: Corpus = None) -> None:
+    """Make every golden the suites need that is missing or stale."""
+    arguments = [
+        str(importlib.resources.files("suites")),
+        *("--collect-only", "-qq", "--no-header", "--tt-update-goldens", f"--tt-model={model}"),
+        *([f"--tt-goldens={goldens}"] if goldens else []),
+        *([f"--tt-corpus={corpus}"] if corpus else []),
+    ]
+    raise typer.Exit(USAGE_EXIT if pytest.main(arguments) else 0)
+
+
+@goldens_app.command()
+def verify(goldens: Store = None) -> None:
+    """Check every stored golden against its digests; exit 1 if any is corrupt."""
+    with _session(Options(goldens=goldens)) as session:
+        problems = session.store.verify()
+        for problem in problems:
+            typer.echo(str(problem), err=True)
+        typer.echo(f"{len(session.store.list())} goldens in {session.store.url}, {len(problems)} corrupt")
+    raise typer.Exit(1 if problems else 0)
+
+
+@contextmanager
+def _session(options: Options) -> Iterator[Session]:
+    from harness.targets import activate
+
+    activate("emulator")
+    from harness.outcomes import input_errors
+    from harness.session import Session
+
+    try:
+        yield Session(options)
+    except input_errors() as error:
+        _refuse(str(error))
+
+
+def _refuse(line: str) -> None:
+    typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(USAGE_EXIT)

@@ -1,0 +1,34 @@
+"""A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
+
+Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
+import `install`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from harness.emulator.errors import DeviceError
+from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
+
+__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install"]
+
+
+def install() -> ModuleType:
+    """Make `import ttnn` (and its submodules) the emulator; returns the module. Safe to call again.
+
+    Raises RuntimeError if another ttnn is imported already.
+    """
+    from harness.emulator import api
+
+    present = sys.modules.get("ttnn")
+    if present is not None and present is not api:
+        raise RuntimeError(
+            f"cannot install the emulator as ttnn: {getattr(present, '__file__', None) or present!r} is imported already"
+        )
+    sys.modules["ttnn"] = api
+    for value in list(vars(api).values()):
+        if isinstance(value, ModuleType) and value.__name__.startswith("ttnn."):
+            sys.modules[value.__name__] = value
+    return api

@@ -1,0 +1,130 @@
+"""The module that answers `import ttnn`: the types, configs and device calls by name, the ops from the registry."""
+
+# ruff: noqa: F401 - everything imported here is imported for users of ttnn
+
+from __future__ import annotations
+
+import sys
+import types as _types
+from typing import Any
+
+from harness.emulator import methods as _methods
+from harness.emulator import ops as _ops
+from harness.emulator.device import (
+    MeshDevice,
+    close_device,
+    close_mesh_device,
+    open_device,
+    open_mesh_device,
+    synchronize_device,
+)
+from harness.emulator.errors import DeviceError
+from harness.emulator.geometry import (
+    CoreCoord,
+    CoreGrid,
+    CoreRange,
+    CoreRangeSet,
+    MeshShape,
+    Shape,
+    num_cores_to_corerangeset,
+)
+from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
+from harness.emulator.memory_config import (
+    DRAM_MEMORY_CONFIG,
+    L1_BLOCK_SHARDED_MEMORY_CONFIG,
+    L1_HEIGHT_SHARDED_MEMORY_CONFIG,
+    L1_MEMORY_CONFIG,
+    L1_WIDTH_SHARDED_MEMORY_CONFIG,
+    MemoryConfig,
+    ShardSpec,
+    create_sharded_memory_config,
+)
+from harness.emulator.mesh import (
+    ConcatMeshToTensor,
+    ReplicateTensorToMesh,
+    ShardTensorToMesh,
+    concat_mesh_to_tensor_composer,
+    replicate_tensor_to_mesh_mapper,
+    shard_tensor_to_mesh_mapper,
+)
+from harness.emulator.program_configs import (
+    DispatchCoreConfig,
+    LayerNormDefaultProgramConfig,
+    LayerNormShardedMultiCoreProgramConfig,
+    MatmulMultiCoreReuseMultiCast1DProgramConfig,
+    MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig,
+    MatmulMultiCoreReuseMultiCastProgramConfig,
+    MatmulMultiCoreReuseProgramConfig,
+    SDPAProgramConfig,
+    UnaryWithParam,
+    WormholeComputeKernelConfig,
+    init_device_compute_kernel_config,
+)
+from harness.emulator.registry import OPS as _OPS
+from harness.emulator.tensor import Tensor
+from harness.emulator.types import (
+    TILE_SIZE,
+    Arch,
+    BufferType,
+    DataType,
+    Layout,
+    MathFidelity,
+    ShardOrientation,
+    ShardStrategy,
+    StorageType,
+    TensorMemoryLayout,
+    UnaryOpType,
+)
+
+bfloat16 = DataType.BFLOAT16
+bfloat8_b = DataType.BFLOAT8_B
+bfloat4_b = DataType.BFLOAT4_B
+float32 = DataType.FLOAT32
+uint32 = DataType.UINT32
+int32 = DataType.INT32
+uint16 = DataType.UINT16
+uint8 = DataType.UINT8
+
+TILE_LAYOUT = Layout.TILE
+ROW_MAJOR_LAYOUT = Layout.ROW_MAJOR
+DRAM = BufferType.DRAM
+L1 = BufferType.L1
+
+__version__ = "0.81.1"  # the ttnn whose API this is
+
+
+def is_tensor_storage_on_device(tensor: Tensor) -> bool:
+    return tensor.storage is not None
+
+
+def _not_modelled(prefix: str) -> Any:
+    """A module's `__getattr__`: names that are not there are refused in one line."""
+
+    def missing(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"the emulator does not model {prefix}.{name}")
+
+    return missing
+
+
+def _fill() -> None:
+    """Put every registered op where its name says, in this module or a submodule of it."""
+    this = sys.modules[__name__]
+    for full_name, function in _OPS.items():
+        owner = this
+        _, *path, name = full_name.split(".")
+        prefix = "ttnn"
+        for part in path:
+            prefix = f"{prefix}.{part}"
+            if not hasattr(owner, part):
+                submodule = _types.ModuleType(prefix, f"The emulator's `{prefix}`.")
+                submodule.__dict__["__getattr__"] = _not_modelled(prefix)
+                owner.__dict__[part] = submodule
+            owner = owner.__dict__[part]
+        setattr(owner, name, function)
+
+
+__getattr__ = _not_modelled("ttnn")
+_methods.attach()
+_fill()

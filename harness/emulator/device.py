@@ -1,0 +1,199 @@
+"""The emulated mesh: its grids, its allocator, and the plan of where a tensor of given spec goes in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from harness.emulator import memory
+from harness.emulator.errors import DeviceError, refuse
+from harness.emulator.geometry import CoreCoord, CoreGrid, MeshShape, Shape, round_up
+from harness.emulator.memory_config import MemoryConfig, shards_needed
+from harness.emulator.types import TILE_SIZE, Arch, DataType, Layout, TensorMemoryLayout
+
+# Tile bytes: 1,024 elements, and 64 exponent bytes for the block formats (numerics.md, "Formats / tile").
+TILE_BYTES = {
+    DataType.BFLOAT16: 2048,
+    DataType.FLOAT32: 4096,
+    DataType.UINT32: 4096,
+    DataType.INT32: 4096,
+    DataType.UINT16: 2048,
+    DataType.UINT8: 1024,
+    DataType.BFLOAT8_B: 1088,
+    DataType.BFLOAT4_B: 576,
+}
+BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
+
+# What one allocation asks for: (num_pages, page_size, shard_bytes_per_core or None).
+AllocationPlan = tuple[int, int, int | None]
+
+
+class MeshDevice:
+    """A mesh of emulated Wormhole devices in lockstep: one allocator stands for all of them."""
+
+    def __init__(self, shape: MeshShape, compute_grid: tuple[int, int] = (8, 8), **options: Any) -> None:
+        self.shape = shape
+        self.options = options
+        self.num_devices = shape.mesh_size()
+        self.allocator = memory.Allocator(l1_banks=compute_grid[0] * compute_grid[1])
+        self.is_open = True
+        self._grid = CoreCoord(compute_grid)
+        self._plans: dict[tuple[Any, ...], AllocationPlan] = {}
+        self.programs: set[Any] = set()
+
+    def get_num_devices(self) -> int:
+        return self.num_devices
+
+    def get_device_ids(self) -> list[int]:
+        return list(range(self.num_devices))
+
+    def id(self) -> int:
+        return 0
+
+    def arch(self) -> Arch:
+        return Arch.WORMHOLE_B0
+
+    def compute_with_storage_grid_size(self) -> CoreCoord:
+        return self._grid
+
+    @property
+    def core_grid(self) -> CoreGrid:
+        return CoreGrid(x=self._grid.x, y=self._grid.y)
+
+    def dram_grid_size(self) -> CoreCoord:
+        return CoreCoord(12, 1)
+
+    def enable_program_cache(self) -> None:
+        """Always on."""
+
+    def disable_and_clear_program_cache(self) -> None:
+        self.programs.clear()
+
+    def clear_program_cache(self) -> None:
+        self.programs.clear()
+
+    def num_program_cache_entries(self) -> int:
+        return len(self.programs)
+
+    def allocate(
+        self, op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig
+    ) -> memory.Buffer:
+        """A buffer for a tensor of this spec, on every device at one address; refuses a spec ttnn refuses."""
+        key = (shape, dtype, layout, config)
+        plan = self._plans.get(key)
+        if plan is None:
+            if not self.is_open:
+                refuse(op, "the mesh device is closed")
+            plan = self._plans[key] = _plan(op, shape, dtype, layout, config, self._grid)
+        try:
+            return self.allocator.allocate(config.buffer_type, plan[0], plan[1], shard_bytes_per_core=plan[2])
+        except memory.OutOfMemoryError as error:
+            raise memory.OutOfMemoryError(f"{op}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"MeshDevice({'x'.join(map(str, self.shape))} grid, {self.num_devices} devices)"
+
+
+def open_mesh_device(
+    mesh_shape: MeshShape | Sequence[int] | None = None,
+    l1_small_size: int = 0,
+    trace_region_size: int = 0,
+    num_command_queues: int = 1,
+    dispatch_core_config: Any = None,
+    offset: Any = None,
+    physical_device_ids: Sequence[int] = (),
+    worker_l1_size: int = 0,
+) -> MeshDevice:
+    """Open a mesh of `mesh_shape` (default 1x1)."""
+    shape = MeshShape(1, 1) if mesh_shape is None else MeshShape(mesh_shape)
+    if len(shape) != 2 or min(shape) < 1:
+        raise DeviceError(
+            f"ttnn.open_mesh_device: mesh_shape {list(shape)} is not (rows, columns), each at least 1"
+        )
+    return MeshDevice(
+        shape,
+        l1_small_size=l1_small_size,
+        trace_region_size=trace_region_size,
+        num_command_queues=num_command_queues,
+    )
+
+
+def open_device(*, device_id: int = 0, **options: Any) -> MeshDevice:
+    """A mesh of one device."""
+    return open_mesh_device(MeshShape(1, 1), **options)
+
+
+def close_mesh_device(mesh_device: MeshDevice) -> None:
+    mesh_device.is_open = False
+    mesh_device._plans.clear()
+
+
+def close_device(device: MeshDevice) -> None:
+    close_mesh_device(device)
+
+
+def synchronize_device(
+    device: MeshDevice, cq_id: int | None = None, sub_device_ids: Sequence[Any] = ()
+) -> None:
+    """Nothing is in flight: every op has run when its call returns."""
+
+
+def padded_shape(shape: Shape, layout: Layout) -> Shape:
+    """The shape in memory: TILE pads the last two dims (a 1-D tensor's rows too) to tiles."""
+    if layout is Layout.ROW_MAJOR or not shape:
+        return shape
+    if len(shape) == 1:
+        return Shape((round_up(shape[0]),))
+    return Shape((*shape[:-2], round_up(shape[-2]), round_up(shape[-1])))
+
+
+def _plan(
+    op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig, grid: CoreCoord
+) -> AllocationPlan:
+    if layout is Layout.TILE:
+        height = round_up(math.prod(shape[:-2]) * round_up(shape[-2])) if len(shape) > 1 else TILE_SIZE
+        width = round_up(shape[-1]) if shape else TILE_SIZE
+        page, pages = TILE_BYTES[dtype], (height // TILE_SIZE) * (width // TILE_SIZE)
+    else:
+        if dtype in BLOCK_FLOATS:
+            refuse(op, f"{dtype} needs TILE layout")
+        height, width = math.prod(shape[:-1]), (shape[-1] if shape else 1)
+        page, pages = width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE), height
+    if not pages or not page:
+        refuse(op, f"a tensor of shape {list(shape)} is empty")
+    if not config.sharded:
+        return pages, page, None
+    return _sharded_plan(op, config, dtype, layout, height, width, grid)
+
+
+def _sharded_plan(
+    op: str, config: MemoryConfig, dtype: DataType, layout: Layout, height: int, width: int, grid: CoreCoord
+) -> AllocationPlan:
+    spec = config.shard_spec
+    if spec is None:
+        refuse(op, f"{config.memory_layout} memory config has no shard spec")
+    shard_height, shard_width = spec.shape
+    if layout is Layout.TILE and (shard_height % TILE_SIZE or shard_width % TILE_SIZE):
+        refuse(
+            op,
+            f"shard shape {spec.shape} is not a multiple of the {TILE_SIZE}x{TILE_SIZE} tile in TILE layout",
+        )
+    end = spec.grid.bounding_box().end
+    if config.buffer_type.name == "L1" and (end.x >= grid.x or end.y >= grid.y):
+        refuse(op, f"shard grid {spec.grid} reaches outside the device's {grid.x}x{grid.y} worker grid")
+    down, across = -(-height // shard_height), -(-width // shard_width)
+    if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and across != 1:
+        refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")
+    if config.memory_layout is TensorMemoryLayout.WIDTH_SHARDED and down != 1:
+        refuse(
+            op, f"width-sharded shard height {shard_height} must equal the tensor's padded height {height}"
+        )
+    if shards_needed(config, height, width) > spec.num_cores():
+        refuse(
+            op,
+            f"{down * across} shards of {spec.shape} cover a tensor of {height}x{width}, "
+            f"but the shard grid {spec.grid} has {spec.num_cores()} cores",
+        )
+    shard_bytes = shard_height * shard_width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE)
+    return down * across, shard_bytes, shard_bytes

@@ -1,0 +1,219 @@
+"""Wormhole number formats: the value each format would hold, bit for bit.
+
+Three rounding paths lead into a tensor, and they differ for block floats (BFLOAT8_B, BFLOAT4_B):
+
+* `host_round`: `ttnn.from_torch` on the host, half to even;
+* `pack_round`: the packer behind matmul, eltwise and `paged_update_cache` (a decoded cache row): half away from zero to
+  7 significant bits per element, then half away again at the block exponent;
+* `typecast_round`: `ttnn.typecast`, so also a cache filled by prefill: half away once, at the block exponent.
+
+A block is 16 consecutive elements of the last dimension (one row of a tile face) that share an exponent E. An element is a
+sign and a magnitude, value = magnitude * 2**(E - 133), with 7 magnitude bits; BFLOAT4_B keeps the top 3 of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.emulator.types import DataType
+
+BLOCK = 16  # elements that share one exponent: a row of a 16x16 tile face
+BLOCK_FLOATS = frozenset({DataType.BFLOAT8_B, DataType.BFLOAT4_B})
+
+_STORAGE = {
+    DataType.BFLOAT16: torch.bfloat16,
+    DataType.BFLOAT8_B: torch.bfloat16,
+    DataType.BFLOAT4_B: torch.bfloat16,
+    DataType.FLOAT32: torch.float32,
+    DataType.UINT32: torch.int64,  # torch.uint32 has no arithmetic and cannot index
+    DataType.INT32: torch.int32,
+    DataType.UINT16: torch.int32,  # torch.uint16 likewise
+    DataType.UINT8: torch.uint8,
+}
+_INTEGER_RANGE = {
+    DataType.UINT32: (0, 2**32 - 1),
+    DataType.INT32: (-(2**31), 2**31 - 1),
+    DataType.UINT16: (0, 2**16 - 1),
+    DataType.UINT8: (0, 2**8 - 1),
+}
+_LARGEST_DENORMAL = 0x7FFFFF * 2.0**-149
+# The largest magnitudes that become +0: denormals, less those that rounding to 8 bits lifts to the smallest normal.
+_VANISHES = {torch.bfloat16: 0x7F * 2.0**-133, torch.float32: 0x7F7FFF * 2.0**-149}
+_EXPONENT = 0x7F800000  # exponent field of a float32, which is also the bits of Inf
+_TINY = 23  # below this block exponent 2**(150 - E) overflows float32, so such blocks are rounded at a larger scale
+_RESCALE = 2.0**64
+
+# Per block exponent E: the unit of a 7-bit magnitude, and its inverse.
+_UNIT = torch.ldexp(torch.ones(256), torch.arange(256) - 133)
+_PER_UNIT = torch.ldexp(torch.ones(256), (133 - torch.arange(256)).clamp(max=133 - _TINY))
+# Round half to even becomes half away from zero on values of at most 8 significant bits once they are this much larger.
+_NUDGE = 1 + 2.0**-10
+
+_Quantize = Callable[[Tensor, Tensor, DataType], Tensor]
+
+
+def storage_dtype(dtype: DataType) -> torch.dtype:
+    """The cheapest torch dtype that holds every value of `dtype` exactly and can compute."""
+    return _STORAGE[dtype]
+
+
+def host_round(x: Tensor, dtype: DataType) -> Tensor:
+    """What `ttnn.from_torch(x, dtype)` stores on the host, in `storage_dtype(dtype)`; any shape.
+
+    Integers wrap, as in ttnn. Floats become integers by truncation, and one that does not fit raises ValueError (ttnn
+    leaves that case undefined).
+    """
+    if dtype in _INTEGER_RANGE:
+        return _to_integer(x, dtype)
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        x = x.float()
+    if dtype == DataType.FLOAT32:
+        return x.float()
+    if dtype in BLOCK_FLOATS:
+        return _in_blocks(x.float(), dtype, _quantize_host)
+    if x.dtype == torch.bfloat16:
+        return x
+    rounded = x.bfloat16()
+    return rounded if _all_finite(x) else rounded.masked_fill_(x.isnan(), torch.nan)
+
+
+def pack_round(x: Tensor, dtype: DataType) -> Tensor:
+    """What the packer writes to L1 from a float32 or bfloat16 Dest holding `x`, in `storage_dtype(dtype)`; any shape.
+
+    Half away from zero; zeros and denormals become +0, NaN becomes Inf of its sign. Only float32 to FLOAT32 is a plain
+    copy: the same object comes back. Raises ValueError for an integer `dtype`.
+    """
+    if dtype in BLOCK_FLOATS:
+        return _in_blocks(_seven_bits(_nan_to_inf(x.float())), dtype, _quantize_device)
+    if x.dtype == torch.bfloat16 and dtype not in _INTEGER_RANGE:
+        return _nan_to_inf(_flush(x)).to(storage_dtype(dtype))
+    if dtype == DataType.FLOAT32:
+        return x
+    if dtype == DataType.BFLOAT16:
+        return _half_away_bf16(x)
+    raise ValueError(f"cannot pack {x.dtype} to {dtype.name}: it is no float format")
+
+
+def typecast_round(x: Tensor, dtype: DataType) -> Tensor:
+    """What `ttnn.typecast(x, dtype)` writes, in `storage_dtype(dtype)`; any shape, float32 or bfloat16 `x`.
+
+    It differs from `pack_round` for BFLOAT8_B only: float32 is cut to bfloat16, then all is rounded once (the packer's
+    precise mode).
+    """
+    if dtype != DataType.BFLOAT8_B:
+        return pack_round(x, dtype)
+    values = _nan_to_inf(x.float())
+    if x.dtype == torch.float32:
+        values = (values.view(torch.int32) & -0x10000).view(torch.float32)
+    return _in_blocks(values, dtype, _quantize_device)
+
+
+def _in_blocks(x: Tensor, dtype: DataType, quantize: _Quantize) -> Tensor:
+    """Apply `quantize(blocks [n, 16], exponents [n], dtype)` to the blocks of float32 `x`; returns bfloat16."""
+    width = x.shape[-1]
+    padded = F.pad(x, (0, -width % BLOCK)) if width % BLOCK else x
+    blocks = padded.reshape(-1, BLOCK)
+    if not blocks.numel():
+        return x.bfloat16()
+    exponents = (blocks.view(torch.int32) & _EXPONENT).amax(-1).bitwise_right_shift_(23)
+    values = quantize(blocks, exponents, dtype)
+    if exponents.amin() < _TINY:
+        tiny = (exponents < _TINY) & (exponents > 0)
+        if tiny.any():
+            larger = F.hardshrink(blocks[tiny], _LARGEST_DENORMAL) * _RESCALE
+            values[tiny] = quantize(larger, exponents[tiny] + 64, dtype) / _RESCALE
+    return values.view(padded.shape)[..., :width]
+
+
+def _quantize_host(blocks: Tensor, exponents: Tensor, dtype: DataType) -> Tensor:
+    """The host packer: align to the block exponent cutting to 24 bits, then half to even."""
+    bits = 7 if dtype == DataType.BFLOAT8_B else 3
+    units = _per_block(_PER_UNIT, exponents)
+    # The conversion to int does the cut.
+    aligned = (blocks * (units * 2.0**17)).int().float()
+    step = 2.0 ** (7 - bits)
+    magnitudes = aligned.mul_(2.0**-17 / step).round_().clamp_(1 - 2**bits, 2**bits - 1).add_(0.0)
+    values = magnitudes.mul_(_per_block(_UNIT, exponents) * step).bfloat16()
+    if exponents.amax() == 255:
+        _host_specials(values, blocks, bits)
+    return values
+
+
+def _host_specials(values: Tensor, blocks: Tensor, bits: int) -> None:
+    """Write Inf and NaN, in place: they keep the top bits of their payload, rounded half to even and saturated."""
+    special = ~blocks.isfinite()
+    words = blocks[special].view(torch.int32)
+    shift = 24 - bits
+    significands = (words & 0x7FFFFF) | 0x800000
+    odd = (significands >> shift) & 1
+    magnitudes = ((significands + (1 << (shift - 1)) - 1 + odd) >> shift).clamp_(max=2**bits - 1)
+    payload = (magnitudes << shift) & 0x7FFFFF
+    values[special] = _from_high_half((words & -0x80000000) | _EXPONENT | payload)
+
+
+def _quantize_device(blocks: Tensor, exponents: Tensor, dtype: DataType) -> Tensor:
+    """The packer's last step: align to the block exponent, half away from zero; BFLOAT4_B then cuts off 4 bits."""
+    magnitudes = (blocks * (_per_block(_PER_UNIT, exponents) * _NUDGE)).round_().clamp_(-127, 127).add_(0.0)
+    unit = _per_block(_UNIT, exponents)
+    if dtype == DataType.BFLOAT4_B:
+        return magnitudes.div_(16).int().float().mul_(unit * 16).bfloat16()
+    return magnitudes.mul_(unit).bfloat16()
+
+
+def _per_block(table: Tensor, exponents: Tensor) -> Tensor:
+    return table.index_select(0, exponents).unsqueeze(-1)  # [n, 1]
+
+
+def _seven_bits(x: Tensor) -> Tensor:
+    """Float32 `x` (no NaN) rounded half away from zero to 7 significant bits."""
+    return (x.view(torch.int32) + 0x10000).bitwise_and_(-0x20000).view(torch.float32)
+
+
+def _half_away_bf16(x: Tensor) -> Tensor:
+    """Float32 to bfloat16, half away from zero, zero and denormals to +0, NaN to Inf of its sign."""
+    # With its last bit set a tie is no longer one, and lies beyond the middle: half to even rounds it away from zero.
+    rounded = _flush(x).view(torch.int32).bitwise_or_(1).view(torch.float32).bfloat16()
+    if not _all_finite(x):
+        special = ~x.isfinite()
+        rounded[special] = _signed_inf(x[special]).bfloat16()
+    return rounded
+
+
+def _flush(x: Tensor) -> Tensor:
+    """A copy of `x` with zeros and what would still be denormal in bfloat16 made +0."""
+    return F.hardshrink(x, _VANISHES[x.dtype])
+
+
+def _nan_to_inf(x: Tensor) -> Tensor:
+    return x if _all_finite(x) else torch.where(x.isnan(), _signed_inf(x), x)
+
+
+def _signed_inf(x: Tensor) -> Tensor:
+    return torch.copysign(torch.full_like(x, torch.inf), x)
+
+
+def _all_finite(x: Tensor) -> bool:
+    """False where `x` holds NaN or Inf, and sometimes for huge finite values too: one pass decides the common case."""
+    return bool(x.sum().isfinite())
+
+
+def _from_high_half(words: Tensor) -> Tensor:
+    """Bfloat16 from the upper 16 bits of int32 `words`."""
+    return (words >> 16).to(torch.int16).view(torch.bfloat16)
+
+
+def _to_integer(x: Tensor, dtype: DataType) -> Tensor:
+    low, high = _INTEGER_RANGE[dtype]
+    if x.is_floating_point():
+        x = x.double().trunc()
+        bad = ~((x >= low) & (x <= high))
+        if bad.any():
+            raise ValueError(f"{x[bad][0].item():g} does not fit {dtype.name} ({low} to {high})")
+    wide = x.long()
+    if not low:
+        return wide.bitwise_and(high).to(storage_dtype(dtype))
+    return wide.to(torch.int32)

@@ -1,0 +1,58 @@
+"""The methods and operators of `ttnn.Tensor` that are ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harness.emulator.ops import eltwise, movement, placement, transfer
+from harness.emulator.tensor import Tensor
+from harness.emulator.types import DataType, Layout
+
+
+def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda tensor, other: function(other, tensor)
+
+
+def _to(tensor: Tensor, target: Any) -> Tensor:
+    if isinstance(target, Layout):
+        return placement.to_layout(tensor, target)
+    if isinstance(target, DataType):
+        return placement.typecast(tensor, target)
+    return transfer.to_device(tensor, target)
+
+
+def _item(tensor: Tensor) -> float:
+    return transfer.to_torch(tensor).item()
+
+
+def _to_torch(tensor: Tensor, dtype: torch.dtype | None = None, mesh_composer: Any = None) -> torch.Tensor:
+    return transfer.to_torch(tensor, dtype, mesh_composer=mesh_composer)
+
+
+def _reshape(tensor: Tensor, *shape: Any) -> Tensor:
+    return movement.reshape(tensor, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "__getitem__": movement.get_item,
+    "__add__": eltwise.add,
+    "__radd__": _reflected(eltwise.add),
+    "__sub__": eltwise.subtract,
+    "__rsub__": _reflected(eltwise.subtract),
+    "__mul__": eltwise.multiply,
+    "__rmul__": _reflected(eltwise.multiply),
+    "reshape": _reshape,
+    "to": _to,
+    "to_torch": _to_torch,
+    "cpu": transfer.from_device,
+    "item": _item,
+}
+
+
+def attach() -> None:
+    """Give `Tensor` its methods; they cannot stand in its own module, which the ops import."""
+    for name, function in _METHODS.items():
+        setattr(Tensor, name, function)

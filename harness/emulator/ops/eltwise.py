@@ -1,0 +1,177 @@
+"""Binary elementwise ops: `ttnn.add`, `subtract`, `multiply`, with broadcasting, mixed dtypes and fused activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from harness.emulator import fidelity, formats
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.ops.unary import activation_function, activation_name
+from harness.emulator.program_configs import UnaryWithParam
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.types import DataType, Layout, MathFidelity, UnaryOpType
+
+Scalar = int | float
+Activation = UnaryOpType | UnaryWithParam
+_Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_FLOATS = frozenset((DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B, DataType.BFLOAT4_B))
+_FP32 = DataType.FLOAT32
+
+
+def _binary(names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
+    """An elementwise op; `on_fpu` is ttnn's default for `fast_and_approximate_mode`."""
+    name = names[0]
+
+    @op(*names)
+    def binary(
+        input_tensor_a: Tensor | Scalar,
+        input_tensor_b: Tensor | Scalar,
+        *,
+        fast_and_approximate_mode: bool = on_fpu,
+        dtype: DataType | None = None,
+        memory_config: MemoryConfig | None = None,
+        output_tensor: Tensor | None = None,
+        activations: Sequence[Activation] = (),
+        input_tensor_a_activations: Sequence[Activation] = (),
+        input_tensor_b_activations: Sequence[Activation] = (),
+    ) -> Tensor:
+        a, b = input_tensor_a, input_tensor_b
+        if not isinstance(b, Tensor):
+            return _with_scalar(name, compute, a, b, dtype, memory_config, output_tensor, False)
+        if not isinstance(a, Tensor):
+            return _with_scalar(name, compute, b, a, dtype, memory_config, output_tensor, True)
+        require_device(name, a, b)
+        da, db = a.dtype, b.dtype
+        if da is not db and (da not in _FLOATS or db not in _FLOATS):
+            refuse(name, f"mixed dtypes {da} and {db} are not supported")
+        shape = a.shape if a.shape == b.shape else _broadcast_shape(name, a.shape, b.shape)
+        out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
+        mixed = (da is _FP32) is not (db is _FP32)
+        fpu_multiply = fast_and_approximate_mode and not on_fpu
+        shards = []
+        for x, y in zip(a.shards, b.shards, strict=True):
+            if input_tensor_a_activations:
+                x = _activated(name, x, input_tensor_a_activations)
+            if input_tensor_b_activations:
+                y = _activated(name, y, input_tensor_b_activations)
+            if da not in _FLOATS:
+                shards.append(_in_range(compute(x, y), da))
+                continue
+            if fpu_multiply:
+                x, y = fidelity.eltwise_operands(x, y, MathFidelity.HiFi4)
+            elif mixed and on_fpu:
+                x, y = _fpu_operands(x), _fpu_operands(y)
+            shards.append(_finish(name, compute, x, y, activations, out_dtype, on_fpu or fpu_multiply))
+        if output_tensor is not None:
+            return _write(name, output_tensor, shards, shape)
+        config = memory_config or (b.config if b.config.sharded and not a.config.sharded else a.config)
+        if config.sharded and config.shard_spec is None:
+            config = config.with_shard_spec((a if a.config.sharded else b).config.shard_spec)
+        layout = Layout.TILE if Layout.TILE in (a.layout, b.layout) else Layout.ROW_MAJOR
+        return make_tensor(name, shards, shape, out_dtype, layout, config, device_of(a))
+
+    return binary
+
+
+add = _binary(("ttnn.add",), torch.add, True)
+subtract = _binary(("ttnn.subtract", "ttnn.sub"), torch.sub, True)
+multiply = _binary(("ttnn.multiply", "ttnn.mul"), torch.mul, False)
+
+
+def _finish(
+    name: str,
+    compute: _Compute,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    activations: Sequence[Activation],
+    dtype: DataType,
+    half_away: bool,
+) -> torch.Tensor:
+    """The op in float32, rounded once: half away from zero on the FPU, half to even (then packed) on the SFPU."""
+    if half_away or activations or dtype is _FP32:
+        result = compute(x.float(), y)
+        for activation in activations:
+            result = activation_function(name, activation_name(activation))(result)
+        return formats.pack_round(result, dtype)
+    result = compute(x, y)
+    if result.dtype is torch.float32:
+        result = result.bfloat16()
+    return formats.pack_round(result, dtype)
+
+
+def _fpu_operands(x: torch.Tensor) -> torch.Tensor:
+    """An fp32 operand of the FPU is cut to TF32; it enters add and subtract whole (numerics.md, "Eltwise")."""
+    if x.dtype is not torch.float32:
+        return x
+    return (x.view(torch.int32) & -8192).view(torch.float32)
+
+
+def _activated(name: str, x: torch.Tensor, activations: Sequence[Activation]) -> torch.Tensor:
+    """An activated operand goes through a buffer of bf16 (fp32 for an fp32 operand) before the op."""
+    for activation in activations:
+        x = activation_function(name, activation_name(activation))(x)
+    return x
+
+
+def _with_scalar(
+    name: str,
+    compute: _Compute,
+    a: Tensor | Scalar,
+    scalar: Tensor | Scalar,
+    dtype: DataType | None,
+    memory_config: MemoryConfig | None,
+    output: Tensor | None,
+    reverse: bool,
+) -> Tensor:
+    if not isinstance(a, Tensor) or isinstance(scalar, Tensor) or not isinstance(scalar, int | float):
+        raise TypeError(
+            f"{name}: needs a ttnn.Tensor and a tensor or number, got {type(a).__name__} and {scalar!r}"
+        )
+    require_device(name, a)
+    out_dtype = dtype or a.dtype
+    shards = []
+    for x in a.shards:
+        if a.dtype not in _FLOATS:
+            number = torch.tensor(int(scalar), dtype=x.dtype)
+            shards.append(_in_range(compute(number, x) if reverse else compute(x, number), a.dtype))
+            continue
+        # The scalar is an operand in the tensor's own format.
+        number = (
+            torch.tensor(float(scalar))
+            if x.dtype is torch.float32
+            else torch.tensor(scalar).bfloat16().float()
+        )
+        result = compute(number, x.float()) if reverse else compute(x.float(), number)
+        shards.append(formats.pack_round(result, out_dtype))
+    if output is not None:
+        return _write(name, output, shards, a.shape)
+    return make_tensor(name, shards, a.shape, out_dtype, a.layout, memory_config or a.config, device_of(a))
+
+
+def _in_range(x: torch.Tensor, dtype: DataType) -> torch.Tensor:
+    return x & 0xFFFFFFFF if dtype is DataType.UINT32 else x
+
+
+def _broadcast_shape(name: str, a: Shape, b: Shape) -> Shape:
+    rank = max(len(a), len(b))
+    left, right = (1,) * (rank - len(a)) + tuple(a), (1,) * (rank - len(b)) + tuple(b)
+    for x, y in zip(left, right, strict=True):
+        if x != y and x != 1 and y != 1:
+            refuse(name, f"shapes {list(a)} and {list(b)} do not broadcast")
+    return Shape(max(x, y) for x, y in zip(left, right, strict=True))
+
+
+def _write(name: str, output: Tensor, shards: list[torch.Tensor], shape: Shape) -> Tensor:
+    require_device(name, output)
+    if output.shape != shape:
+        refuse(name, f"output_tensor has shape {list(output.shape)}, the result {list(shape)}")
+    for mine, new in zip(output.shards, shards, strict=True):
+        mine.copy_(new)
+    output.written()
+    return output

@@ -1,0 +1,49 @@
+"""`ttnn.embedding`."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.emulator import formats
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.types import DataType, Layout
+
+_NAME = "ttnn.embedding"
+
+
+@op(_NAME)
+def embedding(
+    input_tensor: Tensor,
+    weight: Tensor,
+    *,
+    padding_idx: int | None = None,
+    layout: Layout | None = None,
+    dtype: DataType | None = None,
+    memory_config: MemoryConfig | None = None,
+) -> Tensor:
+    """Rows of `weight` [vocab, W] for ids [B, S] -> [B, S, W] ([S] -> [S, W]); layout defaults to ROW_MAJOR."""
+    require_device(_NAME, input_tensor, weight)
+    if input_tensor.dtype not in (DataType.UINT32, DataType.BFLOAT16):
+        refuse(_NAME, f"ids must be UINT32 or BFLOAT16, got {input_tensor.dtype}")
+    if weight.dtype not in (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B):
+        refuse(_NAME, f"weight must be BFLOAT16, got {weight.dtype}")
+    vocab, width = weight.shape[-2:]
+    ids_shape = input_tensor.shape
+    if len(ids_shape) > 2:
+        ids_shape = Shape((ids_shape[0], input_tensor.volume() // ids_shape[0]))
+    # Block float weights come back as bfloat16.
+    out_dtype, out_layout = dtype or DataType.BFLOAT16, layout or Layout.ROW_MAJOR
+    shape = Shape((*ids_shape, width))
+    shards = []
+    for ids, table in zip(input_tensor.shards, weight.shards, strict=True):
+        flat = ids.reshape(-1).long()
+        if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < vocab:
+            refuse(_NAME, f"id {int(flat.max())} (or a negative one) is outside the vocabulary of {vocab}")
+        rows = torch.index_select(table.reshape(vocab, width), 0, flat).view(shape)
+        shards.append(formats.pack_round(rows, out_dtype))
+    config = memory_config or DRAM_MEMORY_CONFIG
+    return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

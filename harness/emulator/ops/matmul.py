@@ -1,0 +1,257 @@
+"""`ttnn.matmul` and `ttnn.linear`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.emulator import fidelity, formats
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import CoreGrid, Shape
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
+from harness.emulator.ops.unary import activation_function, activation_name
+from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.types import DataType, Layout, MathFidelity, UnaryOpType
+
+_FLOATS = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B, DataType.FLOAT32)
+_BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
+_NOTHING = torch.empty(0, dtype=torch.bfloat16)
+# What an op without a compute kernel config gets (numerics.md, "Between K blocks").
+_LOFI = WormholeComputeKernelConfig(math_fidelity=MathFidelity.LoFi, packer_l1_acc=True)
+_HIFI2 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi2, packer_l1_acc=True)
+_HIFI4 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi4, packer_l1_acc=True)
+_HIFI2_FP32 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi2, fp32_dest_acc_en=True)
+_HIFI4_FP32 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi4, fp32_dest_acc_en=True)
+
+
+@op("ttnn.matmul")
+def matmul(
+    input_tensor_a: Tensor,
+    input_tensor_b: Tensor,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    memory_config: MemoryConfig | None = None,
+    dtype: DataType | None = None,
+    program_config: Any = None,
+    activation: str | UnaryWithParam | UnaryOpType | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+    core_grid: CoreGrid | None = None,
+    optional_output_tensor: Tensor | None = None,
+) -> Tensor:
+    """[..., M, K] x [..., K, N] -> [..., M, N]; b's batch dims are all 1 or equal a's. dtype defaults to a's."""
+    return _matmul(
+        "ttnn.matmul",
+        input_tensor_a,
+        input_tensor_b,
+        None,
+        transpose_a,
+        transpose_b,
+        memory_config,
+        dtype,
+        program_config,
+        activation,
+        compute_kernel_config,
+        core_grid,
+        optional_output_tensor,
+    )
+
+
+@op("ttnn.linear")
+def linear(
+    input_tensor_a: Tensor,
+    input_tensor_b: Tensor,
+    *,
+    bias: Tensor | None = None,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    memory_config: MemoryConfig | None = None,
+    dtype: DataType | None = None,
+    program_config: Any = None,
+    activation: str | UnaryWithParam | UnaryOpType | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+    core_grid: CoreGrid | None = None,
+    optional_output_tensor: Tensor | None = None,
+) -> Tensor:
+    """`matmul` plus a bias [..., 1, N] and an activation; b is [..., K, N]."""
+    return _matmul(
+        "ttnn.linear",
+        input_tensor_a,
+        input_tensor_b,
+        bias,
+        transpose_a,
+        transpose_b,
+        memory_config,
+        dtype,
+        program_config,
+        activation,
+        compute_kernel_config,
+        core_grid,
+        optional_output_tensor,
+    )
+
+
+def accumulate(
+    in0: torch.Tensor, in1: torch.Tensor, config: WormholeComputeKernelConfig, out: DataType
+) -> torch.Tensor:
+    """The sum over K of truncated operands, as it leaves Dest: bfloat16, or float32 where that can matter.
+
+    Mode `fast`: one float32 accumulation on the CPU's matrix units. Accumulation models of the destination (rounding after
+    every 16 k, partials between K blocks) plug in here; `config` tells them which.
+    """
+    if in0.dtype is torch.bfloat16 and in1.dtype is torch.bfloat16:
+        if out is DataType.FLOAT32 and config.fp32_dest_acc_en:
+            return _matmul_fp32_result(in0.float(), in1.float())
+        return torch.matmul(in0, in1)
+    return torch.matmul(in0.float(), in1.float())
+
+
+def _matmul_fp32_result(in0: torch.Tensor, in1: torch.Tensor) -> torch.Tensor:
+    """Float32 operands that are exact in bf16, multiplied on the bf16 units (a fifth of float32's time), summed in float32."""
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        return torch.matmul(in0, in1)
+    finally:
+        settings.fp32_precision = before
+
+
+def _matmul(
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    transpose_a: bool,
+    transpose_b: bool,
+    memory_config: MemoryConfig | None,
+    dtype: DataType | None,
+    program_config: Any,
+    activation: str | UnaryWithParam | UnaryOpType | None,
+    config: WormholeComputeKernelConfig | None,
+    core_grid: CoreGrid | None,
+    out: Tensor | None,
+) -> Tensor:
+    require_device(name, a, b)
+    if config is None:
+        config = _default_config(a, b, dtype or a.dtype, program_config is None and core_grid is None)
+    shape = _output_shape(name, a, b, transpose_a, transpose_b)
+    out_dtype = dtype or a.dtype
+    if out_dtype not in _FLOATS:
+        refuse(name, f"output dtype {out_dtype} is not a floating point format")
+    memory = memory_config or (out.config if out is not None else DRAM_MEMORY_CONFIG)
+    device = device_of(a)
+    fused = activation
+    if program_config is not None:
+        check_program(name, program_config, a, b, shape, config, device)
+        fused = activation or getattr(program_config, "fused_activation", None)
+    if memory.sharded and memory.shard_spec is None:
+        memory = output_shard_spec(name, memory, shape, program_config, a, device)
+    bias_shards = _bias_shards(name, bias, shape) if bias is not None else None
+    apply = activation_function(name, activation_name(fused)) if fused is not None else None
+
+    in0, in1 = _operands(a, b, config, transpose_a, transpose_b)
+    shards = []
+    for index, (x, w) in enumerate(zip(in0, in1, strict=True)):
+        y = accumulate(x, w, config, out_dtype)
+        if bias_shards is not None:
+            y = y + bias_shards[index]
+        if apply is not None:
+            y = apply(y.float())
+        shards.append(formats.pack_round(y, out_dtype))
+    if out is not None:
+        return _write_output(name, out, shards, shape, out_dtype)
+    return make_tensor(name, shards, shape, out_dtype, Layout.TILE, memory, device)
+
+
+def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> WormholeComputeKernelConfig:
+    fp32 = out is DataType.FLOAT32
+    if a.dtype is DataType.FLOAT32 or b.dtype is DataType.FLOAT32:
+        return _HIFI4_FP32 if fp32 else _HIFI4
+    if automatic and not (a.dtype in _BLOCK_FLOATS and b.dtype in _BLOCK_FLOATS):
+        return _HIFI2_FP32 if fp32 else _HIFI2
+    return _LOFI
+
+
+def _operands(
+    a: Tensor, b: Tensor, config: WormholeComputeKernelConfig, transpose_a: bool, transpose_b: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Both operands as the matrix unit reads them; each stays cached on its tensor until that is written."""
+    math, fp32_dest = config.math_fidelity, config.fp32_dest_acc_en
+
+    def activation() -> list[torch.Tensor]:
+        cut = [fidelity.matmul_operands(x, _NOTHING, math, fp32_dest=fp32_dest)[0] for x in a.shards]
+        return [x.transpose(-1, -2) for x in cut] if transpose_a else cut
+
+    def weight() -> list[torch.Tensor]:
+        cut = [fidelity.matmul_operands(_NOTHING, w, math, fp32_dest=fp32_dest)[1] for w in b.shards]
+        return [_as_matrix(w.transpose(-1, -2) if transpose_b else w) for w in cut]
+
+    in0: list[torch.Tensor] = a.derived(("in0", math, fp32_dest, transpose_a), activation)
+    in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b), weight)
+    return in0, in1
+
+
+def _as_matrix(w: torch.Tensor) -> torch.Tensor:
+    """A weight without batch as a matrix: torch then runs one large product, not one per batch."""
+    return w.reshape(w.shape[-2:]) if w.dim() > 2 and w.numel() == w.shape[-1] * w.shape[-2] else w
+
+
+def _output_shape(name: str, a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Shape:
+    if a.layout is not Layout.TILE or b.layout is not Layout.TILE:
+        refuse(name, f"inputs must be in TILE layout, got {a.layout} and {b.layout}")
+    if a.dtype not in _FLOATS or b.dtype not in _FLOATS:
+        refuse(name, f"inputs must be floating point, got {a.dtype} and {b.dtype}")
+    sa, sb = a.shape, b.shape
+    if len(sb) < 2:
+        refuse(name, f"the second tensor must have at least 2 dimensions, got {list(sb)}")
+    m, k = (sa[-2] if len(sa) > 1 else 1), sa[-1]
+    if transpose_a:
+        m, k = k, m
+    kb, n = (sb[-1], sb[-2]) if transpose_b else (sb[-2], sb[-1])
+    if k != kb:
+        refuse(
+            name,
+            f"the width of the first tensor must equal the height of the second: {list(sa)} x {list(sb)} has {k} and {kb}",
+        )
+    if len(sa) == 1:
+        return Shape((n,))
+    batch_a, batch_b = tuple(sa[:-2]), tuple(sb[:-2])
+    rank = max(len(batch_a), len(batch_b))
+    batch_a = (1,) * (rank - len(batch_a)) + batch_a
+    batch_b = (1,) * (rank - len(batch_b)) + batch_b
+    if any(d != 1 for d in batch_b) and batch_a != batch_b:
+        refuse(
+            name,
+            f"batch dimensions of the second tensor must be 1 or equal the first's: {list(sa)} x {list(sb)}",
+        )
+    return Shape((*batch_a, m, n))
+
+
+def _bias_shards(name: str, bias: Tensor, shape: Shape) -> list[torch.Tensor]:
+    require_device(name, bias)
+    if bias.layout is not Layout.TILE:
+        refuse(name, f"bias must be in TILE layout, got {bias.layout}")
+    if bias.shape[-1] != shape[-1]:
+        refuse(name, f"bias width {bias.shape[-1]} does not equal the output's width {shape[-1]}")
+    if bias.volume() not in (shape[-1], shape[-1] * (shape[-2] if len(shape) > 1 else 1)):
+        refuse(name, f"bias {list(bias.shape)} must be one row, or equal the output {list(shape)}")
+    return bias.shards
+
+
+def _write_output(
+    name: str, out: Tensor, shards: list[torch.Tensor], shape: Shape, dtype: DataType
+) -> Tensor:
+    require_device(name, out)
+    if out.shape != shape or out.dtype is not dtype:
+        refuse(
+            name, f"optional_output_tensor is {out.dtype} {list(out.shape)}, the result {dtype} {list(shape)}"
+        )
+    for mine, new in zip(out.shards, shards, strict=True):
+        mine.copy_(new)
+    out.written()
+    return out

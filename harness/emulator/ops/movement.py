@@ -1,0 +1,262 @@
+"""Ops that move or re-arrange data: reshape, permute, slice, concat, pad, repeat, and their kin."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from harness.emulator import formats
+from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.types import TILE_SIZE, BufferType, Layout
+
+
+@op("ttnn.reshape")
+def reshape(
+    input_tensor: Tensor,
+    shape: Sequence[int],
+    *,
+    memory_config: MemoryConfig | None = None,
+    pad_value: float | None = None,
+) -> Tensor:
+    """The same logical values in another shape; one dimension may be -1.
+
+    Where the pages in memory stay what they are (last dim unchanged and, in TILE, rows that pad alike) the result is a view
+    of the same buffer, as in ttnn; else it is a copy.
+    """
+    return _reshape("ttnn.reshape", input_tensor, shape, memory_config)
+
+
+@op("ttnn.unsqueeze_to_4D")
+def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
+    """Leading ones added up to four dimensions."""
+    return _reshape("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4), None)
+
+
+@op("ttnn.unsqueeze")
+def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
+    """A dimension of 1 before `dim`."""
+    dims = list(input_tensor.shape)
+    dims.insert(dim if dim >= 0 else dim + len(dims) + 1, 1)
+    return _reshape("ttnn.unsqueeze", input_tensor, dims, None)
+
+
+@op("ttnn.squeeze")
+def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without the dimensions of 1 named by `dim`, or without all of them."""
+    rank = len(input_tensor.shape)
+    named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+    drop = {d % rank for d in named}
+    dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
+    return _reshape("ttnn.squeeze", input_tensor, dims, None)
+
+
+@op("ttnn.permute")
+def permute(
+    input_tensor: Tensor,
+    dims: Sequence[int],
+    *,
+    memory_config: MemoryConfig | None = None,
+    pad_value: float = 0.0,
+) -> Tensor:
+    """Dimensions in the order `dims`."""
+    return _permute("ttnn.permute", input_tensor, dims, memory_config)
+
+
+@op("ttnn.transpose")
+def transpose(
+    input_tensor: Tensor,
+    dim1: int,
+    dim2: int,
+    *,
+    memory_config: MemoryConfig | None = None,
+    pad_value: float = 0.0,
+) -> Tensor:
+    """Two dimensions swapped."""
+    order = list(range(len(input_tensor.shape)))
+    order[dim1], order[dim2] = order[dim2], order[dim1]
+    return _permute("ttnn.transpose", input_tensor, order, memory_config)
+
+
+@op("ttnn.slice")
+def slice(
+    input_tensor: Tensor,
+    slice_start: Sequence[int],
+    slice_end: Sequence[int],
+    slice_step: Sequence[int] | None = None,
+    *,
+    memory_config: MemoryConfig | None = None,
+) -> Tensor:
+    """Elements start..end (exclusive) with a step, per dimension; negative bounds count from the end."""
+    name = "ttnn.slice"
+    require_device(name, input_tensor)
+    shape = input_tensor.shape
+    steps = slice_step if slice_step is not None else [1] * len(shape)
+    if not len(slice_start) == len(slice_end) == len(steps) == len(shape):
+        refuse(name, f"start, end and step need {len(shape)} entries each for shape {list(shape)}")
+    ranges = []
+    for size, start, end, step in zip(shape, slice_start, slice_end, steps, strict=True):
+        start, end = start + size if start < 0 else start, end + size if end < 0 else end
+        if not 0 <= start <= end <= size or step < 1:
+            refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")
+        ranges.append(builtins.slice(start, end, step))
+    shards = [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
+    return _rearranged(name, input_tensor, shards, memory_config)
+
+
+@op("ttnn.concat")
+def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConfig | None = None) -> Tensor:
+    """Tensors of one dtype joined along `dim`."""
+    name = "ttnn.concat"
+    if not tensors:
+        refuse(name, "needs at least one tensor")
+    require_device(name, *tensors)
+    first = tensors[0]
+    axis = dim % len(first.shape)
+    for other in tensors[1:]:
+        if other.dtype is not first.dtype:
+            refuse(name, f"all tensors must have one dtype, got {first.dtype} and {other.dtype}")
+        same = len(other.shape) == len(first.shape)
+        if not same or any(
+            i != axis and a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
+        ):
+            refuse(name, f"shapes {list(first.shape)} and {list(other.shape)} differ outside dim {axis}")
+    shards = [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
+    shape = Shape(shards[0].shape)
+    if first.dtype in BLOCK_FLOATS and axis == len(shape) - 1:
+        shards = [formats.pack_round(s, first.dtype) for s in shards]
+    layout = Layout.TILE if any(t.layout is Layout.TILE for t in tensors) else Layout.ROW_MAJOR
+    config = memory_config or DRAM_MEMORY_CONFIG
+    return make_tensor(name, shards, shape, first.dtype, layout, config, device_of(first))
+
+
+@op("ttnn.pad")
+def pad(
+    input_tensor: Tensor,
+    padding: Sequence[Sequence[int]],
+    value: float = 0.0,
+    *,
+    use_multicore: bool = True,
+    memory_config: MemoryConfig | None = None,
+) -> Tensor:
+    """`value` added before and after each of the last dimensions; TILE tensors pad after only."""
+    name = "ttnn.pad"
+    require_device(name, input_tensor)
+    if any(low < 0 or high < 0 for low, high in padding) or len(padding) > len(input_tensor.shape):
+        refuse(name, f"padding {list(padding)} does not fit shape {list(input_tensor.shape)}")
+    if input_tensor.layout is Layout.TILE and any(low for low, _ in padding):
+        refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
+    flat = [edge for pair in reversed(padding) for edge in pair]
+    shards = [_copy(F.pad(x, flat, value=value)) for x in input_tensor.shards]
+    return _rearranged(name, input_tensor, shards, memory_config)
+
+
+@op("ttnn.repeat")
+def repeat(
+    input_tensor: Tensor, repeat_dims: Sequence[int], *, memory_config: MemoryConfig | None = None
+) -> Tensor:
+    """The tensor laid end to end `repeat_dims` times per dimension."""
+    require_device("ttnn.repeat", input_tensor)
+    shards = [x.repeat(tuple(repeat_dims)) for x in input_tensor.shards]
+    return _rearranged("ttnn.repeat", input_tensor, shards, memory_config)
+
+
+@op("ttnn.repeat_interleave")
+def repeat_interleave(
+    input_tensor: Tensor, repeats: int, dim: int, *, memory_config: MemoryConfig | None = None
+) -> Tensor:
+    """Each element along `dim` `repeats` times in a row."""
+    require_device("ttnn.repeat_interleave", input_tensor)
+    shards = [x.repeat_interleave(repeats, dim) for x in input_tensor.shards]
+    return _rearranged("ttnn.repeat_interleave", input_tensor, shards, memory_config)
+
+
+def get_item(tensor: Tensor, index: Any) -> Tensor:
+    """`tensor[...]`: `ttnn.slice` by Python's rules, then `ttnn.squeeze` of the dimensions indexed by an integer."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    rank = len(tensor.shape)
+    if items.count(Ellipsis) > 1 or len(items) - items.count(Ellipsis) > rank:
+        raise IndexError(f"ttnn.Tensor: {index} does not index a tensor of shape {list(tensor.shape)}")
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [builtins.slice(None)] * (rank - len(items) + 1)
+    items += [builtins.slice(None)] * (rank - len(items))
+    starts, ends, steps, singled = [], [], [], []
+    for dim, (item, size) in enumerate(zip(items, tensor.shape, strict=True)):
+        if isinstance(item, int):
+            if not -size <= item < size:
+                raise IndexError(f"ttnn.Tensor: index {item} is outside dimension {dim} of size {size}")
+            item = builtins.slice(item % size, item % size + 1)
+            singled.append(dim)
+        start, end, step = item.indices(size)
+        starts.append(start)
+        ends.append(end)
+        steps.append(step)
+    result = slice(tensor, starts, ends, steps)
+    return squeeze(result, singled) if singled else result
+
+
+def _copy(x: torch.Tensor) -> torch.Tensor:
+    """Contiguous, and no alias of anything."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
+    if x.storage is not None:
+        require_device(name, x)
+    dims = [int(d) for d in shape]
+    volume = x.volume()
+    if dims.count(-1) == 1:
+        known = -math.prod(dims)
+        dims[dims.index(-1)] = volume // known if known else 0
+    if math.prod(dims) != volume or any(d < 0 for d in dims):
+        refuse(name, f"shape {list(x.shape)} with {volume} elements cannot become {list(shape)}")
+    new = Shape(dims)
+    config = output_config(x, memory_config)
+    if x.storage is None or (config == x.config and _same_pages(x, new)):
+        return Tensor([s.view(new) for s in x.shards], new, x.dtype, x.layout, config, x.storage)
+    shards = [s.clone().view(new) for s in x.shards]
+    if x.dtype in BLOCK_FLOATS and x.shape[-1] != new[-1]:
+        shards = [formats.pack_round(s, x.dtype) for s in shards]
+    return make_tensor(name, shards, new, x.dtype, x.layout, config, device_of(x))
+
+
+def _same_pages(x: Tensor, new: Shape) -> bool:
+    old = x.shape
+    if not old or not new or old[-1] != new[-1]:
+        return False
+    if x.layout is Layout.ROW_MAJOR:
+        return True
+    rows, new_rows = (s[-2] if len(s) > 1 else 1 for s in (old, new))
+    return rows == new_rows or (rows % TILE_SIZE == 0 and new_rows % TILE_SIZE == 0)
+
+
+def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
+    require_device(name, x)
+    rank = len(x.shape)
+    order = [d % rank for d in dims] if len(dims) == rank else []
+    if sorted(order) != list(range(rank)):
+        refuse(name, f"{list(dims)} is no order of the {rank} dimensions of {list(x.shape)}")
+    shards = [_copy(s.permute(order)) for s in x.shards]
+    if x.dtype in BLOCK_FLOATS and order[-1] != rank - 1:
+        shards = [formats.pack_round(s, x.dtype) for s in shards]
+    return _rearranged(name, x, shards, memory_config)
+
+
+def _rearranged(
+    name: str, x: Tensor, shards: list[torch.Tensor], memory_config: MemoryConfig | None
+) -> Tensor:
+    """A result of another shape: a sharded input's shards do not fit it, so it is interleaved in the same memory."""
+    config = output_config(x, memory_config)
+    if memory_config is None and config.sharded:
+        config = L1_MEMORY_CONFIG if config.buffer_type is BufferType.L1 else DRAM_MEMORY_CONFIG
+    return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))

@@ -1,0 +1,162 @@
+"""`ttnn.rms_norm` and `ttnn.layer_norm`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.emulator import formats
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import round_up
+from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.program_configs import (
+    LayerNormShardedMultiCoreProgramConfig,
+    WormholeComputeKernelConfig,
+)
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
+from harness.emulator.types import TILE_SIZE, DataType, Layout
+
+_FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
+
+
+@op("ttnn.rms_norm")
+def rms_norm(
+    input_tensor: Tensor,
+    *,
+    epsilon: float = 1e-12,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual_input_tensor: Tensor | None = None,
+    memory_config: MemoryConfig | None = None,
+    program_config: Any = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """x / sqrt(mean(x^2) + epsilon) * weight + bias over the last dim; dtype and layout of the input.
+
+    Weight and bias: TILE [..., W], or ROW_MAJOR [..., W/32, 32].
+    """
+    return _norm(
+        "ttnn.rms_norm",
+        input_tensor,
+        False,
+        epsilon,
+        weight,
+        bias,
+        residual_input_tensor,
+        memory_config,
+        program_config,
+    )
+
+
+@op("ttnn.layer_norm")
+def layer_norm(
+    input_tensor: Tensor,
+    *,
+    epsilon: float = 1e-12,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual_input_tensor: Tensor | None = None,
+    memory_config: MemoryConfig | None = None,
+    program_config: Any = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """(x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias over the last dim; arguments as `rms_norm`."""
+    return _norm(
+        "ttnn.layer_norm",
+        input_tensor,
+        True,
+        epsilon,
+        weight,
+        bias,
+        residual_input_tensor,
+        memory_config,
+        program_config,
+    )
+
+
+def _norm(
+    name: str,
+    x: Tensor,
+    centred: bool,
+    epsilon: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    memory_config: MemoryConfig | None,
+    program_config: Any,
+) -> Tensor:
+    require_device(name, x)
+    if x.layout is not Layout.TILE:
+        refuse(name, f"input must be in TILE layout, got {x.layout}")
+    if x.dtype not in _FLOATS:
+        refuse(name, f"input dtype {x.dtype} is not one of {', '.join(d.name for d in _FLOATS)}")
+    if isinstance(program_config, LayerNormShardedMultiCoreProgramConfig):
+        _check_sharded(name, x, program_config)
+    gamma = _per_column(name, "weight", weight, x) if weight is not None else None
+    beta = _per_column(name, "bias", bias, x) if bias is not None else None
+    if residual is not None:
+        require_device(name, residual)
+        if residual.shape != x.shape:
+            refuse(name, f"residual {list(residual.shape)} must have the input's shape {list(x.shape)}")
+    shards = []
+    for index, shard in enumerate(x.shards):
+        values = shard.float()
+        if residual is not None:
+            values = values + residual.shards[index]
+        if centred:
+            values = values - values.mean(-1, keepdim=True)
+        mean_square = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square_().div_(values.shape[-1])
+        values = values * mean_square.add_(epsilon).rsqrt_()
+        if gamma is not None:
+            values.mul_(gamma[index])
+        if beta is not None:
+            values.add_(beta[index])
+        shards.append(formats.pack_round(values, x.dtype))
+    return same_spec(name, x, shards, _placed(output_config(x, memory_config), x))
+
+
+def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:
+    return (
+        config.with_shard_spec(x.config.shard_spec)
+        if config.sharded and config.shard_spec is None
+        else config
+    )
+
+
+def _per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> list[torch.Tensor]:
+    """A weight or bias as float32 [W], cached on it."""
+    require_device(name, parameter)
+    width = x.shape[-1]
+    if parameter.layout is Layout.ROW_MAJOR:
+        if parameter.shape[-1] != TILE_SIZE or parameter.volume() != round_up(width):
+            refuse(
+                name,
+                f"ROW_MAJOR {what} must be [..., {round_up(width) // TILE_SIZE}, {TILE_SIZE}] for an input of width {width}, "
+                f"got {list(parameter.shape)}",
+            )
+    elif parameter.shape[-1] != width:
+        refuse(name, f"{what} width {parameter.shape[-1]} does not equal the input's width {width}")
+
+    def columns() -> list[torch.Tensor]:
+        if parameter.layout is Layout.ROW_MAJOR:
+            return [s.reshape(-1)[:width].float() for s in parameter.shards]
+        return [s.reshape(-1, width)[0].float() for s in parameter.shards]
+
+    result: list[torch.Tensor] = parameter.derived(("columns", width), columns)
+    return result
+
+
+def _check_sharded(name: str, x: Tensor, program: LayerNormShardedMultiCoreProgramConfig) -> None:
+    spec = x.config.shard_spec
+    if spec is None:
+        refuse(name, "a sharded program config needs a sharded input")
+    block = [program.block_h * TILE_SIZE, program.block_w * TILE_SIZE]
+    if block != spec.shape:
+        refuse(
+            name,
+            f"block_h x block_w = {block[0]}x{block[1]} elements must equal the shard shape {spec.shape}",
+        )
+    if program.block_w % program.subblock_w:
+        refuse(name, f"block_w ({program.block_w}) must be divisible by subblock_w ({program.subblock_w})")

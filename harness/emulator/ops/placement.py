@@ -1,0 +1,262 @@
+"""Ops that change where or in what form a tensor lies, not its values' order: memory config, layout, dtype, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from harness.emulator import formats
+from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import CoreCoord, CoreRange, CoreRangeSet
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig, ShardSpec
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.types import (
+    TILE_SIZE,
+    BufferType,
+    DataType,
+    Layout,
+    ShardOrientation,
+    TensorMemoryLayout,
+)
+
+
+@op("ttnn.to_memory_config")
+def to_memory_config(
+    tensor: Tensor,
+    memory_config: MemoryConfig,
+    dtype: DataType | None = None,
+    output_tensor: Tensor | None = None,
+) -> Tensor:
+    """The tensor at `memory_config`; itself when it is there already."""
+    name = "ttnn.to_memory_config"
+    require_device(name, tensor)
+    if output_tensor is None and tensor.config == memory_config and (dtype is None or dtype is tensor.dtype):
+        return tensor
+    result = _moved(name, tensor, memory_config, dtype)
+    if output_tensor is None:
+        return result
+    return copy(result, output_tensor)
+
+
+@op("ttnn.interleaved_to_sharded")
+def interleaved_to_sharded(
+    input_tensor: Tensor,
+    *placement: object,
+    sharded_memory_config: MemoryConfig | None = None,
+    output_dtype: DataType | None = None,
+    keep_l1_aligned: bool | None = False,
+) -> Tensor:
+    """Shard by a memory config, or by (grid, shard_shape, shard_scheme, shard_orientation)."""
+    name = "ttnn.interleaved_to_sharded"
+    require_device(name, input_tensor)
+    config = sharded_memory_config
+    rest = list(placement)
+    if config is None and rest and isinstance(rest[0], MemoryConfig):
+        config, rest = rest[0], rest[1:]
+    elif config is None and len(rest) >= 4:
+        config = _sharding(*rest[:4])
+        rest = rest[4:]
+    if config is None or not config.sharded:
+        refuse(name, f"needs a sharded memory config, got {placement or config}")
+    if rest and isinstance(rest[0], DataType):
+        output_dtype, rest = rest[0], rest[1:]
+    if rest:
+        raise TypeError(f"{name}: unexpected argument {rest[0]!r}")
+    return _moved(name, input_tensor, config, output_dtype)
+
+
+@op("ttnn.sharded_to_interleaved")
+def sharded_to_interleaved(
+    input_tensor: Tensor, memory_config: MemoryConfig | None = None, output_dtype: DataType | None = None
+) -> Tensor:
+    """The tensor interleaved, in DRAM unless told otherwise; an interleaved input comes back as it is."""
+    name = "ttnn.sharded_to_interleaved"
+    require_device(name, input_tensor)
+    if not input_tensor.config.sharded:
+        return input_tensor
+    config = memory_config or DRAM_MEMORY_CONFIG
+    if config.sharded:
+        refuse(name, f"needs an interleaved memory config, got {config}")
+    return _moved(name, input_tensor, config, output_dtype)
+
+
+@op("ttnn.reshard")
+def reshard(input_tensor: Tensor, output_memory_config: MemoryConfig) -> Tensor:
+    """From one sharding to another."""
+    require_device("ttnn.reshard", input_tensor)
+    if not input_tensor.config.sharded or not output_memory_config.sharded:
+        refuse("ttnn.reshard", "input and output must both be sharded")
+    return _moved("ttnn.reshard", input_tensor, output_memory_config, None)
+
+
+@op("ttnn.move")
+def move(input_tensor: Tensor, *, memory_config: MemoryConfig | None = None) -> Tensor:
+    """A copy, after which the input is gone."""
+    require_device("ttnn.move", input_tensor)
+    result = _moved("ttnn.move", input_tensor, output_config(input_tensor, memory_config), None)
+    input_tensor.deallocate()
+    return result
+
+
+@op("ttnn.clone")
+def clone(
+    input: Tensor, *, dtype: DataType | None = None, memory_config: MemoryConfig | None = None
+) -> Tensor:
+    """A copy, in another dtype if asked."""
+    require_device("ttnn.clone", input)
+    return _moved("ttnn.clone", input, output_config(input, memory_config), dtype)
+
+
+@op("ttnn.copy")
+def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
+    """Write `input_a` over `input_b`, whose dtype it takes."""
+    require_device("ttnn.copy", input_a, input_b)
+    if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
+        refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
+    for target, source in zip(input_b.shards, _converted(input_a, input_b.dtype), strict=True):
+        target.copy_(source)
+    input_b.written()
+    return input_b
+
+
+@op("ttnn.typecast")
+def typecast(input_tensor: Tensor, dtype: DataType, *, memory_config: MemoryConfig | None = None) -> Tensor:
+    """The values in another dtype, rounded as the typecast op rounds (block floats: once, half away from zero)."""
+    name = "ttnn.typecast"
+    if input_tensor.layout is Layout.ROW_MAJOR and dtype in BLOCK_FLOATS:
+        refuse(name, f"{dtype} needs TILE layout, the input is ROW_MAJOR")
+    if input_tensor.storage is None:
+        shards = [formats.host_round(s, dtype) for s in input_tensor.shards]
+        return Tensor(shards, input_tensor.shape, dtype, input_tensor.layout, input_tensor.config)
+    require_device(name, input_tensor)
+    return _moved(name, input_tensor, output_config(input_tensor, memory_config), dtype)
+
+
+@op("ttnn.to_dtype")
+def to_dtype(tensor: Tensor, dtype: DataType) -> Tensor:
+    """A host tensor in another dtype."""
+    if tensor.storage is not None:
+        refuse("ttnn.to_dtype", "converts host tensors; use ttnn.typecast on the device")
+    return typecast(tensor, dtype)
+
+
+@op("ttnn.to_layout")
+def to_layout(
+    tensor: Tensor,
+    layout: Layout,
+    dtype: DataType | None = None,
+    memory_config: MemoryConfig | None = None,
+    *,
+    pad_value: float = 0.0,
+) -> Tensor:
+    """TILE or ROW_MAJOR; block floats leave TILE as bfloat16. Itself when nothing changes."""
+    if tensor.storage is not None:
+        require_device("ttnn.to_layout", tensor)
+    if tensor.layout is layout and dtype in (None, tensor.dtype) and memory_config in (None, tensor.config):
+        return tensor
+    return _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+
+
+@op("ttnn.tilize")
+def tilize(
+    input_tensor: Tensor,
+    *,
+    memory_config: MemoryConfig | None = None,
+    dtype: DataType | None = None,
+    use_multicore: bool = True,
+) -> Tensor:
+    """ROW_MAJOR to TILE; height and width must be whole tiles."""
+    name = "ttnn.tilize"
+    require_device(name, input_tensor)
+    for what, size in zip(("width", "height"), reversed(input_tensor.shape), strict=False):
+        if size % TILE_SIZE:
+            refuse(name, f"input {what} {size} must be divisible by {TILE_SIZE}")
+    return _relaid(name, input_tensor, Layout.TILE, dtype, memory_config)
+
+
+@op("ttnn.tilize_with_zero_padding")
+def tilize_with_zero_padding(
+    input_tensor: Tensor,
+    *,
+    memory_config: MemoryConfig | None = None,
+    dtype: DataType | None = None,
+    use_multicore: bool = True,
+) -> Tensor:
+    """ROW_MAJOR to TILE, padded with zeros to whole tiles."""
+    require_device("ttnn.tilize_with_zero_padding", input_tensor)
+    return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, dtype, memory_config)
+
+
+@op("ttnn.untilize")
+def untilize(
+    input_tensor: Tensor, *, memory_config: MemoryConfig | None = None, use_multicore: bool = True
+) -> Tensor:
+    """TILE to ROW_MAJOR."""
+    require_device("ttnn.untilize", input_tensor)
+    return _relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None, memory_config)
+
+
+@op("ttnn.untilize_with_unpadding")
+def untilize_with_unpadding(
+    input_tensor: Tensor,
+    output_tensor_end: Sequence[int],
+    *,
+    memory_config: MemoryConfig | None = None,
+    use_multicore: bool = True,
+) -> Tensor:
+    """TILE to ROW_MAJOR, keeping elements up to `output_tensor_end` (inclusive) in each dimension."""
+    from harness.emulator.ops.movement import slice as slice_op
+
+    rows = untilize(input_tensor, memory_config=memory_config)
+    return slice_op(rows, [0] * len(rows.shape), [end + 1 for end in output_tensor_end])
+
+
+def _sharding(grid: object, shape: object, scheme: object, orientation: object) -> MemoryConfig:
+    if isinstance(grid, CoreCoord):
+        grid = CoreRangeSet([CoreRange((0, 0), (grid.x - 1, grid.y - 1))])
+    if not (
+        isinstance(grid, CoreRangeSet)
+        and isinstance(shape, Sequence)
+        and isinstance(scheme, TensorMemoryLayout)
+        and isinstance(orientation, ShardOrientation)
+    ):
+        raise TypeError(
+            "ttnn.interleaved_to_sharded: expected (grid, shard_shape, shard_scheme, shard_orientation), "
+            f"got ({grid!r}, {shape!r}, {scheme!r}, {orientation!r})"
+        )
+    return MemoryConfig(scheme, BufferType.L1, ShardSpec(grid, shape, orientation))
+
+
+def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -> Tensor:
+    dtype = dtype or x.dtype
+    return make_tensor(name, _converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
+
+
+def _relaid(
+    name: str, x: Tensor, layout: Layout, dtype: DataType | None, memory_config: MemoryConfig | None
+) -> Tensor:
+    if dtype is None:
+        leaves = layout is Layout.ROW_MAJOR and x.dtype in BLOCK_FLOATS
+        dtype = DataType.BFLOAT16 if leaves else x.dtype
+    config = output_config(x, memory_config)
+    if x.storage is None:
+        return Tensor([formats.host_round(s, dtype) for s in x.shards], x.shape, dtype, layout, config)
+    return make_tensor(name, _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
+
+
+_INTEGERS = frozenset((DataType.UINT32, DataType.INT32, DataType.UINT16, DataType.UINT8))
+
+
+def _converted(x: Tensor, dtype: DataType) -> list[torch.Tensor]:
+    """Copies of the shards in `dtype`."""
+    if dtype is x.dtype:
+        return [s.clone() for s in x.shards]
+    if dtype in _INTEGERS:
+        return [formats.host_round(s, dtype) for s in x.shards]
+    if x.dtype in _INTEGERS:
+        return [formats.typecast_round(s.float(), dtype) for s in x.shards]
+    rounded = [formats.typecast_round(s, dtype) for s in x.shards]
+    return [s.clone() if s is before else s for s, before in zip(rounded, x.shards, strict=True)]

@@ -1,0 +1,121 @@
+"""Reductions: `argmax`, `sum`, `mean`, `max`, `softmax`; and `plus_one`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from harness.emulator import formats
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.program_configs import WormholeComputeKernelConfig
+from harness.emulator.registry import op
+from harness.emulator.tensor import (
+    Tensor,
+    device_of,
+    make_tensor,
+    output_config,
+    require_device,
+    require_layout,
+    same_spec,
+)
+from harness.emulator.types import DataType, Layout
+
+_ARGMAX_TILE = (DataType.BFLOAT16, DataType.FLOAT32)
+_FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
+
+
+@op("ttnn.argmax")
+def argmax(
+    input_tensor: Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    memory_config: MemoryConfig | None = None,
+) -> Tensor:
+    """Index of the largest element along `dim` (of all elements without one), the lowest of equals: UINT32, ROW_MAJOR."""
+    name = "ttnn.argmax"
+    require_device(name, input_tensor)
+    x = input_tensor
+    if x.layout is Layout.TILE and x.dtype not in _ARGMAX_TILE:
+        refuse(name, f"a TILE input must be BFLOAT16 or FLOAT32, got {x.dtype}")
+    if dim is not None and not -len(x.shape) <= dim < len(x.shape):
+        refuse(name, f"dim {dim} is outside shape {list(x.shape)}")
+    shards = [_first_largest(s, dim, keepdim) for s in x.shards]
+    config = memory_config or DRAM_MEMORY_CONFIG
+    shape = Shape(shards[0].shape)
+    return make_tensor(name, shards, shape, DataType.UINT32, Layout.ROW_MAJOR, config, device_of(x))
+
+
+@op("ttnn.plus_one")
+def plus_one(
+    input_tensor: Tensor, sub_core_grids: object = None, skip_negative_entries: bool = False
+) -> Tensor:
+    """Add one to an integer tensor in place; entries below zero stay with `skip_negative_entries`."""
+    name = "ttnn.plus_one"
+    require_device(name, input_tensor)
+    require_layout(name, Layout.ROW_MAJOR, input_tensor)
+    if input_tensor.dtype not in (DataType.INT32, DataType.UINT32):
+        refuse(name, f"input must be INT32 or UINT32, got {input_tensor.dtype}")
+    for shard in input_tensor.shards:
+        shard.add_((shard >= 0).to(shard.dtype) if skip_negative_entries else 1)
+    input_tensor.written()
+    return input_tensor
+
+
+@op("ttnn.softmax")
+def softmax(
+    input_tensor: Tensor,
+    dim: int = -1,
+    *,
+    memory_config: MemoryConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+    numeric_stable: bool = True,
+) -> Tensor:
+    """Softmax along `dim`."""
+    _require_tiled_float("ttnn.softmax", input_tensor)
+    dtype = input_tensor.dtype
+    shards = [formats.pack_round(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
+    return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
+
+
+def _reduction(name: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tensor]) -> Callable[..., Tensor]:
+    @op(name)
+    def reduction(
+        input_tensor: Tensor,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        memory_config: MemoryConfig | None = None,
+        compute_kernel_config: WormholeComputeKernelConfig | None = None,
+        scalar: float = 1.0,
+    ) -> Tensor:
+        _require_tiled_float(name, input_tensor)
+        x = input_tensor
+        if dim is None:
+            refuse(name, "the emulator models a reduction along one dim; give dim=")
+        shards = [formats.pack_round(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
+        config = output_config(x, memory_config)
+        return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))
+
+    return reduction
+
+
+sum_ = _reduction("ttnn.sum", lambda x, dim, keep: x.sum(dim, keep))
+mean = _reduction("ttnn.mean", lambda x, dim, keep: x.mean(dim, keep))
+max_ = _reduction("ttnn.max", lambda x, dim, keep: x.amax(dim, keep))
+min_ = _reduction("ttnn.min", lambda x, dim, keep: x.amin(dim, keep))
+
+
+def _first_largest(x: torch.Tensor, dim: int | None, keepdim: bool) -> torch.Tensor:
+    # torch's CPU argmax returns the first of equal elements (tested), in int64: UINT32's storage. Bf16 is five times slower.
+    return torch.argmax(x.float() if x.dtype is torch.bfloat16 else x, dim, keepdim)
+
+
+def _require_tiled_float(name: str, x: Tensor) -> None:
+    require_device(name, x)
+    require_layout(name, Layout.TILE, x)
+    if x.dtype not in _FLOATS:
+        refuse(name, f"dtype {x.dtype} is not one of {', '.join(d.name for d in _FLOATS)}")

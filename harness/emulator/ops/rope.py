@@ -1,0 +1,110 @@
+"""Rotary position embedding: `ttnn.experimental.rotary_embedding_llama` and `rotary_embedding_hf`."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.emulator.errors import refuse
+from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.program_configs import WormholeComputeKernelConfig
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, output_config, require_device, require_layout, same_spec
+from harness.emulator.types import TILE_SIZE, DataType, Layout, TensorMemoryLayout
+
+_LLAMA = "ttnn.experimental.rotary_embedding_llama"
+_HF = "ttnn.experimental.rotary_embedding_hf"
+
+
+@op(_LLAMA)
+def rotary_embedding_llama(
+    input_tensor: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    trans_mat: Tensor,
+    *,
+    is_decode_mode: bool = False,
+    memory_config: MemoryConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """x * cos + (x @ trans_mat) * sin; pairs of neighbouring columns rotate.
+
+    Prefill: x [B, H, S, D], cos and sin [1, 1 or H, >=S, D], trans_mat [1, 1, 32, 32], interleaved. Decode: x [1, B, H, D],
+    cos and sin [1, B, 1, D], trans_mat [1, 1, 32 * B, 32], all height sharded in L1, one user a core.
+    """
+    _check(_LLAMA, input_tensor, (cos_cache, sin_cache, trans_mat), is_decode_mode)
+    require_layout(_LLAMA, Layout.TILE, trans_mat)
+    if trans_mat.shape[-1] != TILE_SIZE or (not is_decode_mode and trans_mat.shape[-2] != TILE_SIZE):
+        refuse(
+            _LLAMA, f"trans_mat must be [1, 1, 32, 32] (decode: 32 rows a user), got {list(trans_mat.shape)}"
+        )
+    users, rows = input_tensor.shape[1], input_tensor.shape[-2]
+    if is_decode_mode and trans_mat.shape[-2] < users * TILE_SIZE:
+        refuse(_LLAMA, f"trans_mat {list(trans_mat.shape)} must have 32 rows for each of {users} users")
+
+    def tiles() -> list[torch.Tensor]:
+        return [_one_tile(t) for t in trans_mat.shards]
+
+    transforms: list[torch.Tensor] = trans_mat.derived("tiles", tiles)
+    shards = []
+    for x, cos, sin, transform in zip(
+        input_tensor.shards, cos_cache.shards, sin_cache.shards, transforms, strict=True
+    ):
+        blocks = x.view(*x.shape[:-1], -1, TILE_SIZE)  # [.., .., rows, D] -> [.., .., rows, D / 32, 32]
+        if transform.dim() == 3:  # a transform of its own for each user
+            transform = transform[:users].unsqueeze(1)
+        rotated = torch.matmul(blocks, transform).view(x.shape)
+        # Decode: a user's angle is the first row of its tile, for all heads.
+        positions = 1 if is_decode_mode else rows
+        cos, sin = cos[:, :, :positions], sin[:, :, :positions]
+        # The products and the sum each pass a bf16 buffer on the device.
+        shards.append((x * cos).add_(rotated.mul_(sin)))
+    return same_spec(_LLAMA, input_tensor, shards, output_config(input_tensor, memory_config))
+
+
+@op(_HF)
+def rotary_embedding_hf(
+    input_tensor: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    *,
+    is_decode_mode: bool = False,
+    memory_config: MemoryConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> Tensor:
+    """x * cos + rotate_half(x) * sin: the two halves of the head rotate. Shapes as `rotary_embedding_llama`."""
+    _check(_HF, input_tensor, (cos_cache, sin_cache), is_decode_mode)
+    rows, half = input_tensor.shape[-2], input_tensor.shape[-1] // 2
+    shards = []
+    for x, cos, sin in zip(input_tensor.shards, cos_cache.shards, sin_cache.shards, strict=True):
+        rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
+        positions = 1 if is_decode_mode else rows
+        cos, sin = cos[:, :, :positions], sin[:, :, :positions]
+        shards.append((x * cos).add_(rotated.mul_(sin)))
+    return same_spec(_HF, input_tensor, shards, output_config(input_tensor, memory_config))
+
+
+def _one_tile(trans_mat: torch.Tensor) -> torch.Tensor:
+    """[1, 1, 32 * n, 32] -> [32, 32] when every user has the same transform, else [n, 32, 32]."""
+    tiles = trans_mat.reshape(-1, TILE_SIZE, TILE_SIZE)
+    return tiles[0] if bool((tiles == tiles[0]).all()) else tiles
+
+
+def _check(name: str, x: Tensor, others: tuple[Tensor, ...], decode: bool) -> None:
+    require_device(name, x, *others)
+    cos, sin = others[0], others[1]
+    for what, tensor in zip(("input", "cos", "sin", "trans_mat"), (x, *others), strict=False):
+        if tensor.dtype is not DataType.BFLOAT16:
+            refuse(name, f"{what} must be BFLOAT16, got {tensor.dtype}")
+        if tensor.layout is not Layout.TILE:
+            refuse(name, f"{what} must be in TILE layout, got {tensor.layout}")
+        height_sharded = tensor.config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED
+        if decode and not height_sharded:
+            refuse(name, f"{what} must be height sharded in decode mode, got {tensor.config.memory_layout}")
+    if not decode and x.config.sharded:
+        refuse(name, f"input must be interleaved in prefill mode, got {x.config.memory_layout}")
+    if cos.shape != sin.shape or cos.shape[-1] != x.shape[-1]:
+        refuse(name, f"cos {list(cos.shape)} and sin {list(sin.shape)} must match the head dim {x.shape[-1]}")
+    if decode and cos.shape[1] != x.shape[1]:
+        refuse(name, f"cos and sin must have the input's batch size {x.shape[1]}, got {list(cos.shape)}")
+    if not decode and cos.shape[-2] < x.shape[-2]:
+        refuse(name, f"cos and sin have {cos.shape[-2]} positions, the input {x.shape[-2]}")

@@ -1,0 +1,87 @@
+"""Elementwise functions of one tensor: `ttnn.silu` and its kin, and the activations fused into other ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from harness.emulator import formats
+from harness.emulator.errors import refuse
+from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.program_configs import UnaryWithParam
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
+from harness.emulator.types import DataType, UnaryOpType
+
+# Computed in float32, as on the SFPU's lanes, and rounded to the input's torch dtype (torch does both for bfloat16).
+_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "recip": torch.reciprocal,
+    "abs": torch.abs,
+    "square": torch.square,
+    "neg": torch.neg,
+    "identity": lambda x: x,
+}
+
+
+def activation_name(activation: str | UnaryWithParam | UnaryOpType) -> str:
+    """The lower-case name of a fused activation, however it was given."""
+    if isinstance(activation, UnaryWithParam):
+        activation = activation.op_type
+    return activation if isinstance(activation, str) else activation.name.lower()
+
+
+def activation_function(op_name: str, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    function = _FUNCTIONS.get(name)
+    if function is None:
+        refuse(op_name, f"activation {name!r} is not one of {', '.join(sorted(_FUNCTIONS))}")
+    return function
+
+
+def _unary(op_name: str, function_name: str) -> Callable[..., Tensor]:
+    function = _FUNCTIONS[function_name]
+
+    @op(op_name)
+    def unary(
+        input_tensor: Tensor,
+        *,
+        memory_config: MemoryConfig | None = None,
+        fast_and_approximate_mode: bool = False,
+    ) -> Tensor:
+        require_device(op_name, input_tensor)
+        if input_tensor.dtype not in (
+            DataType.BFLOAT16,
+            DataType.FLOAT32,
+            DataType.BFLOAT8_B,
+            DataType.BFLOAT4_B,
+        ):
+            refuse(op_name, f"dtype {input_tensor.dtype} is not a floating point format")
+        dtype = input_tensor.dtype
+        shards = [formats.pack_round(function(x), dtype) for x in input_tensor.shards]
+        return same_spec(op_name, input_tensor, shards, output_config(input_tensor, memory_config))
+
+    return unary
+
+
+silu = _unary("ttnn.silu", "silu")
+gelu = _unary("ttnn.gelu", "gelu")
+relu = _unary("ttnn.relu", "relu")
+sigmoid = _unary("ttnn.sigmoid", "sigmoid")
+tanh = _unary("ttnn.tanh", "tanh")
+exp = _unary("ttnn.exp", "exp")
+sqrt = _unary("ttnn.sqrt", "sqrt")
+rsqrt = _unary("ttnn.rsqrt", "rsqrt")
+reciprocal = _unary("ttnn.reciprocal", "recip")
+absolute = _unary("ttnn.abs", "abs")
+square = _unary("ttnn.square", "square")
+neg = _unary("ttnn.neg", "neg")

@@ -1,0 +1,24 @@
+"""Every op by its full ttnn name: what the api module is filled from, and where the op log will hook in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Op = TypeVar("_Op", bound=Callable[..., Any])
+
+OPS: dict[str, Callable[..., Any]] = {}
+
+
+def op(*names: str) -> Callable[[_Op], _Op]:
+    """Register a function under its ttnn names; Python's own TypeErrors then name the op and the bad keyword."""
+
+    def register(function: _Op) -> _Op:
+        function.__qualname__ = names[0]
+        for name in names:
+            if name in OPS:
+                raise ValueError(f"op {name} is registered twice")
+            OPS[name] = function
+        return function
+
+    return register

@@ -1,0 +1,189 @@
+"""The emulated tensor: logical shape, dtype, layout and memory config over one torch shard per device.
+
+Shards have the storage dtype and the logical shape (tile padding is metadata; it counts as zero). A `Storage` is the device
+memory under one or more tensors: views made by `reshape` share it, and it returns to the allocator when the last one goes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harness.emulator.device import MeshDevice, padded_shape
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory import Buffer, UseAfterFreeError
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.types import DataType, Layout, StorageType
+
+_storage_ids = itertools.count()
+
+
+class Storage:
+    """Device memory of a tensor; `version` counts the writes to it after creation, `id` is never used again."""
+
+    __slots__ = ("buffer", "device", "id", "version")
+
+    def __init__(self, device: MeshDevice, buffer: Buffer) -> None:
+        self.device = device
+        self.buffer: Buffer | None = buffer
+        self.version = 0
+        self.id = next(_storage_ids)
+
+    def free(self) -> None:
+        buffer = self.buffer
+        if buffer is not None:
+            self.buffer = None
+            self.device.allocator.free(buffer)
+
+    __del__ = free
+
+
+class Tensor:
+    """A tensor on the host (`storage` is None) or on a mesh device. Ops make them; users read their properties."""
+
+    __slots__ = ("_derived", "config", "dtype", "layout", "shape", "shards", "storage")
+
+    def __init__(
+        self,
+        shards: list[torch.Tensor],
+        shape: Shape,
+        dtype: DataType,
+        layout: Layout,
+        config: MemoryConfig = DRAM_MEMORY_CONFIG,
+        storage: Storage | None = None,
+    ) -> None:
+        self.shards, self.shape, self.dtype, self.layout = shards, shape, dtype, layout
+        self.config, self.storage = config, storage
+        self._derived: dict[Any, tuple[int, Any]] | None = None
+
+    @property
+    def padded_shape(self) -> Shape:
+        return padded_shape(self.shape, self.layout)
+
+    def memory_config(self) -> MemoryConfig:
+        return self.config
+
+    def device(self) -> MeshDevice | None:
+        return self.storage.device if self.storage is not None else None
+
+    def storage_type(self) -> StorageType:
+        return StorageType.HOST if self.storage is None else StorageType.DEVICE
+
+    def is_allocated(self) -> bool:
+        return self.storage is None or self.storage.buffer is not None
+
+    def is_sharded(self) -> bool:
+        return self.storage is not None and self.config.sharded
+
+    def buffer_address(self) -> int:
+        return self.buffer("ttnn.Tensor.buffer_address").address
+
+    def buffer(self, op: str) -> Buffer:
+        require_device(op, self)
+        assert self.storage is not None
+        assert self.storage.buffer is not None
+        return self.storage.buffer
+
+    def volume(self) -> int:
+        return math.prod(self.shape)
+
+    def logical_volume(self) -> int:
+        return math.prod(self.shape)
+
+    def get_dtype(self) -> DataType:
+        return self.dtype
+
+    def get_layout(self) -> Layout:
+        return self.layout
+
+    def deallocate(self, force: bool = True) -> None:
+        """Give the memory back now; every tensor that shares it becomes unusable."""
+        if self.storage is not None:
+            self.storage.free()
+
+    def derived(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value computed from this tensor's contents once, and again only after the tensor was written."""
+        version = self.storage.version if self.storage is not None else 0
+        cache = self._derived
+        if cache is None:
+            cache = self._derived = {}
+        entry = cache.get(key)
+        if entry is None or entry[0] != version:
+            entry = cache[key] = (version, make())
+        return entry[1]
+
+    def written(self) -> None:
+        """To be called by whoever wrote to the shards in place: forgets what was derived from them."""
+        if self.storage is not None:
+            self.storage.version += 1
+        self._derived = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        where = "host" if self.storage is None else repr(self.config)
+        return f"ttnn.Tensor(shape={self.shape}, dtype={self.dtype}, layout={self.layout}, {where})"
+
+
+def require_device(op: str, *tensors: Tensor) -> None:
+    """Refuse what is not a tensor, lies on the host, or was deallocated."""
+    for tensor in tensors:
+        try:
+            storage = tensor.storage
+        except AttributeError:
+            raise TypeError(f"{op}: expected a ttnn.Tensor, got {type(tensor).__name__}") from None
+        if storage is None:
+            refuse(op, f"tensor of shape {list(tensor.shape)} is on the host; the op needs a device tensor")
+        if storage.buffer is None:
+            raise UseAfterFreeError(f"{op}: tensor of shape {list(tensor.shape)} was deallocated")
+
+
+def require_layout(op: str, layout: Layout, *tensors: Tensor) -> None:
+    for tensor in tensors:
+        if tensor.layout is not layout:
+            refuse(op, f"tensor of shape {list(tensor.shape)} has {tensor.layout}, the op needs {layout}")
+
+
+def make_tensor(
+    op: str,
+    shards: list[torch.Tensor],
+    shape: Shape,
+    dtype: DataType,
+    layout: Layout,
+    config: MemoryConfig,
+    device: MeshDevice,
+) -> Tensor:
+    """A device tensor around `shards` (storage dtype, logical shape, aliased by nothing that is written), allocated."""
+    return Tensor(
+        shards,
+        shape,
+        dtype,
+        layout,
+        config,
+        Storage(device, device.allocate(op, shape, dtype, layout, config)),
+    )
+
+
+def same_spec(
+    op: str, like: Tensor, shards: list[torch.Tensor], config: MemoryConfig | None = None
+) -> Tensor:
+    """A tensor with `like`'s shape, dtype and layout, at `config` or where `like` is."""
+    return make_tensor(
+        op, shards, like.shape, like.dtype, like.layout, config or like.config, device_of(like)
+    )
+
+
+def device_of(tensor: Tensor) -> MeshDevice:
+    assert tensor.storage is not None
+    return tensor.storage.device
+
+
+def output_config(like: Tensor, requested: MemoryConfig | None) -> MemoryConfig:
+    """ttnn's rule of most ops: the requested config, else the input's."""
+    return like.config if requested is None else requested

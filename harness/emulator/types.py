@@ -1,0 +1,97 @@
+"""Enums of the ttnn API, named and numbered as in ttnn 0.81.1."""
+
+from __future__ import annotations
+
+import enum
+
+
+class _TtnnEnum(enum.Enum):
+    """An enum that reads as ttnn's do (`DataType.BFLOAT16`), hashes by identity and compares fast."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    __str__ = __repr__
+    __hash__ = object.__hash__
+
+
+class DataType(_TtnnEnum):
+    BFLOAT16 = 0
+    FLOAT32 = 1
+    UINT32 = 2
+    BFLOAT8_B = 3
+    BFLOAT4_B = 4
+    UINT8 = 5
+    UINT16 = 6
+    INT32 = 7
+
+
+class Layout(_TtnnEnum):
+    ROW_MAJOR = 0
+    TILE = 1
+
+
+class StorageType(_TtnnEnum):
+    HOST = 0
+    DEVICE = 1
+
+
+class MathFidelity(_TtnnEnum):
+    LoFi = 0
+    HiFi2 = 2
+    HiFi3 = 3
+    HiFi4 = 4
+
+
+class BufferType(_TtnnEnum):
+    DRAM = 0
+    L1 = 1
+    L1_SMALL = 3
+    TRACE = 4
+
+
+class TensorMemoryLayout(_TtnnEnum):
+    INTERLEAVED = 0
+    HEIGHT_SHARDED = 2
+    WIDTH_SHARDED = 3
+    BLOCK_SHARDED = 4
+
+
+class ShardOrientation(_TtnnEnum):
+    ROW_MAJOR = 0
+    COL_MAJOR = 1
+
+
+class ShardStrategy(_TtnnEnum):
+    HEIGHT = 1
+    WIDTH = 2
+    BLOCK = 3
+
+
+class UnaryOpType(_TtnnEnum):
+    """Those the emulator can compute; ttnn numbers many more."""
+
+    EXP = 0
+    RECIP = 1
+    GELU = 2
+    GELU_TANH = 3
+    RELU = 4
+    SQRT = 5
+    SIGMOID = 6
+    TANH = 9
+    ABS = 16
+    SQUARE = 19
+    RSQRT = 39
+    SILU = 58
+    IDENTITY = 60
+    NEG = 61
+
+
+class Arch(_TtnnEnum):
+    """`ttnn.device.Arch`."""
+
+    WORMHOLE_B0 = 2
+    BLACKHOLE = 3
+
+
+TILE_SIZE = 32

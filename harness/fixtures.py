@@ -1,0 +1,93 @@
+"""The fixtures a test asks for. All of them stand on the one `Session` of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import ttnn
+
+import tt_llm
+from goldens import Golden, GoldenCorrupt, GoldenMissing, GoldenSpec, GoldenStale
+from harness.module_runner import ModuleRunner
+from harness.outcomes import RECORD_PROPERTY, leave
+from harness.recorder import Recorder
+from harness.records import Record, record_to_json
+from harness.session import Session
+
+
+@pytest.fixture(scope="session")
+def tt_session(pytestconfig: pytest.Config) -> Session:
+    """The run's shared state: model files, goldens, policy, loaded models."""
+    return pytestconfig.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def mesh_device(tt_session: Session) -> ttnn.MeshDevice:
+    """The opened mesh of `--tt-mesh`."""
+    return tt_session.mesh_device
+
+
+@pytest.fixture
+def generator(tt_session: Session, tt_precision: str) -> tt_llm.Generator:
+    """The whole model under the test's precision policy, loaded once for all tests of that policy."""
+    with leave():
+        return tt_session.generator(tt_precision)
+
+
+@pytest.fixture
+def tt_module(generator: tt_llm.Generator, golden_spec: GoldenSpec) -> ModuleRunner:
+    """The module the test's golden names, as a function of the golden's inputs."""
+    return ModuleRunner(generator, golden_spec)
+
+
+@pytest.fixture
+def golden(tt_session: Session, golden_spec: GoldenSpec, recorder: Recorder) -> Golden:
+    """The golden of the test's `tt_golden` marker. A missing or stale one fails the test and says how to make it."""
+    try:
+        with leave(GoldenCorrupt):
+            return tt_session.golden(golden_spec)
+    except (GoldenMissing, GoldenStale) as error:
+        stale = isinstance(error, GoldenStale)
+        recorder.state("stale_golden" if stale else "missing_golden", str(error))
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def recorder(request: pytest.FixtureRequest, tt_session: Session, tt_precision: str) -> Recorder:
+    """Files records for this test: `recorder.judge({"top1": 0.97}, n=1023)`."""
+    return recorder_for(request.node, tt_session, tt_precision)
+
+
+@pytest.fixture
+def compare(recorder: Recorder) -> Callable[..., object]:
+    """`compare(actual, golden.output)`: PCC and its companions as records; fails the test where a gate is missed."""
+    return recorder.compare
+
+
+SESSION = pytest.StashKey[Session]()
+
+
+def recorder_for(item: pytest.Item, session: Session, precision: str) -> Recorder:
+    """A recorder whose records describe this test; they travel in the test's `user_properties`."""
+    spec: GoldenSpec | None = getattr(item, "callspec", None) and item.callspec.params.get("golden_spec")  # type: ignore[attr-defined]
+    base = Record(
+        test=item.nodeid,
+        module=spec.module if spec else "none",
+        layer=spec.layer if spec else None,
+        metric="none",
+        value=None,
+        verdict="not_compared",
+        target=session.options.target,
+        mesh=session.options.mesh,
+        precision=precision,
+        phase=spec.phase if spec else None,  # type: ignore[arg-type]
+        batch=spec.batch if spec else 1,
+        seq_len=spec.total_len if spec else 0,
+        golden=spec.name if spec else None,
+    )
+    return Recorder(
+        base,
+        session.policy,
+        lambda record: item.user_properties.append((RECORD_PROPERTY, record_to_json(record))),
+    )

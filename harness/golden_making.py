@@ -1,0 +1,33 @@
+"""Making the goldens a run lacks, with a progress bar that says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from goldens import GoldenSpec
+from harness.session import Session
+
+
+def make_missing(session: Session, specs: Sequence[GoldenSpec]) -> int:
+    """Makes those of the goldens that the store lacks or holds for other weights or text; returns how many."""
+    lacking = session.missing(specs)
+    if not lacking:
+        return 0
+    console = Console(stderr=True)
+    console.print(
+        f"{len(lacking)} of {len(set(specs))} goldens are missing or stale in {session.store.url}: "
+        "making them from the fp32 PyTorch model, once",
+        highlight=False,
+        soft_wrap=True,
+    )
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("goldens", total=len(lacking))
+        session.make(
+            lacking,
+            lambda done, total, name: progress.update(task, completed=done, description=name or "goldens"),
+        )
+    return len(lacking)

@@ -1,0 +1,123 @@
+"""From a measured value to a filed record: looks the gate up, judges, and makes the test fail on a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ci.policy import Policy, judge
+from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors
+from harness.records import Record, Verdict
+
+TENSOR_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "worst_row_rel_l2", "norm_error", "nonfinite")
+
+
+class Regression(AssertionError):
+    """At least one figure missed its gate; a line each."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Files the records of one test. `base` holds what all of them share: test, target, mesh, precision, shape."""
+
+    base: Record
+    policy: Policy
+    file: Callable[[Record], None]
+
+    def compare(
+        self, actual: torch.Tensor, golden: torch.Tensor, module: str | None = None
+    ) -> TensorComparison:
+        """Compares two tensors of equal shape [..., width] and files the tensor metrics.
+
+        `module` names what is compared where it is not the golden's module (such as "kv_cache").
+        Raises Regression when any metric misses its gate, and files that first. A shape mismatch is a regression.
+        """
+        module = module or self.base.module
+        try:
+            found = compare_tensors(actual, golden)
+        except ShapeMismatch as error:
+            self.file(replace(self.base, module=module, verdict="regression", note=str(error)))
+            raise Regression(f"{self._where(module)}: {error}") from error
+        details: dict[str, float | str] = {
+            "state": found.state,
+            "norm_ratio": found.norm_ratio,
+            "max_abs": found.max_abs,
+            "max_ulp": found.max_ulp,
+            "mean_ulp": found.mean_ulp,
+            "worst_row": str(found.worst_row_pcc_index),
+        }
+        self.judge(
+            {metric: float(getattr(found, metric)) for metric in TENSOR_METRICS},
+            found.n,
+            module,
+            details=details,
+        )
+        return found
+
+    def judge(
+        self,
+        values: dict[str, float],
+        n: int,
+        module: str | None = None,
+        *,
+        details: dict[str, float | str] | None = None,
+        note: str = "",
+    ) -> None:
+        """Files one record a metric, then raises Regression if any of them missed its gate. `n`: what they stand on."""
+        module = module or self.base.module
+        lines = []
+        for metric, value in values.items():
+            rule = self.policy.resolve(
+                metric=metric,
+                module=module,
+                precision=self.base.precision,
+                target=self.base.target,
+                phase=self.base.phase,
+                layer=self.base.layer,
+            )
+            verdict: Verdict = judge(value, rule)
+            self.file(
+                replace(
+                    self.base,
+                    module=module,
+                    metric=metric,
+                    value=value,
+                    n=n,
+                    gate=rule.gate,
+                    guideline=rule.guideline,
+                    direction=rule.direction,
+                    verdict=verdict,
+                    details=details or {},
+                    note=note,
+                )
+            )
+            if verdict != "pass":
+                sign = "<" if rule.direction == "higher" else ">"
+                lines.append(
+                    f"{self._where(module)}: {metric} {value:.6g} {sign} gate {rule.gate:g} ({rule.source})"
+                )
+        if lines:
+            raise Regression("\n".join(lines))
+
+    def state(self, verdict: Verdict, note: str) -> None:
+        """Files that nothing was measured, and why."""
+        self.file(replace(self.base, verdict=verdict, note=note))
+
+    def note(self, values: dict[str, float], n: int, **changes: Any) -> None:
+        """Files figures that are shown for comparison and not gated, such as those of plain PyTorch in bf16."""
+        for metric, value in values.items():
+            self.file(
+                replace(
+                    self.base, metric=metric, value=value, n=n, note="for comparison, not gated", **changes
+                )
+            )
+
+    def _where(self, module: str) -> str:
+        b = self.base
+        layer = "" if b.layer is None else f" layer {b.layer}"
+        return (
+            f"{module}{layer} {b.phase or ''} S{b.seq_len} B{b.batch}, {b.precision} on {b.target} {b.mesh}"
+        )

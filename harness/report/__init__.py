@@ -1,0 +1,12 @@
+"""Draws a results file: on the terminal and as one HTML page.
+
+Import render and write_html from here. A report never recomputes, never judges and never runs anything: it shows what
+the records say, first of all what is not "pass". It reads these keys of a record's details, where present:
+``stderr`` (kl), ``perplexity``, ``golden_perplexity``, ``change`` (perplexity_error), and ``prompt``, ``text``,
+``golden_text`` (agreement_length).
+"""
+
+from harness.report.html import write_html
+from harness.report.terminal import render
+
+__all__ = ["render", "write_html"]

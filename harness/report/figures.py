@@ -1,0 +1,74 @@
+"""How a figure is written: one format for each metric, cut towards the bad side so that nothing looks better than it is."""
+
+import math
+
+from harness.records import Record
+
+LABELS = {
+    "pcc": "PCC",
+    "worst_row_pcc": "worst-row PCC",
+    "rel_l2": "relative L2",
+    "worst_row_rel_l2": "worst-row relative L2",
+    "norm_error": "norm error",
+    "nonfinite": "NaN/Inf count",
+    "top1": "top-1",
+    "top5": "top-5",
+    "kl": "mean KL",
+    "perplexity_error": "perplexity error",
+    "agreement_length": "greedy agreement",
+}
+SHARES = ("top1", "top5")
+ERRORS_IN_PERCENT = ("perplexity_error", "norm_error")
+CORRELATIONS = ("pcc", "worst_row_pcc")
+
+
+def label(metric: str) -> str:
+    """The metric's name in the field's words; its own name if we have none."""
+    return LABELS.get(metric, metric)
+
+
+def figure(metric: str, value: float | None, unit: str = "") -> str:
+    """A value as text: 5 decimals for a correlation, percent for a share, 3 digits else; "-" if not measured."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    if metric in CORRELATIONS:
+        return f"{math.floor(round(value * 1e5, 6)) / 1e5:.5f}"
+    if metric in SHARES:
+        return f"{math.floor(round(value * 1e3, 6)) / 10:.1f}%"
+    if metric in ERRORS_IN_PERCENT:
+        return f"{math.ceil(round(value * 1e4, 6)) / 100:.2f}%"
+    if metric == "agreement_length":
+        return f"{value:.0f} tokens"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:.0f}{' ' + unit if unit else ''}"
+    return f"{value:.3g}{' ' + unit if unit else ''}"
+
+
+def bound(metric: str, value: float | None, unit: str = "") -> str:
+    """A gate or guideline as text: as it was given, not cut."""
+    if value is None:
+        return "none"
+    if metric in (*SHARES, *ERRORS_IN_PERCENT):
+        return f"{100 * value:g}%"
+    return f"{value:g}{' ' + unit if unit else ''}"
+
+
+def worse(a: Record, b: Record) -> Record:
+    """The worse of two records of one metric; NaN is the worst, a record without a value never replaces one."""
+    if b.value is None or (a.value is not None and math.isnan(a.value)):
+        return a
+    if a.value is None or math.isnan(b.value):
+        return b
+    higher_is_better = (b.direction or "higher") == "higher"
+    return b if (b.value < a.value if higher_is_better else b.value > a.value) else a
+
+
+def misses_guideline(record: Record) -> bool:
+    """Whether a value falls short of its record's guideline; NaN does."""
+    if record.guideline is None or record.value is None:
+        return False
+    if record.direction == "lower":
+        return not record.value <= record.guideline
+    return not record.value >= record.guideline

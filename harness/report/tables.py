@@ -1,0 +1,166 @@
+"""The report's tables: module by module, whole-model accuracy with its reference rows, latency."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from harness.records import Record
+from harness.report.figures import figure, worse
+from harness.report.yardstick import SIMULATED_WORMHOLE, Yardstick
+
+MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
+ACCURACY_METRICS = ("top1", "top5", "kl", "perplexity_error")
+ACCURACY_COLUMNS = (
+    "logits\nPCC",
+    "worst\nrow",
+    "top-1",
+    "top-5",
+    "mean KL\n± se",
+    "perplexity\nand golden's",
+    "n",
+)
+REFERENCE_TARGET = "torch"
+ORDER = ("embedding", "rope", "norm", "attention", "kv_cache", "mlp", "decoder", "lm_head", "model")
+
+
+def module_tables(records: Sequence[Record]) -> list[Table]:
+    """One table a precision: rows module and phase, each cell the worst over tests and layers, "!" if any is not pass."""
+    ours = [r for r in records if r.metric in MODULE_COLUMNS and r.target != REFERENCE_TARGET and not r.clock]
+    tables = []
+    for precision in dict.fromkeys(r.precision for r in ours):
+        table = _table(f"Modules, precision {precision} (worst of all tests)")
+        table.add_column("module", overflow="fold")
+        table.add_column("phase", no_wrap=True)
+        for title in (*MODULE_COLUMNS.values(), "tests"):
+            table.add_column(title, justify="right", no_wrap=True)
+        mine = [r for r in ours if r.precision == precision]
+        for module, phase in sorted({(r.module, r.phase or "") for r in mine}, key=_place):
+            group = [r for r in mine if r.module == module and (r.phase or "") == phase]
+            cells = [_cell(group, metric) for metric in MODULE_COLUMNS]
+            table.add_row(Text(module), phase, *cells, str(len({r.test for r in group})))
+        tables.append(table)
+    return tables
+
+
+def accuracy_table(records: Sequence[Record]) -> Table | None:
+    """Our precisions, plain bf16 PyTorch, and what a simulated Wormhole was seen to do; None without such records."""
+    judged = [r for r in records if r.metric in ACCURACY_METRICS]
+    if not judged:
+        return None
+    table = _table("Accuracy against the fp32 golden")
+    table.add_column("precision", overflow="fold", min_width=11)
+    for title in ACCURACY_COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    rows = list(dict.fromkeys((r.target, r.precision, r.phase) for r in judged))
+    rows.sort(key=lambda row: row[0] == REFERENCE_TARGET)
+    for target, precision, phase in rows:
+        same = [r for r in judged if (r.target, r.precision, r.phase) == (target, precision, phase)]
+        logits = _logits(records, same)
+        name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
+        table.add_row(Text(f"{name}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
+    for precision in dict.fromkeys(row[1] for row in rows if row[1] in SIMULATED_WORMHOLE):
+        yardstick = SIMULATED_WORMHOLE[precision]
+        name = f"{precision} simulated Wormhole, {yardstick.n} tokens (recorded)"
+        table.add_row(Text(name, style="dim"), *_yardstick_cells(yardstick))
+    return table
+
+
+def latency_table(records: Sequence[Record]) -> Table | None:
+    """Every timed record with the clock that timed it; None when nothing was timed."""
+    timed = [r for r in records if r.clock]
+    if not timed:
+        return None
+    table = _table("Latency")
+    for title in ("precision", "module", "metric"):
+        table.add_column(title, overflow="fold")
+    for title in ("value", "clock", "n"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for r in timed:
+        value = Text(figure(r.metric, r.value, r.unit) + _mark([r]))
+        table.add_row(r.precision, r.module, r.metric, value, r.clock, str(r.n))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _place(row: tuple[str, str]) -> tuple[int, str, bool]:
+    module, phase = row
+    return (ORDER.index(module) if module in ORDER else len(ORDER), module, phase == "decode")
+
+
+def _cell(group: Sequence[Record], metric: str, suffix: str = "") -> Text:
+    mine = [r for r in group if r.metric == metric]
+    if not mine:
+        return Text("-")
+    worst = mine[0]
+    for record in mine[1:]:
+        worst = worse(worst, record)
+    mark = _mark(mine)
+    return Text(figure(metric, worst.value) + mark + suffix, style="red" if mark else "")
+
+
+def _mark(group: Sequence[Record]) -> str:
+    return "" if all(r.verdict == "pass" or r.gate is None for r in group) else "!"
+
+
+def _logits(records: Sequence[Record], same: Sequence[Record]) -> list[Record]:
+    """Tensor records that came with the accuracy figures; those of their own tests if there are any."""
+    first = same[0]
+    model = [
+        r
+        for r in records
+        if r.module == first.module
+        and (r.target, r.precision, r.phase) == (first.target, first.precision, first.phase)
+        and r.metric in MODULE_COLUMNS
+    ]
+    tests = {r.test for r in same}
+    return [r for r in model if r.test in tests] or model
+
+
+def _accuracy_cells(logits: Sequence[Record], same: Sequence[Record]) -> list[Text]:
+    by_metric = {metric: [r for r in same if r.metric == metric] for metric in ACCURACY_METRICS}
+    kl_error = [r.details["stderr"] for r in by_metric["kl"] if "stderr" in r.details]
+    kl_suffix = f"\n± {kl_error[0]:.2g}" if len(kl_error) == 1 and isinstance(kl_error[0], float) else ""
+    return [
+        _cell(logits, "pcc"),
+        _cell(logits, "worst_row_pcc"),
+        _cell(same, "top1"),
+        _cell(same, "top5"),
+        _cell(same, "kl", kl_suffix),
+        _perplexity_cell(by_metric["perplexity_error"]),
+        Text(str(max(r.n for r in same))),
+    ]
+
+
+def _perplexity_cell(group: Sequence[Record]) -> Text:
+    if not group:
+        return Text("-")
+    worst = group[0]
+    for record in group[1:]:
+        worst = worse(worst, record)
+    ours, golden, change = (worst.details.get(key) for key in ("perplexity", "golden_perplexity", "change"))
+    mark = _mark(group)
+    if not (isinstance(ours, float) and isinstance(golden, float) and isinstance(change, float)):
+        return Text(f"error {figure('perplexity_error', worst.value)}{mark}", style="red" if mark else "")
+    return Text(_perplexity(ours, golden, change) + mark, style="red" if mark else "")
+
+
+def _perplexity(ours: float, golden: float, change: float) -> str:
+    return f"{ours:.2f} {change:+.2%}\ngolden {golden:.2f}"
+
+
+def _yardstick_cells(seen: Yardstick) -> list[Text]:
+    texts = (
+        figure("pcc", seen.pcc),
+        figure("worst_row_pcc", seen.worst_row_pcc),
+        figure("top1", seen.top1),
+        figure("top5", seen.top5),
+        figure("kl", seen.kl),
+        _perplexity(seen.perplexity, seen.golden_perplexity, seen.change),
+        str(seen.n),
+    )
+    return [Text(text, style="dim") for text in texts]

@@ -1,0 +1,131 @@
+"""The report: first what is not "pass", then what was not compared, then tables by precision."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.records import Environment, Record, Results, Verdict
+from harness.report.figures import bound, figure, label, misses_guideline, worse
+from harness.report.tables import REFERENCE_TARGET, accuracy_table, latency_table, module_tables
+
+FAULT_ORDER: tuple[Verdict, ...] = (
+    "regression",
+    "missing_golden",
+    "stale_golden",
+    "missing_baseline",
+    "inconclusive",
+)
+MOST_FAULTS = 40  # lines; what is left is counted by module and metric
+WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length")
+
+
+def render(results: Results, console: Console) -> None:
+    """Prints the whole report; readable from 80 columns on. A file without records is said to have judged nothing."""
+    records = results.records
+    judged = [r for r in records if r.target != REFERENCE_TARGET]
+    for line in _verdict(judged):
+        _print(console, line)
+    for line in _guideline_misses(judged):
+        _print(console, line)
+    _print(console, Text(_where(results.environment, records), style="dim"))
+    for table in (*module_tables(records), accuracy_table(records), latency_table(records)):
+        if table is not None:
+            console.print(table)
+    for text in _generated(records):
+        _print(console, text)
+
+
+def _print(console: Console, text: Text) -> None:
+    console.print(text, highlight=False, soft_wrap=False)
+
+
+def _verdict(records: Sequence[Record]) -> Iterable[Text]:
+    faults = sorted(
+        (r for r in records if r.verdict in FAULT_ORDER), key=lambda r: FAULT_ORDER.index(r.verdict)
+    )
+    skipped = [r for r in records if r.verdict == "not_compared"]
+    judged = len(records) - len(skipped)
+    if not judged:
+        yield Text("VERDICT: nothing was compared", style="bold red")
+    elif not faults:
+        yield Text(f"VERDICT: pass, all {judged} checks", style="bold green")
+    else:
+        counts = Counter(r.verdict for r in faults)
+        kinds = ", ".join(f"{counts[kind]} {kind}" for kind in FAULT_ORDER if kind in counts)
+        yield Text(f"VERDICT: {len(faults)} of {judged} checks are not pass: {kinds}", style="bold red")
+    for record in faults[:MOST_FAULTS]:
+        yield _fault(record)
+    rest = Counter(f"{r.precision} {r.module} {label(r.metric)}" for r in faults[MOST_FAULTS:])
+    for what, count in rest.most_common():
+        yield Text(f"  and {count} more: {what}", style="red")
+    for note, count in Counter(r.note or "no reason given" for r in skipped).most_common():
+        yield Text(f"  not compared ({count}): {note}", style="yellow")
+
+
+def _fault(record: Record) -> Text:
+    line = Text(f"  {record.verdict} ", style="red")
+    line.append(
+        f"{_subject(record)}: {label(record.metric)} {figure(record.metric, record.value, record.unit)}"
+    )
+    if record.gate is not None:
+        sign = "at most" if record.direction == "lower" else "at least"
+        line.append(f" (gate: {sign} {bound(record.metric, record.gate, record.unit)})")
+    line.append(f" [{record.test}]", style="dim")
+    if record.note:
+        line.append(f" {record.note}")
+    return line
+
+
+def _subject(record: Record) -> str:
+    layer = None if record.layer is None else f"layer {record.layer}"
+    sizes = f"batch {record.batch}, seq {record.seq_len}" if record.seq_len else None
+    return " ".join(part for part in (record.precision, record.module, layer, record.phase, sizes) if part)
+
+
+def _guideline_misses(records: Sequence[Record]) -> Iterable[Text]:
+    """One line for each precision, module and metric that passes its gate and misses its guideline; worst value."""
+    worst: dict[tuple[str, str, str], Record] = {}
+    count: Counter[tuple[str, str, str]] = Counter()
+    for record in records:
+        if record.verdict != "pass" or not misses_guideline(record):
+            continue
+        key = (record.precision, record.module, record.metric)
+        count[key] += 1
+        worst[key] = worse(worst[key], record) if key in worst else record
+    for key, record in worst.items():
+        who = (
+            record.precision
+            if record.metric in WHOLE_MODEL_METRICS
+            else f"{record.precision} {record.module}"
+        )
+        others = f", worst of {count[key]}" if count[key] > 1 else ""
+        layer = f", layer {record.layer}" if record.layer is not None else ""
+        yield Text(
+            f"  {who} misses the guideline for {label(record.metric)}:"
+            f" {figure(record.metric, record.value)} (guideline {bound(record.metric, record.guideline)}{others}{layer})",
+            style="yellow",
+        )
+
+
+def _where(environment: Environment, records: Sequence[Record]) -> str:
+    versions = ", ".join(f"{name} {version or 'absent'}" for name, version in environment.versions.items())
+    mode = f" ({environment.emulator_mode})" if environment.emulator_mode else ""
+    return (
+        f"{environment.model} on {environment.target}{mode}, mesh {environment.mesh}; {len(records)} records;"
+        f" {environment.cpu_count} cores of {environment.cpu_model}; Python {environment.python}, {versions}"
+    )
+
+
+def _generated(records: Sequence[Record]) -> Iterable[Text]:
+    for record in records:
+        if record.metric != "agreement_length":
+            continue
+        yield Text(
+            f"Generated, {record.precision}: equal to golden for {figure(record.metric, record.value)}",
+            "bold",
+        )
+        for key, title in (("prompt", "prompt"), ("text", "device"), ("golden_text", "golden")):
+            if key in record.details:
+                yield Text(f"  {title}: {str(record.details[key])!r}")

@@ -1,0 +1,109 @@
+"""What a session of tests shares: the model's files, its goldens, the policy, and the models loaded so far."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import ttnn
+from transformers import AutoTokenizer
+
+import tt_llm
+from ci.policy import Policy
+from goldens import Golden, GoldenSpec, GoldenStore, Reference, Text, key, load_text, make, missing, windows
+from harness.options import Options
+from harness.records import Environment
+from tt_llm.checkpoint import cache_dir, locate
+from tt_llm.config import ModelConfig
+from tt_llm.mesh import open_mesh, parse_mesh_shape
+
+MAX_SEQ_LEN = 1024  # tokens a user; the longest the suites ask of a loaded model
+MAX_BATCH_SIZE = 32
+
+
+class Session:
+    """Everything is made when first asked for and kept until `close`.
+
+    Raises InputError, GoldenError or PolicyError, each one line, where an option names something unusable.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.policy = Policy.load()
+        self.mesh_shape = parse_mesh_shape(options.mesh)
+        self._generators: dict[str, tt_llm.Generator] = {}
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The Hugging Face folder of the model."""
+        return locate(self.options.model)
+
+    @functools.cached_property
+    def config(self) -> ModelConfig:
+        """The model's sizes."""
+        return ModelConfig.from_folder(self.folder)
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """The reference text."""
+        return load_text(self.options.corpus)
+
+    @functools.cached_property
+    def store(self) -> GoldenStore:
+        """Where goldens are read from and made into."""
+        return GoldenStore(self.options.goldens or str(cache_dir() / "goldens"))
+
+    @functools.cached_property
+    def mesh_device(self) -> ttnn.MeshDevice:
+        """The opened mesh."""
+        return open_mesh(self.mesh_shape)
+
+    @functools.cache  # noqa: B019 - one session a process
+    def reference(self, dtype: str) -> Reference:
+        """The golden model computing in "float32" or "bfloat16"; its weights load when it first runs."""
+        return Reference(self.folder, dtype)
+
+    def generator(self, precision: str) -> tt_llm.Generator:
+        """The model under a policy, loaded once. One policy is held at a time: another one frees the last."""
+        if precision not in self._generators:
+            self._generators.clear()
+            self._generators[precision] = tt_llm.load(
+                self.options.model, self.mesh_device, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN
+            )
+        return self._generators[precision]
+
+    def golden(self, spec: GoldenSpec) -> Golden:
+        """The stored golden of a spec. Raises GoldenMissing, GoldenStale or GoldenCorrupt."""
+        identity = self.reference(spec.reference_dtype).identity
+        return self.store.get(spec.name, key(spec, identity, self.text.digest))
+
+    def tokens(self, length: int, count: int) -> torch.Tensor:
+        """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+        return windows(self.text, AutoTokenizer.from_pretrained(self.folder), length, count)
+
+    def missing(self, specs: Sequence[GoldenSpec]) -> list[GoldenSpec]:
+        """Those of the goldens that the store lacks or holds for other weights or text."""
+        return missing(specs, self.reference, self.text, self.store)
+
+    def make(self, specs: Sequence[GoldenSpec], progress: Callable[[int, int, str], None]) -> None:
+        """Makes the goldens the store lacks; `progress(done, total, name)` after each."""
+        make(specs, self.reference, self.text, self.store, progress=progress)
+        self.reference.cache_clear()  # the fp32 weights are not needed again
+
+    def environment(self) -> Environment:
+        """Where and on what this session ran."""
+        return Environment.collect(
+            target=self.options.target,
+            mesh=self.options.mesh,
+            model=self.options.model,
+            weights_digest=self.reference("float32").identity,
+            emulator_mode="fast" if self.options.target == "emulator" else None,
+        )
+
+    def close(self) -> None:
+        """Frees models and closes the mesh, if it was opened."""
+        self._generators.clear()
+        if "mesh_device" in self.__dict__:
+            ttnn.close_mesh_device(self.__dict__.pop("mesh_device"))

@@ -1,0 +1,71 @@
+"""Real text through the whole model, judged token by token against the golden's distribution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.metrics import kl_divergence, perplexity, perplexity_change, token_agreement
+
+WINDOW, WINDOWS = 1024, 2
+PREFILL, DECODE, USERS = 512, 256, 4
+
+
+def figures(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor) -> tuple[dict, int, dict]:
+    """All accuracy metrics of logits [B, S, vocab] whose row i predicts tokens[:, i + 1]; tokens is [B, S]."""
+    agreement = token_agreement(golden, device)
+    divergence = kl_divergence(golden, device, tokens)
+    before, after = perplexity(golden, tokens), perplexity(device, tokens)
+    change = perplexity_change(before, after)
+    values = {
+        "top1": agreement.top1,
+        "top5": agreement.top5,
+        "kl": divergence.mean,
+        "perplexity_error": abs(change.change),
+    }
+    details = {
+        "stderr": divergence.stderr,
+        "kl_max": divergence.max,
+        **{f"kl_q{percent:g}": nats for percent, nats in divergence.quantiles.items()},
+        "rms_delta_p": divergence.rms_delta_p,
+        "same_top_p": divergence.same_top_p,
+        "worst_token": float(divergence.worst_row),
+        "perplexity": after.value,
+        "golden_perplexity": before.value,
+        "change": change.change,
+        "change_stderr": change.stderr,
+    }
+    return values, agreement.n, details
+
+
+@pytest.mark.tt_golden("model", seq_len=WINDOW, batch=WINDOWS)
+def test_prefill(generator, golden, recorder):
+    """A window of text in one prefill, every position scored."""
+    tokens = golden.inputs["tokens"]
+    logits = generator.prefill_forward(tokens.int(), all_logits=True)
+    values, n, details = figures(golden.output, logits, tokens)
+    failures = []
+    for check in (
+        lambda: recorder.judge(values, n, details=details),
+        lambda: recorder.compare(logits, golden.output),
+    ):
+        try:
+            check()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.tt_golden("teacher_forced", phase="decode", seq_len=PREFILL, steps=DECODE, batch=USERS)
+def test_teacher_forced_decode(generator, golden, recorder):
+    """Prefill half a page, then feed the true tokens one by one and score what each step predicts."""
+    tokens = golden.inputs["tokens"]
+    assert tokens.shape[1] == PREFILL + DECODE
+    rows = [generator.prefill_forward(tokens[:, :PREFILL].int())]
+    for at in range(PREFILL, PREFILL + DECODE - 1):
+        positions = torch.full((USERS,), at, dtype=torch.int32)
+        rows.append(generator.decode_forward(tokens[:, at : at + 1].int(), positions))
+    logits = torch.cat(rows, dim=1)
+    # Row i of the logits predicts token PREFILL + i, so the tokens before them start one earlier.
+    values, n, details = figures(golden.output, logits, tokens[:, PREFILL - 1 : -1])
+    recorder.judge(values, n, "model", details=details)

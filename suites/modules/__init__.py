@@ -1,0 +1,1 @@
+"""Each module alone, fed with the golden activations at its own door: what it adds to the error, not what it inherits."""

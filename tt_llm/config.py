@@ -1,0 +1,132 @@
+"""The shape of a Llama-like model, read once from its Hugging Face config."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from tt_llm.errors import InputError
+
+SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's frequency scaling (Hugging Face `rope_type` "llama3"); lengths in tokens."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes in elements; `dim` is the width of the residual stream, `hidden_dim` that of the MLP."""
+
+    name: str
+    dim: int
+    hidden_dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    max_position: int
+    eos_token_ids: tuple[int, ...]
+
+    @classmethod
+    def from_folder(cls, folder: Path, n_layers: int | None = None) -> ModelConfig:
+        """Reads `config.json` of a Hugging Face folder; `n_layers` keeps only the first layers.
+
+        Raises InputError for an architecture, a RoPE type or a layer count this model code does not run.
+        """
+        try:
+            hf = AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"model {folder}: its config.json cannot be read ({_first_line(error)})"
+            ) from error
+        architecture = (getattr(hf, "architectures", None) or ["none named"])[0]
+        if architecture not in SUPPORTED_ARCHITECTURES:
+            supported = ", ".join(SUPPORTED_ARCHITECTURES)
+            raise InputError(
+                f"model {folder}: architecture {architecture} is not supported, only {supported}"
+            )
+        for bias in ("attention_bias", "mlp_bias"):
+            if getattr(hf, bias, False):
+                raise InputError(
+                    f"model {folder}: {bias} is set; linear layers with a bias are not supported"
+                )
+        if n_layers is not None and not 1 <= n_layers <= hf.num_hidden_layers:
+            raise InputError(f"n_layers {n_layers}: the model has 1 to {hf.num_hidden_layers} layers")
+        theta, scaling = _rope(hf, folder)
+        eos = hf.eos_token_id
+        return cls(
+            name=Path(folder).name,
+            dim=hf.hidden_size,
+            hidden_dim=hf.intermediate_size,
+            n_layers=n_layers or hf.num_hidden_layers,
+            n_heads=hf.num_attention_heads,
+            n_kv_heads=hf.num_key_value_heads,
+            head_dim=getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads,
+            vocab_size=hf.vocab_size,
+            norm_eps=hf.rms_norm_eps,
+            rope_theta=theta,
+            rope_scaling=scaling,
+            max_position=hf.max_position_embeddings,
+            eos_token_ids=tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,)),
+        )
+
+    @property
+    def qkv_dim(self) -> int:
+        """Width of the fused query, key and value projection."""
+        return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+
+    def rope_frequencies(self) -> torch.Tensor:
+        """Angle per position of each pair of a head: [head_dim / 2], float32, radians.
+
+        theta^(-2i/d) as in RoFormer (arXiv:2104.09864); Llama 3's scaling as in its report (arXiv:2407.21783)
+        and Hugging Face's `rope_type: llama3`: long wavelengths are divided by `factor`, the band between
+        the two limits is blended.
+        """
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        frequencies = 1.0 / (self.rope_theta**exponents)
+        if self.rope_scaling is None:
+            return frequencies
+        scaling = self.rope_scaling
+        wavelength = 2 * math.pi / frequencies
+        blend = (scaling.original_max_position / wavelength - scaling.low_freq_factor) / (
+            scaling.high_freq_factor - scaling.low_freq_factor
+        )
+        blend = blend.clamp(0.0, 1.0)
+        return frequencies * (blend + (1 - blend) / scaling.factor)
+
+
+def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:
+    # transformers 5 keeps theta and scaling in `rope_parameters`, 4 in `rope_theta` and `rope_scaling`.
+    parameters = getattr(hf, "rope_parameters", None) or getattr(hf, "rope_scaling", None) or {}
+    theta = float(parameters.get("rope_theta") or getattr(hf, "rope_theta", 10000.0))
+    kind = parameters.get("rope_type", "default")
+    if kind == "default":
+        return theta, None
+    if kind == "llama3":
+        return theta, RopeScaling(
+            factor=float(parameters["factor"]),
+            low_freq_factor=float(parameters["low_freq_factor"]),
+            high_freq_factor=float(parameters["high_freq_factor"]),
+            original_max_position=int(parameters["original_max_position_embeddings"]),
+        )
+    raise InputError(f"model {folder}: rope_type {kind!r} is not supported, only default and llama3")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,192 @@
+"""The public face of the model: load, prefill, decode, generate. Host tensors in, host tensors out."""
+
+from __future__ import annotations
+
+import torch
+import ttnn
+from transformers import AutoTokenizer
+
+from tt_llm import precision as precisions
+from tt_llm.checkpoint import Checkpoint, locate
+from tt_llm.config import ModelConfig
+from tt_llm.errors import InputError
+from tt_llm.kv_cache import (
+    BLOCK_SIZE,
+    TILE_ROWS,
+    PagedKVCache,
+    blocks_for,
+    default_page_table,
+    padded_page_table,
+)
+from tt_llm.mesh import replicate, to_host
+from tt_llm.model import Model
+from tt_llm.op_configs import padded_prefill_length
+
+
+def load(
+    model: str,
+    mesh_device: ttnn.MeshDevice,
+    precision: str = "performance",
+    max_batch_size: int = TILE_ROWS,
+    max_seq_len: int = 1024,
+    n_layers: int | None = None,
+) -> Generator:
+    """Puts a model on the devices. `model` is a name, folder or id as `checkpoint.locate` takes; lengths in tokens.
+
+    Raises InputError for a model, precision, batch or length that cannot be run.
+    """
+    if not 1 <= max_batch_size <= TILE_ROWS:
+        raise InputError(f"max_batch_size {max_batch_size}: a decode step has 1 to {TILE_ROWS} users")
+    policy = precisions.policy(precision)
+    folder = locate(model)
+    config = ModelConfig.from_folder(folder, n_layers)
+    if not 1 <= max_seq_len <= config.max_position:
+        raise InputError(f"max_seq_len {max_seq_len}: the model takes 1 to {config.max_position} tokens")
+    # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
+    padded_len = padded_prefill_length(max_seq_len)
+    network = Model(mesh_device, config, Checkpoint(folder), policy, padded_len)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Generator(mesh_device, network, policy, tokenizer, max_batch_size, padded_len)
+
+
+class Generator:
+    """A model with a KV cache for `max_batch_size` users of `max_seq_len` tokens each."""
+
+    def __init__(
+        self,
+        mesh_device: ttnn.MeshDevice,
+        model: Model,
+        precision: precisions.Precision,
+        tokenizer: AutoTokenizer,
+        max_batch_size: int,
+        max_seq_len: int,
+    ) -> None:
+        self.mesh_device = mesh_device
+        self.model = model
+        self.tokenizer = tokenizer
+        self.precision = precision
+        self.max_batch_size = max_batch_size
+        self.max_seq_len = max_seq_len
+        self._n_blocks = max_batch_size * blocks_for(max_seq_len)
+        self.kv_cache = PagedKVCache(mesh_device, model.config, self._n_blocks, precision.kv_cache)
+        self.page_table = default_page_table(max_batch_size, max_seq_len)
+
+    def prefill_forward(
+        self,
+        tokens: torch.Tensor,
+        page_table: torch.Tensor | None = None,
+        kv_cache: PagedKVCache | None = None,
+        prompt_lens: list[int] | None = None,
+        all_logits: bool = False,
+    ) -> torch.Tensor:
+        """Reads prompts and fills their users' pages.
+
+        tokens [B, S], row b being user b's prompt in its first prompt_lens[b] places (default: all S);
+        page_table [B, blocks] (default: the generator's own). Returns float32 logits [B, 1, vocab] of each prompt's
+        last token, or with `all_logits` [B, S, vocab], zero beyond a prompt's end.
+        """
+        users, seq_len = self._checked(tokens)
+        lens = prompt_lens or [seq_len] * users
+        if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
+            raise InputError(f"prompt_lens {lens}: give {users} lengths between 1 and {seq_len}")
+        table, device_table = self._page_table(page_table, users)
+        if table.shape[1] * BLOCK_SIZE < max(padded_prefill_length(n) for n in lens):
+            raise InputError(
+                f"page table: {table.shape[1]} blocks a user hold {table.shape[1] * BLOCK_SIZE} positions, the padded "
+                f"prompt has {max(padded_prefill_length(n) for n in lens)}"
+            )
+        logits = torch.zeros(users, seq_len if all_logits else 1, self.model.config.vocab_size)
+        for user, length in enumerate(lens):
+            padded = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
+            padded[0, :length] = tokens[user, :length]
+            ids = replicate(padded, self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
+            hidden = self.model.prefill(ids, kv_cache or self.kv_cache, device_table, user)
+            rows = self.model.prefill_logits(hidden, length, all_logits)
+            logits[user, : rows.shape[0]] = rows
+        return logits
+
+    def decode_forward(
+        self,
+        tokens: torch.Tensor,
+        start_pos: torch.Tensor,
+        page_table: torch.Tensor | None = None,
+        kv_cache: PagedKVCache | None = None,
+    ) -> torch.Tensor:
+        """One decode step. tokens [B, 1], start_pos [B] the position each token takes (-1: no user in that row).
+
+        Returns float32 logits [B, 1, vocab]; rows at position -1 are zero.
+        """
+        users, _ = self._checked(tokens)
+        if tokens.shape[1] != 1 or tuple(start_pos.shape) != (users,):
+            raise InputError(
+                f"decode: tokens {list(tokens.shape)} and start_pos {list(start_pos.shape)}: give [B, 1] and [B]"
+            )
+        table, device_table = self._page_table(page_table, users)
+        last, limit = int(start_pos.max()), min(table.shape[1] * BLOCK_SIZE, self.max_seq_len)
+        if last >= limit:
+            raise InputError(f"decode: position {last} is beyond the {limit} positions a user's pages hold")
+        positions = torch.full((TILE_ROWS,), -1, dtype=torch.int32)
+        positions[:users] = start_pos
+        ids = torch.zeros(1, TILE_ROWS, dtype=torch.int32)
+        ids[0, :users] = tokens[:, 0]
+        row_major = self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+        logits = self.model.decode(
+            replicate(ids, *row_major),
+            replicate(positions, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT),
+            replicate(positions.clamp(min=0)[None], *row_major),
+            kv_cache or self.kv_cache,
+            device_table,
+        )
+        rows = to_host(logits)[0, 0, :users, : self.model.config.vocab_size]
+        return torch.where(start_pos[:, None] >= 0, rows, 0.0)[:, None]
+
+    def generate(
+        self, prompts: list[list[int]], max_new_tokens: int, stop_at_eos: bool = True
+    ) -> list[list[int]]:
+        """Greedy continuation of each prompt (token ids), all users in one batch: new ids only, without the stop token."""
+        lens = [len(prompt) for prompt in prompts]
+        if not prompts or min(lens) < 1:
+            raise InputError("generate: give at least one prompt, each of at least one token")
+        if max(lens) + max_new_tokens > self.max_seq_len:
+            raise InputError(
+                f"generate: {max(lens)} prompt tokens and {max_new_tokens} new ones exceed the {self.max_seq_len} a user has"
+            )
+        tokens = torch.zeros(len(prompts), max(lens), dtype=torch.int32)
+        for row, prompt in zip(tokens, prompts, strict=True):
+            row[: len(prompt)] = torch.tensor(prompt)
+        positions = torch.tensor(lens, dtype=torch.int32)
+        step = self.prefill_forward(tokens, prompt_lens=lens).argmax(-1)  # [B, 1]
+        generated: list[list[int]] = [[] for _ in prompts]
+        running = torch.ones(len(prompts), dtype=torch.bool)
+        for count in range(max_new_tokens):
+            for user, token in enumerate(step[:, 0].tolist()):
+                if stop_at_eos and token in self.model.config.eos_token_ids:
+                    running[user] = False
+                elif running[user]:
+                    generated[user].append(token)
+            if not running.any() or count == max_new_tokens - 1:
+                break
+            step = self.decode_forward(step.int(), torch.where(running, positions, -1)).argmax(-1)
+            positions += 1
+        return generated
+
+    def _checked(self, tokens: torch.Tensor) -> tuple[int, int]:
+        if tokens.dim() != 2 or not 1 <= tokens.shape[0] <= self.max_batch_size:
+            raise InputError(
+                f"tokens {list(tokens.shape)}: give [B, S] with 1 to {self.max_batch_size} users"
+            )
+        if tokens.shape[1] > self.max_seq_len:
+            raise InputError(f"tokens {list(tokens.shape)}: a user has room for {self.max_seq_len} tokens")
+        vocab = self.model.config.vocab_size
+        if int(tokens.min()) < 0 or int(tokens.max()) >= vocab:
+            raise InputError(
+                f"tokens: ids {int(tokens.min())} to {int(tokens.max())}, the vocabulary has 0 to {vocab - 1}"
+            )
+        return tokens.shape[0], tokens.shape[1]
+
+    def _page_table(self, page_table: torch.Tensor | None, users: int) -> tuple[torch.Tensor, ttnn.Tensor]:
+        table = self.page_table[:users] if page_table is None else page_table
+        if table.shape[0] != users:
+            raise InputError(f"page table {list(table.shape)}: give a row for each of the {users} users")
+        padded = padded_page_table(table, self._n_blocks)
+        return table, replicate(padded, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)

@@ -1,0 +1,67 @@
+"""The paged KV cache: blocks of 32 positions, and the page table that says which block holds what."""
+
+from __future__ import annotations
+
+import torch
+import ttnn
+
+from tt_llm.config import ModelConfig
+from tt_llm.errors import InputError
+from tt_llm.mesh import replicate, to_host
+
+BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
+TILE_ROWS = 32  # users a decode step computes: one tile row of activations
+
+
+class PagedKVCache:
+    """Keys and values of every layer: per layer two tensors of [blocks, n_kv_heads, 32, head_dim].
+
+    Block b of the cache belongs to whichever user's page table row names it.
+    """
+
+    def __init__(
+        self, mesh_device: ttnn.MeshDevice, config: ModelConfig, n_blocks: int, dtype: ttnn.DataType
+    ) -> None:
+        zeros = torch.zeros(n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim, dtype=torch.bfloat16)
+        self.layers = [
+            (replicate(zeros, mesh_device, dtype), replicate(zeros, mesh_device, dtype))
+            for _ in range(config.n_layers)
+        ]
+
+    def gather(self, layer: int, page_table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the cache holds for each user at positions 0 to length - 1.
+
+        page_table [users, blocks per user] -> keys, values, each [users, n_kv_heads, length, head_dim] float32,
+        keys in interleaved RoPE order.
+        """
+        keys, values = (to_host(tensor) for tensor in self.layers[layer])
+        blocks = page_table.long()
+        return tuple(  # type: ignore[return-value]
+            cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in (keys, values)
+        )
+
+
+def blocks_for(positions: int) -> int:
+    """Blocks that hold that many positions."""
+    return -(-positions // BLOCK_SIZE)
+
+
+def default_page_table(users: int, max_seq_len: int) -> torch.Tensor:
+    """Each user's blocks one after the other: [users, blocks per user] int32."""
+    per_user = blocks_for(max_seq_len)
+    return torch.arange(users * per_user, dtype=torch.int32).reshape(users, per_user)
+
+
+def padded_page_table(page_table: torch.Tensor, n_blocks: int) -> torch.Tensor:
+    """A page table with a row for each of the 32 tile rows; rows without a user name block 0 and are never written.
+
+    Raises InputError for a table of the wrong rank, too many users, or a block the cache does not have.
+    """
+    if page_table.dim() != 2 or not 1 <= page_table.shape[0] <= TILE_ROWS:
+        raise InputError(f"page table {list(page_table.shape)}: give [users, blocks], 1 to {TILE_ROWS} users")
+    low, high = int(page_table.min()), int(page_table.max())
+    if low < 0 or high >= n_blocks:
+        raise InputError(f"page table: names blocks {low} to {high}, the cache has 0 to {n_blocks - 1}")
+    padded = torch.zeros(TILE_ROWS, page_table.shape[1], dtype=torch.int32)
+    padded[: page_table.shape[0]] = page_table
+    return padded

@@ -1,0 +1,88 @@
+"""The modules as one model: prefill of one user's prompt, and one decode step of up to 32 users."""
+
+from __future__ import annotations
+
+import torch
+import ttnn
+
+from tt_llm.checkpoint import Checkpoint
+from tt_llm.config import ModelConfig
+from tt_llm.kv_cache import PagedKVCache
+from tt_llm.mesh import to_host
+from tt_llm.modules.decoder import Decoder
+from tt_llm.modules.embedding import Embedding
+from tt_llm.modules.lm_head import LMHead
+from tt_llm.modules.norm import RMSNorm
+from tt_llm.modules.rope import Rope
+from tt_llm.op_configs import LM_HEAD_ROWS, TILE, OpConfigs
+from tt_llm.precision import Precision
+
+
+class Model:
+    """Weights on the device and the forward pass over them."""
+
+    def __init__(
+        self,
+        mesh_device: ttnn.MeshDevice,
+        config: ModelConfig,
+        weights: Checkpoint,
+        precision: Precision,
+        max_seq_len: int,
+    ) -> None:
+        self.config = config
+        self.configs = OpConfigs(mesh_device, config, precision)
+        shared = mesh_device, config, weights, self.configs
+        self.embedding = Embedding(mesh_device, weights, self.configs, precision)
+        self.rope = Rope(mesh_device, config, self.configs, max_seq_len)
+        self.layers = [Decoder(*shared, precision, self.rope, i) for i in range(config.n_layers)]
+        self.final_norm = RMSNorm(*shared, "model.norm")
+        self.lm_head = LMHead(*shared, precision)
+
+    def prefill(
+        self, tokens: ttnn.Tensor, cache: PagedKVCache, page_table: ttnn.Tensor, user: int
+    ) -> ttnn.Tensor:
+        """[1, S] uint32 -> the residual stream after the last layer, [1, 1, S, dim]; fills the user's pages."""
+        angles = self.rope.prefill_angles(tokens.shape[-1])
+        x = self.embedding.prefill(tokens)
+        for layer, pages in zip(self.layers, cache.layers, strict=True):
+            x = layer.prefill(x, angles, pages, page_table, user)
+        return x
+
+    def decode(
+        self,
+        tokens: ttnn.Tensor,
+        positions: ttnn.Tensor,
+        rope_positions: ttnn.Tensor,
+        cache: PagedKVCache,
+        page_table: ttnn.Tensor,
+    ) -> ttnn.Tensor:
+        """One token a user, [1, 32] uint32 -> logits [1, 1, 32, padded vocab].
+
+        positions [32] int32, -1 where there is no user; rope_positions [1, 32] uint32, the same with 0 there.
+        """
+        angles = self.rope.decode_angles(rope_positions)
+        x = self.embedding.decode(tokens)
+        for layer, pages in zip(self.layers, cache.layers, strict=True):
+            x = layer.decode(x, angles, pages, page_table, positions)
+        normed = self.final_norm.decode(x)
+        return self.lm_head(ttnn.sharded_to_interleaved(normed, ttnn.L1_MEMORY_CONFIG))
+
+    def prefill_logits(self, hidden: ttnn.Tensor, length: int, all_positions: bool) -> torch.Tensor:
+        """Host logits of a prefilled stream [1, 1, S, dim]: [length, vocab] float32, or [1, vocab] of the last token.
+
+        The LM head runs over as few rows as needed: the tile row of the last token, or LM_HEAD_ROWS at a time.
+        """
+        if not all_positions:
+            start = (length - 1) // TILE * TILE
+            return self._rows_logits(hidden, start, start + TILE)[(length - 1) % TILE][None]
+        padded = hidden.shape[-2]
+        chunks = [
+            self._rows_logits(hidden, start, min(start + LM_HEAD_ROWS, padded))
+            for start in range(0, length, LM_HEAD_ROWS)
+        ]
+        return torch.cat(chunks)[:length]
+
+    def _rows_logits(self, hidden: ttnn.Tensor, start: int, end: int) -> torch.Tensor:
+        rows = ttnn.slice(hidden, (0, 0, start, 0), (1, 1, end, hidden.shape[-1]))
+        logits = self.lm_head(self.final_norm.prefill(rows))
+        return to_host(logits)[0, 0, :, : self.config.vocab_size]

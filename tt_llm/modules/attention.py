@@ -1,0 +1,104 @@
+"""Grouped-query attention over a paged KV cache: SDPA in prefill, paged SDPA-decode in decode."""
+
+from __future__ import annotations
+
+import ttnn
+
+from tt_llm.checkpoint import Checkpoint
+from tt_llm.config import ModelConfig
+from tt_llm.modules.linear import Linear
+from tt_llm.modules.rope import Angles, Rope
+from tt_llm.op_configs import OpConfigs
+from tt_llm.precision import Precision
+
+KVPair = tuple[ttnn.Tensor, ttnn.Tensor]
+
+
+class Attention:
+    """One layer's attention. `nq` query heads share `nkv` key and value heads; `hd` is the head dimension."""
+
+    def __init__(
+        self,
+        mesh_device: ttnn.MeshDevice,
+        config: ModelConfig,
+        weights: Checkpoint,
+        configs: OpConfigs,
+        precision: Precision,
+        rope: Rope,
+        layer: int,
+    ) -> None:
+        qkv = weights.qkv(layer, config.head_dim)
+        wo = weights.linear(f"model.layers.{layer}.self_attn.o_proj")
+        dtype = precision.attention_weights
+        self._qkv = Linear(mesh_device, qkv, configs.qkv, dtype, ttnn.bfloat16)
+        self._wo = Linear(mesh_device, wo, configs.wo, dtype, precision.branch_output)
+        self._heads = {"num_heads": config.n_heads, "num_kv_heads": config.n_kv_heads}
+        self._scale = config.head_dim**-0.5
+        self._cache_dtype = precision.kv_cache
+        self._configs = configs
+        self._rope = rope
+
+    def prefill(
+        self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, user: int
+    ) -> ttnn.Tensor:
+        """One user's prompt, [1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format; fills the user's pages.
+
+        page_table [users, blocks] int32; `user` is its row.
+        """
+        c = self._configs
+        qkv = self._qkv.prefill(x)  # [1, 1, S, dim] -> [1, 1, S, (nq + 2 nkv) hd]
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads(
+            qkv, **self._heads, transpose_k_heads=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
+        )  # -> [1, nq, S, hd], [1, nkv, S, hd] twice
+        ttnn.deallocate(qkv)
+        q, k = self._rope.rotate_prefill(q, angles), self._rope.rotate_prefill(k, angles)
+        for pages, rows in zip(cache, (k, v), strict=True):
+            ttnn.experimental.paged_fill_cache(pages, self._as_cached(rows), page_table, batch_idx=user)
+        heads = ttnn.transformer.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            is_causal=True,
+            scale=self._scale,
+            program_config=c.sdpa_prefill,
+            compute_kernel_config=c.sdpa_compute,
+        )  # -> [1, nq, S, hd]
+        merged = ttnn.experimental.nlp_concat_heads(heads, memory_config=ttnn.DRAM_MEMORY_CONFIG)
+        return self._wo.prefill(merged)  # [1, 1, S, nq hd] -> [1, 1, S, dim]
+
+    def decode(
+        self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, positions: ttnn.Tensor
+    ) -> ttnn.Tensor:
+        """One token a user, [1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the stream's format.
+
+        page_table [32, blocks] int32; positions [32] int32, -1 in rows without a user: nothing is cached for those
+        and their output is meaningless.
+        """
+        c = self._configs
+        qkv = self._qkv.decode(x)  # [1, 1, 32, dim] -> [1, 1, 32, (nq + 2 nkv) hd]
+        qkv = ttnn.sharded_to_interleaved(qkv, ttnn.L1_MEMORY_CONFIG)
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(
+            qkv, **self._heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG
+        )  # -> [1, 32, nq, hd], [1, 32, nkv, hd] twice, one user a core
+        ttnn.deallocate(qkv)
+        q, k = self._rope.rotate_decode(q, angles), self._rope.rotate_decode(k, angles)
+        for pages, row in zip(cache, (k, v), strict=True):
+            ttnn.experimental.paged_update_cache(
+                pages, row, update_idxs_tensor=positions, page_table=page_table
+            )
+        heads = ttnn.transformer.paged_scaled_dot_product_attention_decode(
+            q,
+            *cache,
+            page_table,
+            cur_pos_tensor=positions,
+            scale=self._scale,
+            program_config=c.sdpa_decode,
+            compute_kernel_config=c.sdpa_compute,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )  # -> [1, 32, nq, hd]
+        heads = ttnn.interleaved_to_sharded(heads, c.heads_decode)
+        merged = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
+        return self._wo.decode(merged)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
+
+    def _as_cached(self, rows: ttnn.Tensor) -> ttnn.Tensor:
+        return rows if rows.dtype == self._cache_dtype else ttnn.typecast(rows, self._cache_dtype)

@@ -1,0 +1,36 @@
+"""Token ids to the residual stream."""
+
+from __future__ import annotations
+
+import ttnn
+
+from tt_llm.checkpoint import Checkpoint
+from tt_llm.kv_cache import TILE_ROWS
+from tt_llm.mesh import replicate
+from tt_llm.op_configs import OpConfigs
+from tt_llm.precision import Precision
+
+
+class Embedding:
+    """A table of [vocab, dim] rows; the table is bf16 (all that the op takes), the output as wide as the stream."""
+
+    def __init__(
+        self, mesh_device: ttnn.MeshDevice, weights: Checkpoint, configs: OpConfigs, precision: Precision
+    ) -> None:
+        table = weights["model.embed_tokens.weight"][None, None]
+        self._table = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
+        self._dtype = precision.residual
+        self._configs = configs
+
+    def prefill(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, S] uint32 -> [1, 1, S, dim]."""
+        return ttnn.unsqueeze_to_4D(self._rows(tokens))
+
+    def decode(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 32] uint32, one token a user -> [1, 1, 32, dim] width-sharded."""
+        rows = ttnn.unsqueeze_to_4D(self._rows(tokens))
+        assert rows.shape[-2] == TILE_ROWS
+        return ttnn.interleaved_to_sharded(rows, self._configs.residual)
+
+    def _rows(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
+        return ttnn.embedding(tokens, self._table, layout=ttnn.TILE_LAYOUT, dtype=self._dtype)

@@ -1,0 +1,47 @@
+"""The gated MLP (SwiGLU, arXiv:2002.05202): down(silu(gate(x)) * up(x))."""
+
+from __future__ import annotations
+
+import ttnn
+
+from tt_llm.checkpoint import Checkpoint
+from tt_llm.modules.linear import Linear
+from tt_llm.op_configs import OpConfigs
+from tt_llm.precision import Precision
+
+
+class MLP:
+    """One layer's MLP."""
+
+    def __init__(
+        self,
+        mesh_device: ttnn.MeshDevice,
+        weights: Checkpoint,
+        configs: OpConfigs,
+        precision: Precision,
+        layer: int,
+    ) -> None:
+        prefix = f"model.layers.{layer}.mlp"
+        gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
+        wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
+        self._gate = Linear(mesh_device, gate, *wide)
+        self._up = Linear(mesh_device, up, *wide)
+        self._down = Linear(mesh_device, down, configs.down, precision.down_weights, precision.branch_output)
+        self._gated_dtype = precision.silu_mul_output
+
+    def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format."""
+        return self._down.prefill(self._gated(self._gate.prefill(x), self._up.prefill(x)))
+
+    def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the stream's format."""
+        return self._down.decode(self._gated(self._gate.decode(x), self._up.decode(x)))
+
+    def _gated(self, gate: ttnn.Tensor, up: ttnn.Tensor) -> ttnn.Tensor:
+        # [.., hidden_dim] twice -> [.., hidden_dim]
+        gated = ttnn.mul(
+            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], dtype=self._gated_dtype
+        )
+        ttnn.deallocate(gate)
+        ttnn.deallocate(up)
+        return gated
