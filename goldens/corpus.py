@@ -12,7 +12,7 @@ import torch
 
 from goldens.errors import CorpusError
 
-TOPIC_SEPARATOR = "\n\n"
+TOPIC_SEPARATOR = " "
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ def run(
 
 
 @goldens_app.command("list")
-def list_goldens(goldens: Store = None) -> None:
+def list_goldens(model: Model = DEFAULT_MODEL, goldens: Store = None) -> None:
     """Every stored golden: name and key."""
-    with _session(Options(goldens=goldens)) as session:
+    with _session(Options(model=model, goldens=goldens)) as session:
         for name, key in session.store.list():
             typer.echo(f"{key[:12]}  {name}")
 
@@ -101,9 +101,9 @@ def make(model: Model = DEFAULT_MODEL, goldens: Store = None, corpus: Corpus = N
 
 
 @goldens_app.command()
-def verify(goldens: Store = None) -> None:
+def verify(model: Model = DEFAULT_MODEL, goldens: Store = None) -> None:
     """Check every stored golden against its digests; exit 1 if any is corrupt."""
-    with _session(Options(goldens=goldens)) as session:
+    with _session(Options(model=model, goldens=goldens)) as session:
         problems = session.store.verify()
         for problem in problems:
             typer.echo(str(problem), err=True)

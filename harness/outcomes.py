@@ -36,7 +36,8 @@ def leave(*kinds: type[Exception]) -> Iterator[None]:
 
 def records_of(report: pytest.TestReport) -> list[Record]:
     """The records a finished test filed."""
-    return [record_from_json(value) for name, value in report.user_properties if name == RECORD_PROPERTY]
+    properties: list[tuple[str, Any]] = list(report.user_properties)
+    return [record_from_json(value) for name, value in properties if name == RECORD_PROPERTY]
 
 
 class Outcomes:

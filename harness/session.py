@@ -52,8 +52,8 @@ class Session:
 
     @functools.cached_property
     def store(self) -> GoldenStore:
-        """Where goldens are read from and made into."""
-        return GoldenStore(self.options.goldens or str(cache_dir() / "goldens"))
+        """Where goldens are read from and made into: a folder for each model, below the URL asked for."""
+        return GoldenStore(f"{self.options.goldens or cache_dir() / 'goldens'}/{self.folder.name}")
 
     @functools.cached_property
     def mesh_device(self) -> ttnn.MeshDevice:

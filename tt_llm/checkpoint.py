@@ -61,7 +61,7 @@ class Checkpoint:
         self._files: dict[str, Any] = {}
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                file = safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+                file = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise InputError(f"weights {path}: damaged or truncated ({error})") from error
             self._files.update(dict.fromkeys(file.keys(), file))
@@ -99,13 +99,13 @@ class Checkpoint:
 
 def interleave_rope(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
     """[..., n * head_dim] from half-split (Hugging Face) to interleaved (ttnn) RoPE order, head by head."""
-    halves = heads.unflatten(-1, (-1, 2, head_dim // 2))
+    halves = heads.reshape(*heads.shape[:-1], -1, 2, head_dim // 2)
     return halves.transpose(-1, -2).flatten(-3)
 
 
 def split_rope_halves(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
     """[..., n * head_dim] from interleaved (ttnn) back to half-split (Hugging Face) RoPE order, head by head."""
-    pairs = heads.unflatten(-1, (-1, head_dim // 2, 2))
+    pairs = heads.reshape(*heads.shape[:-1], -1, head_dim // 2, 2)
     return pairs.transpose(-1, -2).flatten(-3)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.emulator import fidelity, formats
+from harness.emulator import fidelity
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.ops.attention_core import attend
+from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device, require_layout
@@ -61,7 +62,7 @@ def scaled_dot_product_attention(
     for x, keys, values, mask in zip(q.shards, k.shards, v.shards, masks, strict=True):
         x, keys = fidelity.matmul_operands(x, keys, math)
         values = fidelity.matmul_operands(_EMPTY, values, math)[1]
-        shards.append(formats.pack_round(attend(x, keys, values, mask, is_causal, factor), q.dtype))
+        shards.append(packed(attend(x, keys, values, mask, is_causal, factor), q.dtype))
     config = memory_config or DRAM_MEMORY_CONFIG
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from harness.emulator import fidelity, formats
+from harness.emulator import fidelity
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
@@ -98,11 +99,11 @@ def _finish(
         result = compute(x.float(), y)
         for activation in activations:
             result = activation_function(name, activation_name(activation))(result)
-        return formats.pack_round(result, dtype)
+        return packed(result, dtype)
     result = compute(x, y)
     if result.dtype is torch.float32:
         result = result.bfloat16()
-    return formats.pack_round(result, dtype)
+    return packed(result, dtype)
 
 
 def _fpu_operands(x: torch.Tensor) -> torch.Tensor:
@@ -148,7 +149,7 @@ def _with_scalar(
             else torch.tensor(scalar).bfloat16().float()
         )
         result = compute(number, x.float()) if reverse else compute(x.float(), number)
-        shards.append(formats.pack_round(result, out_dtype))
+        shards.append(packed(result, out_dtype))
     if output is not None:
         return _write(name, output, shards, a.shape)
     return make_tensor(name, shards, a.shape, out_dtype, a.layout, memory_config or a.config, device_of(a))

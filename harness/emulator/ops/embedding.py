@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from harness.emulator import formats
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
 from harness.emulator.types import DataType, Layout
@@ -44,6 +44,6 @@ def embedding(
         if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < vocab:
             refuse(_NAME, f"id {int(flat.max())} (or a negative one) is outside the vocabulary of {vocab}")
         rows = torch.index_select(table.reshape(vocab, width), 0, flat).view(shape)
-        shards.append(formats.pack_round(rows, out_dtype))
+        shards.append(packed(rows, out_dtype))
     config = memory_config or DRAM_MEMORY_CONFIG
     return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from harness.emulator import fidelity, formats
+from harness.emulator import fidelity
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
+from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
@@ -162,7 +163,7 @@ def _matmul(
             y = y + bias_shards[index]
         if apply is not None:
             y = apply(y.float())
-        shards.append(formats.pack_round(y, out_dtype))
+        shards.append(packed(y, out_dtype))
     if out is not None:
         return _write_output(name, out, shards, shape, out_dtype)
     return make_tensor(name, shards, shape, out_dtype, Layout.TILE, memory, device)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from harness.emulator import formats
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import round_up
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import (
     LayerNormShardedMultiCoreProgramConfig,
     WormholeComputeKernelConfig,
@@ -113,7 +113,7 @@ def _norm(
             values.mul_(gamma[index])
         if beta is not None:
             values.add_(beta[index])
-        shards.append(formats.pack_round(values, x.dtype))
+        shards.append(packed(values, x.dtype))
     return same_spec(name, x, shards, _placed(output_config(x, memory_config), x))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from harness.emulator import formats
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
@@ -77,7 +77,7 @@ def softmax(
     """Softmax along `dim`."""
     _require_tiled_float("ttnn.softmax", input_tensor)
     dtype = input_tensor.dtype
-    shards = [formats.pack_round(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
+    shards = [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
     return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
 
 
@@ -96,7 +96,7 @@ def _reduction(name: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tens
         x = input_tensor
         if dim is None:
             refuse(name, "the emulator models a reduction along one dim; give dim=")
-        shards = [formats.pack_round(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
+        shards = [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
         config = output_config(x, memory_config)
         return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))
 

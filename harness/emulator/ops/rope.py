@@ -6,6 +6,7 @@ import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, output_config, require_device, require_layout, same_spec
@@ -56,8 +57,7 @@ def rotary_embedding_llama(
         # Decode: a user's angle is the first row of its tile, for all heads.
         positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
-        # The products and the sum each pass a bf16 buffer on the device.
-        shards.append((x * cos).add_(rotated.mul_(sin)))
+        shards.append(_turn(x, rotated, cos, sin))
     return same_spec(_LLAMA, input_tensor, shards, output_config(input_tensor, memory_config))
 
 
@@ -79,8 +79,14 @@ def rotary_embedding_hf(
         rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
         positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
-        shards.append((x * cos).add_(rotated.mul_(sin)))
+        shards.append(_turn(x, rotated, cos, sin))
     return same_spec(_HF, input_tensor, shards, output_config(input_tensor, memory_config))
+
+
+def _turn(x: torch.Tensor, rotated: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """x * cos + rotated * sin; the products and the sum each pass a bf16 buffer. Sums of two bf16 tie often: half away."""
+    total = torch.mul(x, cos).float().add_(rotated.mul_(sin))
+    return packed(total, DataType.BFLOAT16)
 
 
 def _one_tile(trans_mat: torch.Tensor) -> torch.Tensor:

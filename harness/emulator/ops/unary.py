@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from harness.emulator import formats
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
@@ -67,7 +67,7 @@ def _unary(op_name: str, function_name: str) -> Callable[..., Tensor]:
         ):
             refuse(op_name, f"dtype {input_tensor.dtype} is not a floating point format")
         dtype = input_tensor.dtype
-        shards = [formats.pack_round(function(x), dtype) for x in input_tensor.shards]
+        shards = [packed(function(x), dtype) for x in input_tensor.shards]
         return same_spec(op_name, input_tensor, shards, output_config(input_tensor, memory_config))
 
     return unary
