@@ -231,14 +231,18 @@ def assemble(spec: GoldenSpec, tokens: torch.Tensor, taps: Tensors) -> tuple[Ten
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+    prompts: Sequence[Sequence[int]], continuations: Sequence[tuple[Sequence[int], torch.Tensor]]
 ) -> tuple[Tensors, Tensors]:
-    """The (inputs, outputs) of the generate golden from each prompt's ids and its greedy continuation."""
+    """The (inputs, outputs) of the generate golden from each prompt's ids and what `Reference.greedy` made of it."""
     tokens = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.int64)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = torch.tensor(prompt)
     lengths = torch.tensor([len(prompt) for prompt in prompts], dtype=torch.int32)
-    return {"tokens": tokens, "prompt_lens": lengths}, {"output": torch.tensor(outputs, dtype=torch.int64)}
+    outputs = {
+        "output": torch.tensor([ids for ids, _ in continuations], dtype=torch.int64),
+        "logits": torch.stack([logits for _, logits in continuations]),
+    }
+    return {"tokens": tokens, "prompt_lens": lengths}, outputs
 
 
 def _place(spec: GoldenSpec) -> str:

@@ -130,14 +130,23 @@ class Reference:
         return {point: self._value(point, taps, output, tokens.shape[1]) for point in sorted(points)}
 
     @torch.no_grad()
-    def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
-        """The `count` tokens greedy decoding with a KV cache appends to `prompt`; an EOS does not stop it."""
+    def greedy(self, prompt: Sequence[int], count: int) -> tuple[list[int], torch.Tensor]:
+        """The `count` tokens greedy decoding with a KV cache appends to `prompt`; an EOS does not stop it.
+
+        With them the logits each was chosen from, [count, vocab] float32.
+        """
         tokens = torch.tensor([list(prompt)], dtype=torch.int64)
         self._check(tokens)
-        ids = self._model.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=count, do_sample=False
+        made = self._model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=count,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
         )
-        return [int(token) for token in ids[0, tokens.shape[1] :]]
+        ids = [int(token) for token in made.sequences[0, tokens.shape[1] :]]
+        return ids, torch.cat(made.logits).float()
 
     @functools.cached_property
     def _model(self) -> Any:

@@ -15,6 +15,7 @@ from harness.errors import USAGE_EXIT, UserError
 from harness.records import Record, record_from_json
 
 RECORD_PROPERTY = "tt_record"
+JUDGED_PROPERTY = "tt_judged"  # marks the tests that use the harness; others are none of its business
 
 
 def input_errors() -> tuple[type[Exception], ...]:
@@ -50,6 +51,8 @@ class Outcomes:
 
     def take(self, report: pytest.TestReport) -> None:
         """Reads one phase of a test; the last one, teardown, carries all of the test's records."""
+        if not any(name == JUDGED_PROPERTY for name, _ in report.user_properties):
+            return
         if report.failed or report.skipped:
             self._unexplained.setdefault(report.nodeid, _reason(report))
         if report.when != "teardown":

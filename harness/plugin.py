@@ -81,6 +81,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         make_missing(config.stash[SESSION], specs)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    from harness.outcomes import JUDGED_PROPERTY
+
+    if "tt_session" in getattr(item, "fixturenames", ()):
+        item.user_properties.append((JUDGED_PROPERTY, item.nodeid))
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if _outcomes is not None:
         _outcomes.take(report)

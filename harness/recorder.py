@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ci.policy import Policy, judge
-from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors
+from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors, pcc
 from harness.records import Record, Verdict
 
+LOGIT_MODULES = ("model", "lm_head")
 TENSOR_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "worst_row_rel_l2", "norm_error", "nonfinite")
 
 
@@ -32,12 +33,19 @@ class Recorder:
     ) -> TensorComparison:
         """Compares two tensors of equal shape [..., width] and files the tensor metrics.
 
+        Logits are compared with each row's mean taken off: a constant added to a row changes no probability, yet
+        would rule the relative error and the norm. Their PCC over the whole tensor is that of the logits as they are,
+        the figure that others publish.
         `module` names what is compared where it is not the golden's module (such as "kv_cache").
         Raises Regression when any metric misses its gate, and files that first. A shape mismatch is a regression.
         """
         module = module or self.base.module
         try:
-            found = compare_tensors(actual, golden)
+            if module in LOGIT_MODULES:
+                whole = pcc(actual, golden)
+                found = replace(compare_tensors(_centred(actual), _centred(golden)), pcc=whole)
+            else:
+                found = compare_tensors(actual, golden)
         except ShapeMismatch as error:
             self.file(replace(self.base, module=module, verdict="regression", note=str(error)))
             raise Regression(f"{self._where(module)}: {error}") from error
@@ -106,14 +114,13 @@ class Recorder:
         """Files that nothing was measured, and why."""
         self.file(replace(self.base, verdict=verdict, note=note))
 
-    def note(self, values: dict[str, float], n: int, **changes: Any) -> None:
+    def note(self, values: dict[str, float], n: int, module: str | None = None, **changes: Any) -> None:
         """Files figures that are shown for comparison and not gated, such as those of plain PyTorch in bf16."""
+        shown = replace(
+            self.base, module=module or self.base.module, n=n, verdict="pass", note="for comparison, not gated"
+        )
         for metric, value in values.items():
-            self.file(
-                replace(
-                    self.base, metric=metric, value=value, n=n, note="for comparison, not gated", **changes
-                )
-            )
+            self.file(replace(shown, metric=metric, value=value, **changes))
 
     def _where(self, module: str) -> str:
         b = self.base
@@ -121,3 +128,7 @@ class Recorder:
         return (
             f"{module}{layer} {b.phase or ''} S{b.seq_len} B{b.batch}, {b.precision} on {b.target} {b.mesh}"
         )
+
+
+def _centred(logits: torch.Tensor) -> torch.Tensor:
+    return logits - logits.mean(dim=-1, keepdim=True)

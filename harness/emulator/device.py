@@ -140,11 +140,13 @@ def synchronize_device(
 
 
 def padded_shape(shape: Shape, layout: Layout) -> Shape:
-    """The shape in memory: TILE pads the last two dims (a 1-D tensor's rows too) to tiles."""
-    if layout is Layout.ROW_MAJOR or not shape:
+    """The shape in memory: TILE pads the last two dims to tiles, a vector to one row of them."""
+    if not shape:
+        return Shape((1,)) if layout is Layout.ROW_MAJOR else Shape((TILE_SIZE, TILE_SIZE))
+    if layout is Layout.ROW_MAJOR:
         return shape
     if len(shape) == 1:
-        return Shape((round_up(shape[0]),))
+        return Shape((TILE_SIZE, round_up(shape[0])))
     return Shape((*shape[:-2], round_up(shape[-2]), round_up(shape[-1])))
 
 
@@ -183,9 +185,9 @@ def _sharded_plan(
     if config.buffer_type.name == "L1" and (end.x >= grid.x or end.y >= grid.y):
         refuse(op, f"shard grid {spec.grid} reaches outside the device's {grid.x}x{grid.y} worker grid")
     down, across = -(-height // shard_height), -(-width // shard_width)
-    if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and across != 1:
+    if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and shard_width != width:
         refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")
-    if config.memory_layout is TensorMemoryLayout.WIDTH_SHARDED and down != 1:
+    if config.memory_layout is TensorMemoryLayout.WIDTH_SHARDED and shard_height != height:
         refuse(
             op, f"width-sharded shard height {shard_height} must equal the tensor's padded height {height}"
         )

@@ -7,7 +7,7 @@ no gates. Whoever calls slices tile padding and vocabulary padding off first.
 from harness.metrics.divergence import Divergence, kl_divergence
 from harness.metrics.perplexity import Perplexity, PerplexityChange, perplexity, perplexity_change
 from harness.metrics.tensors import ShapeMismatch, TensorComparison, compare_tensors, pcc
-from harness.metrics.tokens import TokenAgreement, agreement_length, token_agreement
+from harness.metrics.tokens import TokenAgreement, agreement_length, flip_cost, token_agreement
 
 __all__ = [
     "Divergence",
@@ -18,6 +18,7 @@ __all__ = [
     "TokenAgreement",
     "agreement_length",
     "compare_tensors",
+    "flip_cost",
     "kl_divergence",
     "pcc",
     "perplexity",

@@ -57,6 +57,23 @@ def agreement_length(golden_ids: Sequence[int] | Tensor, device_ids: Sequence[in
     return count
 
 
+def flip_cost(
+    golden_logits: Tensor, golden_ids: Sequence[int] | Tensor, device_ids: Sequence[int] | Tensor
+) -> float:
+    """How much rather the golden wanted its own token where two greedy continuations first differ, in nats.
+
+    golden_logits [N, vocab] are those the golden's N tokens were chosen from. 0 if the continuations are equal;
+    inf if the device's stops early. A small cost is a near tie that any rounding may flip; a large one is an error.
+    """
+    at = agreement_length(golden_ids, device_ids)
+    golden, device = _ids(golden_ids), _ids(device_ids)
+    if at == len(golden):
+        return 0.0
+    if at == len(device):
+        return float("inf")
+    return float(golden_logits[at, golden[at]] - golden_logits[at, device[at]])
+
+
 def _golden_rank(golden: Tensor, device: Tensor) -> Tensor:
     """[R] int64: place of the device's argmax in the golden's order, 0 the likeliest; LAST if not finite."""
     best = golden.argmax(-1)  # torch: the first of several maxima; NaN counts as the largest

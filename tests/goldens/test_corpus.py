@@ -16,7 +16,7 @@ def test_default_text_begins_with_the_first_topic() -> None:
     text = load_text()
     first, second = list(topics.values())[:2]
     assert text.text.startswith(first)
-    assert text.text[len(first) :].lstrip("\n").startswith(second.lstrip("\n"))
+    assert text.text[len(first) :].lstrip().startswith(second.lstrip())
 
 
 def test_windows_follow_one_another(text: Text, reference: Callable[[str], Reference]) -> None:

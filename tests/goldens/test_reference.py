@@ -143,7 +143,9 @@ def test_greedy_takes_the_most_likely_token_each_time(reference: Callable[[str],
     for _ in range(12):
         logits = model.run(torch.tensor([ids + expected]), {"logits"})["logits"]
         expected.append(int(logits[0, -1].argmax()))
-    assert model.greedy(ids, 12) == expected
+    made, logits = model.greedy(ids, 12)
+    assert made == expected
+    assert logits.argmax(-1).tolist() == expected
 
 
 def test_greedy_ignores_the_generation_config_of_the_folder(
@@ -151,11 +153,11 @@ def test_greedy_ignores_the_generation_config_of_the_folder(
 ) -> None:
     """A penalty or a stop token in generation_config.json does not bend or cut the greedy tokens."""
     ids = TOKENS[0, :5].tolist()
-    expected = reference("float32").greedy(ids, 12)
+    expected = reference("float32").greedy(ids, 12)[0]
     shutil.copytree(folder, tmp_path / "copy")
     settings = {"repetition_penalty": 5.0, "eos_token_id": expected[1], "do_sample": True, "temperature": 9.0}
     (tmp_path / "copy" / "generation_config.json").write_text(json.dumps(settings))
-    assert Reference(tmp_path / "copy").greedy(ids, 12) == expected
+    assert Reference(tmp_path / "copy").greedy(ids, 12)[0] == expected
 
 
 @pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config, MistralConfig, Gemma3TextConfig])

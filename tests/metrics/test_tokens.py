@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from harness.metrics import ShapeMismatch, agreement_length, token_agreement
+from harness.metrics import ShapeMismatch, agreement_length, flip_cost, token_agreement
 
 
 def test_counts_by_hand() -> None:
@@ -68,3 +68,13 @@ def test_agreement_length_stops_at_the_first_difference_or_end() -> None:
     assert agreement_length(torch.tensor([5, 6]), [5, 6]) == 2
     with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
         agreement_length(torch.tensor([[5, 6]]), [5, 6])
+
+
+def test_flip_cost_is_the_goldens_preference_at_the_first_difference() -> None:
+    """Near ties cost little, clear errors much, equal continuations nothing and truncated ones everything."""
+    logits = torch.tensor([[0.0, 2.0, 1.5], [3.0, 0.0, -1.0], [0.0, 0.0, 9.0]])
+    golden = [1, 0, 2]
+    assert flip_cost(logits, golden, [1, 0, 2]) == 0.0
+    assert flip_cost(logits, golden, [2, 0, 2]) == 0.5
+    assert flip_cost(logits, golden, [1, 2, 0]) == 4.0
+    assert flip_cost(logits, golden, [1, 0]) == float("inf")

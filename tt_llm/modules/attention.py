@@ -52,8 +52,7 @@ class Attention:
         )  # -> [1, nq, S, hd], [1, nkv, S, hd] twice
         ttnn.deallocate(qkv)
         q, k = self._rope.rotate_prefill(q, angles), self._rope.rotate_prefill(k, angles)
-        for pages, rows in zip(cache, (k, v), strict=True):
-            ttnn.experimental.paged_fill_cache(pages, self._as_cached(rows), page_table, batch_idx=user)
+        self._fill(cache, k, v, page_table, user)
         heads = ttnn.transformer.scaled_dot_product_attention(
             q,
             k,
@@ -82,10 +81,7 @@ class Attention:
         )  # -> [1, 32, nq, hd], [1, 32, nkv, hd] twice, one user a core
         ttnn.deallocate(qkv)
         q, k = self._rope.rotate_decode(q, angles), self._rope.rotate_decode(k, angles)
-        for pages, row in zip(cache, (k, v), strict=True):
-            ttnn.experimental.paged_update_cache(
-                pages, row, update_idxs_tensor=positions, page_table=page_table
-            )
+        self._update(cache, k, v, page_table, positions)
         heads = ttnn.transformer.paged_scaled_dot_product_attention_decode(
             q,
             *cache,
@@ -100,5 +96,16 @@ class Attention:
         merged = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
         return self._wo.decode(merged)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
 
-    def _as_cached(self, rows: ttnn.Tensor) -> ttnn.Tensor:
-        return rows if rows.dtype == self._cache_dtype else ttnn.typecast(rows, self._cache_dtype)
+    def _fill(self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, user: int) -> None:
+        for pages, rows in zip(cache, (k, v), strict=True):
+            if rows.dtype != self._cache_dtype:
+                rows = ttnn.typecast(rows, self._cache_dtype)
+            ttnn.experimental.paged_fill_cache(pages, rows, page_table, batch_idx=user)
+
+    def _update(
+        self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, positions: ttnn.Tensor
+    ) -> None:
+        for pages, row in zip(cache, (k, v), strict=True):
+            ttnn.experimental.paged_update_cache(
+                pages, row, update_idxs_tensor=positions, page_table=page_table
+            )

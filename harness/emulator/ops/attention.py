@@ -83,7 +83,7 @@ def scaled_dot_product_attention_decode(
 ) -> Tensor:
     """q [1, B, nq, D] over caches [B, nkv, S, D]: user b attends positions 0..cur_pos[b]. Returns [1, B, nq, D]."""
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_decode(_DECODE, q, k, v, is_causal, program_config)
+    _check_decode(_DECODE, q, k, v, is_causal, program_config, memory_config)
     users = q.shape[1]
     if k.shape[0] != users:
         refuse(_DECODE, f"cache batch {k.shape[0]} must equal q's {users} users")
@@ -121,7 +121,7 @@ def paged_scaled_dot_product_attention_decode(
     here it is NaN, so that nobody can rely on it. Returns [1, B, nq, D].
     """
     q, k, v, table = input_tensor_q, input_tensor_k, input_tensor_v, page_table_tensor
-    _check_decode(_PAGED, q, k, v, is_causal, program_config)
+    _check_decode(_PAGED, q, k, v, is_causal, program_config, memory_config)
     users = q.shape[1]
     check_page_table(_PAGED, table, users)
     if cur_pos_tensor is None:
@@ -245,15 +245,24 @@ def _check_inputs(name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_decode(
-    name: str, q: Tensor, k: Tensor, v: Tensor, is_causal: bool, program: SDPAProgramConfig | None
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    is_causal: bool,
+    program: SDPAProgramConfig | None,
+    memory_config: MemoryConfig | None,
 ) -> None:
     _check_inputs(name, q, k, v)
     if not is_causal:
         refuse(name, "the emulator models causal decode only")
     if q.shape[0] != 1:
         refuse(name, f"q must be [1, B, nq, D], got {list(q.shape)}")
-    if q.dtype is not DataType.BFLOAT16 and q.shape[2] != k.shape[1]:
-        refuse(name, f"grouped-query attention expects BFLOAT16 q, got {q.dtype}")
+    if q.shape[2] != k.shape[1]:
+        if q.dtype is not DataType.BFLOAT16:
+            refuse(name, f"grouped-query attention expects BFLOAT16 q, got {q.dtype}")
+        if memory_config is not None and memory_config.sharded:
+            refuse(name, "grouped-query attention does not support a sharded output")
     if program is not None and program.k_chunk_size & (program.k_chunk_size - 1):
         refuse(name, f"k_chunk_size must be a power of 2, got {program.k_chunk_size}")
 

@@ -1,0 +1,96 @@
+"""Mistakes people make in an LLM, to plant in `tt_llm` on purpose and see the suites turn red.
+
+A pytest plugin of its own: `pytest suites -p harness.faults --tt-fault swap_rope_halves`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.errors import USAGE_EXIT
+
+
+def swap_rope_halves(patch: pytest.MonkeyPatch) -> None:
+    """RoPE turns every pair the wrong way: (a, b) into (b, -a) where (-b, a) is right."""
+    from tt_llm.modules import rope
+
+    rotation = rope._pair_rotation
+    patch.setattr(rope, "_pair_rotation", lambda: rotation().transpose(-1, -2).contiguous())
+
+
+def shift_positions(patch: pytest.MonkeyPatch) -> None:
+    """A decode step takes itself to be one position further on than it is."""
+    import ttnn
+
+    from tt_llm.modules.rope import Rope
+
+    decode_angles = Rope.decode_angles
+
+    def shifted(self: Rope, positions: ttnn.Tensor) -> Any:
+        return decode_angles(self, ttnn.add(positions, 1))
+
+    patch.setattr(Rope, "decode_angles", shifted)
+
+
+def drop_causal_mask(patch: pytest.MonkeyPatch) -> None:
+    """Prefill lets every token see those after it."""
+    import ttnn
+
+    sdpa = ttnn.transformer.scaled_dot_product_attention
+
+    def unmasked(*args: Any, is_causal: bool, **kwargs: Any) -> ttnn.Tensor:
+        return sdpa(*args, is_causal=False, **kwargs)
+
+    patch.setattr(ttnn.transformer, "scaled_dot_product_attention", unmasked)
+
+
+def wrong_attention_scale(patch: pytest.MonkeyPatch) -> None:
+    """Scores are divided by the head dimension instead of its square root."""
+    from tt_llm.modules.attention import Attention
+
+    init = Attention.__init__
+
+    @functools.wraps(init)
+    def squared(self: Attention, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self._scale **= 2
+
+    patch.setattr(Attention, "__init__", squared)
+
+
+def values_cached_as_keys(patch: pytest.MonkeyPatch) -> None:
+    """The KV cache gets values where keys belong, and keys where values belong."""
+    from tt_llm.modules.attention import Attention
+
+    for name in ("_fill", "_update"):
+        write = getattr(Attention, name)
+
+        def swapped(self: Any, cache: Any, k: Any, v: Any, *rest: Any, write: Callable[..., None] = write) -> None:
+            write(self, cache, v, k, *rest)
+
+        patch.setattr(Attention, name, swapped)
+
+
+FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    fault.__name__: fault
+    for fault in (swap_rope_halves, shift_positions, drop_causal_mask, wrong_attention_scale, values_cached_as_keys)
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("tt-harness").addoption("--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS)}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    name = session.config.getoption("tt_fault")
+    if name is None:
+        return
+    if name not in FAULTS:
+        pytest.exit(f"fault {name!r}: choose one of {', '.join(FAULTS)}", returncode=USAGE_EXIT)
+    patch = pytest.MonkeyPatch()
+    FAULTS[name](patch)
+    session.config.add_cleanup(patch.undo)
