@@ -41,7 +41,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -75,7 +75,7 @@ class GoldenSpec:
     """
 
     module: str
-    phase: str = "prefill"
+    phase: Literal["prefill", "decode"] = "prefill"
     seq_len: int = 0
     batch: int = 1
     layer: int | None = None

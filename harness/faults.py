@@ -69,7 +69,9 @@ def values_cached_as_keys(patch: pytest.MonkeyPatch) -> None:
     for name in ("_fill", "_update"):
         write = getattr(Attention, name)
 
-        def swapped(self: Any, cache: Any, k: Any, v: Any, *rest: Any, write: Callable[..., None] = write) -> None:
+        def swapped(
+            self: Any, cache: Any, k: Any, v: Any, *rest: Any, write: Callable[..., None] = write
+        ) -> None:
             write(self, cache, v, k, *rest)
 
         patch.setattr(Attention, name, swapped)
@@ -77,12 +79,20 @@ def values_cached_as_keys(patch: pytest.MonkeyPatch) -> None:
 
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     fault.__name__: fault
-    for fault in (swap_rope_halves, shift_positions, drop_causal_mask, wrong_attention_scale, values_cached_as_keys)
+    for fault in (
+        swap_rope_halves,
+        shift_positions,
+        drop_causal_mask,
+        wrong_attention_scale,
+        values_cached_as_keys,
+    )
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("tt-harness").addoption("--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS)}")
+    parser.getgroup("tt-harness").addoption(
+        "--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS)}"
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

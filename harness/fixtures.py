@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import ttnn
 
 import tt_llm
 from goldens import Golden, GoldenCorrupt, GoldenMissing, GoldenSpec, GoldenStale
+from harness.golden_marks import FIXTURE
 from harness.module_runner import ModuleRunner
 from harness.outcomes import RECORD_PROPERTY, leave
 from harness.recorder import Recorder
@@ -54,9 +56,31 @@ def golden(tt_session: Session, golden_spec: GoldenSpec, recorder: Recorder) -> 
 
 
 @pytest.fixture
-def recorder(request: pytest.FixtureRequest, tt_session: Session, tt_precision: str) -> Recorder:
-    """Files records for this test: `recorder.judge({"top1": 0.97}, n=1023)`."""
-    return recorder_for(request.node, tt_session, tt_precision)
+def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
+    """Files records for this test: `recorder.judge({"top1": 0.97}, n=1023)`. They travel in its `user_properties`."""
+    item = request.node
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    spec: GoldenSpec | None = parameters.get(FIXTURE)
+    base = Record(
+        test=item.nodeid,
+        module=spec.module if spec else "none",
+        layer=spec.layer if spec else None,
+        metric="none",
+        value=None,
+        verdict="not_compared",
+        target=tt_session.options.target,
+        mesh=tt_session.options.mesh,
+        precision=parameters.get("tt_precision", "none"),
+        phase=spec.phase if spec else None,
+        batch=spec.batch if spec else 1,
+        seq_len=spec.total_len if spec else 0,
+        golden=spec.name if spec else None,
+    )
+
+    def file(record: Record) -> None:
+        item.user_properties.append((RECORD_PROPERTY, record_to_json(record)))
+
+    return Recorder(base, tt_session.policy, file)
 
 
 @pytest.fixture
@@ -66,28 +90,3 @@ def compare(recorder: Recorder) -> Callable[..., object]:
 
 
 SESSION = pytest.StashKey[Session]()
-
-
-def recorder_for(item: pytest.Item, session: Session, precision: str) -> Recorder:
-    """A recorder whose records describe this test; they travel in the test's `user_properties`."""
-    spec: GoldenSpec | None = getattr(item, "callspec", None) and item.callspec.params.get("golden_spec")  # type: ignore[attr-defined]
-    base = Record(
-        test=item.nodeid,
-        module=spec.module if spec else "none",
-        layer=spec.layer if spec else None,
-        metric="none",
-        value=None,
-        verdict="not_compared",
-        target=session.options.target,
-        mesh=session.options.mesh,
-        precision=precision,
-        phase=spec.phase if spec else None,  # type: ignore[arg-type]
-        batch=spec.batch if spec else 1,
-        seq_len=spec.total_len if spec else 0,
-        golden=spec.name if spec else None,
-    )
-    return Recorder(
-        base,
-        session.policy,
-        lambda record: item.user_properties.append((RECORD_PROPERTY, record_to_json(record))),
-    )

@@ -117,7 +117,11 @@ class Recorder:
     def note(self, values: dict[str, float], n: int, module: str | None = None, **changes: Any) -> None:
         """Files figures that are shown for comparison and not gated, such as those of plain PyTorch in bf16."""
         shown = replace(
-            self.base, module=module or self.base.module, n=n, verdict="pass", note="for comparison, not gated"
+            self.base,
+            module=module or self.base.module,
+            n=n,
+            verdict="pass",
+            note="for comparison, not gated",
         )
         for metric, value in values.items():
             self.file(replace(shown, metric=metric, value=value, **changes))

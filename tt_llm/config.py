@@ -113,7 +113,9 @@ class ModelConfig:
 
 def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:
     # transformers 5 keeps theta and scaling in `rope_parameters`, 4 in `rope_theta` and `rope_scaling`.
-    parameters: dict[str, Any] = getattr(hf, "rope_parameters", None) or getattr(hf, "rope_scaling", None) or {}
+    parameters: dict[str, Any] = (
+        getattr(hf, "rope_parameters", None) or getattr(hf, "rope_scaling", None) or {}
+    )
     theta = float(parameters.get("rope_theta", getattr(hf, "rope_theta", 10000.0)))
     kind = parameters.get("rope_type", "default")
     if kind == "default":

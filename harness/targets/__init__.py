@@ -36,7 +36,9 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0") -> None:
     if arch not in ARCHITECTURES:
         raise TargetError(f"arch {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
     if _active is not None:
-        raise TargetError(f"target {name!r} on mesh {mesh}: this process already runs {_active[0]} on {_active[1]}")
+        raise TargetError(
+            f"target {name!r} on mesh {mesh}: this process already runs {_active[0]} on {_active[1]}"
+        )
     if "ttnn" in sys.modules:
         raise TargetError(f"target {name!r}: ttnn is already imported; activate a target before importing it")
     try:

@@ -13,12 +13,24 @@ from harness.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 # Where a fault lies only in decode, prefill's accuracy cannot see it.
-ACCURACY_TEST = {"shift_positions": "test_teacher_forced_decode", "values_cached_as_keys": "test_teacher_forced_decode"}
+ACCURACY_TEST = {
+    "shift_positions": "test_teacher_forced_decode",
+    "values_cached_as_keys": "test_teacher_forced_decode",
+}
 
 
 def run_suites(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
     results = tmp_path / "results.json"
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", f"--tt-results={results}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        f"--tt-results={results}",
+    ]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert results.exists(), done.stdout[-2000:] + done.stderr[-2000:]
     return done.returncode, json.loads(results.read_text())["records"]

@@ -96,7 +96,9 @@ class Attention:
         merged = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
         return self._wo.decode(merged)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
 
-    def _fill(self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, user: int) -> None:
+    def _fill(
+        self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, user: int
+    ) -> None:
         for pages, rows in zip(cache, (k, v), strict=True):
             if rows.dtype != self._cache_dtype:
                 rows = ttnn.typecast(rows, self._cache_dtype)

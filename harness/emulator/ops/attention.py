@@ -142,16 +142,27 @@ def paged_scaled_dot_product_attention_decode(
             )
         pages = table.shards[index]
 
-        def rows(pages: torch.Tensor = pages, blocks: int = blocks) -> torch.Tensor:
-            return _page_rows(pages[:, :blocks], heads, k.shape[0])
+        def rows(
+            pages: torch.Tensor = pages, blocks: int = blocks, length: _Lengths = length
+        ) -> torch.Tensor:
+            return _page_rows(pages[length.present, :blocks], heads, k.shape[0])
 
-        order = table.derived(("rows", index, blocks, heads), rows)
-        span = blocks * block
+        order = table.derived(("rows", index, blocks, heads, length.present_users), rows)
+        span, present = blocks * block, len(length.present_users)
         gathered = [
-            cache.view(-1, block * head_dim).index_select(0, order).view(users, heads, span, head_dim)
+            cache.view(-1, block * head_dim).index_select(0, order).view(present, heads, span, head_dim)
             for cache in (keys, values)
         ]
-        shards.append(_attend(x, gathered[0], gathered[1], length.mask(span), scale, math))
+        if present == users:
+            shards.append(_attend(x, gathered[0], gathered[1], length.mask(span), scale, math))
+            continue
+        out = torch.full_like(x, torch.nan)
+        if present:
+            asked = x.index_select(1, length.present)
+            out[:, length.present] = _attend(
+                asked, gathered[0], gathered[1], length.mask(span)[length.present], scale, math
+            )
+        shards.append(out)
     return _decoded(_PAGED, shards, q, memory_config)
 
 
@@ -171,6 +182,8 @@ class _Lengths:
     def __init__(self, positions: torch.Tensor) -> None:
         self.counts = positions.long() + 1  # [B]; 0 for a user at position -1
         self.longest = max(int(self.counts.max()), 1)
+        self.present = (self.counts > 0).nonzero()[:, 0]  # users that are not at position -1
+        self.present_users = tuple(self.present.tolist())
         self._masks: dict[int, torch.Tensor | None] = {}
 
     def mask(self, span: int) -> torch.Tensor:
