@@ -177,10 +177,9 @@ def _half_away_bf16(x: Tensor) -> Tensor:
     """Float32 to bfloat16, half away from zero, zero and denormals to +0, NaN to Inf of its sign."""
     # With its last bit set a tie is no longer one, and lies beyond the middle: half to even rounds it away from zero.
     rounded = _flush(x).view(torch.int32).bitwise_or_(1).view(torch.float32).bfloat16()
-    if not _all_finite(x):
-        special = ~x.isfinite()
-        rounded[special] = _signed_inf(x[special]).bfloat16()
-    return rounded
+    if _all_finite(x):
+        return rounded
+    return torch.where(x.isfinite(), rounded, _signed_inf(x).bfloat16())
 
 
 def _flush(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -186,6 +187,11 @@ def num_cores_to_corerangeset(
 ) -> CoreRangeSet:
     """The first `target_num_cores` cores of a grid from (0, 0), full rows (or columns) first, then the rest."""
     x, y = grid_size
+    return _first_cores(target_num_cores, x, y, row_wise)
+
+
+@functools.cache
+def _first_cores(target_num_cores: int, x: int, y: int, row_wise: bool) -> CoreRangeSet:
     if not 0 < target_num_cores <= x * y:
         raise DeviceError(
             f"num_cores_to_corerangeset: {target_num_cores} cores do not fit in a grid of {x}x{y} = {x * y}"

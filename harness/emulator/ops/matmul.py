@@ -97,16 +97,17 @@ def linear(
 
 
 def accumulate(
-    in0: torch.Tensor, in1: torch.Tensor, config: WormholeComputeKernelConfig, out: DataType
+    in0: torch.Tensor, in1: torch.Tensor, config: WormholeComputeKernelConfig, wide: bool
 ) -> torch.Tensor:
     """The sum over K of truncated operands, as it leaves Dest: bfloat16, or float32 where that can matter.
 
+    `wide`: the operands are exact in bfloat16, in1 is held as float32, and the sum is wanted in float32.
     Mode `fast`: one float32 accumulation on the CPU's matrix units. Accumulation models of the destination (rounding after
     every 16 k, partials between K blocks) plug in here; `config` tells them which.
     """
+    if wide:
+        return _matmul_fp32_result(in0.float(), in1)
     if in0.dtype is torch.bfloat16 and in1.dtype is torch.bfloat16:
-        if out is DataType.FLOAT32 and config.fp32_dest_acc_en:
-            return _matmul_fp32_result(in0.float(), in1.float())
         return torch.matmul(in0, in1)
     return torch.matmul(in0.float(), in1.float())
 
@@ -155,10 +156,12 @@ def _matmul(
     bias_shards = _bias_shards(name, bias, shape) if bias is not None else None
     apply = activation_function(name, activation_name(fused)) if fused is not None else None
 
-    in0, in1 = _operands(a, b, config, transpose_a, transpose_b)
+    wide = out_dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
+    wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
+    in0, in1 = _operands(a, b, config, transpose_a, transpose_b, wide)
     shards = []
     for index, (x, w) in enumerate(zip(in0, in1, strict=True)):
-        y = accumulate(x, w, config, out_dtype)
+        y = accumulate(x, w, config, wide)
         if bias_shards is not None:
             y = y + bias_shards[index]
         if apply is not None:
@@ -179,9 +182,15 @@ def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> Wor
 
 
 def _operands(
-    a: Tensor, b: Tensor, config: WormholeComputeKernelConfig, transpose_a: bool, transpose_b: bool
+    a: Tensor,
+    b: Tensor,
+    config: WormholeComputeKernelConfig,
+    transpose_a: bool,
+    transpose_b: bool,
+    wide: bool,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Both operands as the matrix unit reads them; each stays cached on its tensor until that is written."""
+    """Both operands as the matrix unit reads them (in1 as float32 if `wide`); each stays cached on its tensor until
+    that is written."""
     math, fp32_dest = config.math_fidelity, config.fp32_dest_acc_en
 
     def activation() -> list[torch.Tensor]:
@@ -190,10 +199,11 @@ def _operands(
 
     def weight() -> list[torch.Tensor]:
         cut = [fidelity.matmul_operands(_NOTHING, w, math, fp32_dest=fp32_dest)[1] for w in b.shards]
-        return [_as_matrix(w.transpose(-1, -2) if transpose_b else w) for w in cut]
+        matrices = [_as_matrix(w.transpose(-1, -2) if transpose_b else w) for w in cut]
+        return [w.float() for w in matrices] if wide else matrices
 
     in0: list[torch.Tensor] = a.derived(("in0", math, fp32_dest, transpose_a), activation)
-    in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b), weight)
+    in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b, wide), weight)
     return in0, in1
 
 
