@@ -24,7 +24,7 @@ goldens_app = typer.Typer(
 )
 app.add_typer(goldens_app, name="goldens")
 
-# Suite name -> folders of suites/. "quick" is what the demo runs.
+# Suite name -> folders of suites/. "quick", which the demo runs, leaves out the tests marked slow.
 SUITES = {
     "modules": ("modules",),
     "model": ("model",),
@@ -65,6 +65,7 @@ def run(
         *([f"--tt-goldens={goldens}"] if goldens else []),
         *([f"--tt-corpus={corpus}"] if corpus else []),
         # The report says what failed, a line each; tracebacks are for `pytest suites`.
+        *(("-m", "not slow") if suite == "quick" else ()),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider"),
     ]
     status = int(pytest.main(arguments))

@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "tt_golden(module, ...): run the test once per golden; see harness/golden_marks.py"
     )
+    config.addinivalue_line("markers", "slow: left out by `tt-harness run --suite quick`")
     if config.option.help or getattr(config.option, "version", 0):
         return
     from harness.targets import activate

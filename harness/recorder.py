@@ -135,4 +135,5 @@ class Recorder:
 
 
 def _centred(logits: torch.Tensor) -> torch.Tensor:
-    return logits - logits.mean(dim=-1, keepdim=True)
+    values = logits.float()
+    return values - values.mean(dim=-1, keepdim=True)

@@ -101,8 +101,8 @@ class Generator:
             padded[0, :length] = tokens[user, :length]
             ids = replicate(padded, self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
             hidden = self.model.prefill(ids, kv_cache or self.kv_cache, device_table, user)
-            rows = self.model.prefill_logits(hidden, length, all_logits)
-            logits[user, : rows.shape[0]] = rows
+            positions = range(0 if all_logits else length - 1, length)
+            self.model.prefill_logits(hidden, positions, logits[user, : len(positions)])
         return logits
 
     def decode_forward(
@@ -137,7 +137,7 @@ class Generator:
             kv_cache or self.kv_cache,
             device_table,
         )
-        rows = to_host(logits)[0, 0, :users, : self.model.config.vocab_size]
+        rows = to_host(logits)[0, 0, :users, : self.model.config.vocab_size].float()
         return torch.where(start_pos[:, None] >= 0, rows, 0.0)[:, None]
 
     def generate(

@@ -44,6 +44,6 @@ def replicate(
 
 
 def to_host(tensor: ttnn.Tensor) -> torch.Tensor:
-    """A replicated device tensor as the float32 (or integer) tensor that the first device holds, logical shape."""
+    """A replicated device tensor as the first device holds it, in its logical shape; block floats come as float32."""
     host: torch.Tensor = ttnn.to_torch(ttnn.get_device_tensors(tensor)[0])
-    return host.float() if host.is_floating_point() else host
+    return host

@@ -67,22 +67,18 @@ class Model:
         normed = self.final_norm.decode(x)
         return self.lm_head(ttnn.sharded_to_interleaved(normed, ttnn.L1_MEMORY_CONFIG))
 
-    def prefill_logits(self, hidden: ttnn.Tensor, length: int, all_positions: bool) -> torch.Tensor:
-        """Host logits of a prefilled stream [1, 1, S, dim]: [length, vocab] float32, or [1, vocab] of the last token.
+    def prefill_logits(self, hidden: ttnn.Tensor, positions: range, logits: torch.Tensor) -> None:
+        """Writes the logits of some positions of a prefilled stream [1, 1, S, dim] into `logits` [positions, vocab].
 
-        The LM head runs over as few rows as needed: the tile row of the last token, or LM_HEAD_ROWS at a time.
+        The LM head runs over as few rows as needed, whole tile rows, and at most LM_HEAD_ROWS at a time.
         """
-        if not all_positions:
-            start = (length - 1) // TILE * TILE
-            return self._rows_logits(hidden, start, start + TILE)[(length - 1) % TILE][None]
+        first = positions.start // TILE * TILE
         padded = hidden.shape[-2]
-        chunks = [
-            self._rows_logits(hidden, start, min(start + LM_HEAD_ROWS, padded))
-            for start in range(0, length, LM_HEAD_ROWS)
-        ]
-        return torch.cat(chunks)[:length]
-
-    def _rows_logits(self, hidden: ttnn.Tensor, start: int, end: int) -> torch.Tensor:
-        rows = ttnn.slice(hidden, (0, 0, start, 0), (1, 1, end, hidden.shape[-1]))
-        logits = self.lm_head(self.final_norm.prefill(rows))
-        return to_host(logits)[0, 0, :, : self.config.vocab_size]
+        for start in range(first, positions.stop, LM_HEAD_ROWS):
+            end = min(start + LM_HEAD_ROWS, -(-positions.stop // TILE) * TILE, padded)
+            rows = ttnn.slice(hidden, (0, 0, start, 0), (1, 1, end, hidden.shape[-1]))
+            made = to_host(self.lm_head(self.final_norm.prefill(rows)))[0, 0, :, : self.config.vocab_size]
+            wanted = range(max(start, positions.start), min(end, positions.stop))
+            logits[wanted.start - positions.start : wanted.stop - positions.start] = made[
+                wanted.start - start : wanted.stop - start
+            ]
