@@ -16,6 +16,7 @@ LABELS = {
     "kl": "mean KL",
     "perplexity_error": "perplexity error",
     "agreement_length": "greedy agreement",
+    "flip_cost": "cost of a greedy flip (nats)",
 }
 SHARES = ("top1", "top5")
 ERRORS_IN_PERCENT = ("perplexity_error", "norm_error")

@@ -17,8 +17,9 @@ FAULT_ORDER: tuple[Verdict, ...] = (
     "missing_baseline",
     "inconclusive",
 )
+MODES = {"fast": " (fast: operands and results rounded as on the device, accumulation error not modelled)"}
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
-WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length")
+WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length", "flip_cost")
 
 
 def render(results: Results, console: Console) -> None:
@@ -85,33 +86,31 @@ def _subject(record: Record) -> str:
 
 
 def _guideline_misses(records: Sequence[Record]) -> Iterable[Text]:
-    """One line for each precision, module and metric that passes its gate and misses its guideline; worst value."""
-    worst: dict[tuple[str, str, str], Record] = {}
-    count: Counter[tuple[str, str, str]] = Counter()
+    """One line for each precision and module that passes its gates and misses guidelines: each metric's worst value."""
+    worst: dict[str, dict[str, Record]] = {}
     for record in records:
         if record.verdict != "pass" or not misses_guideline(record):
             continue
-        key = (record.precision, record.module, record.metric)
-        count[key] += 1
-        worst[key] = worse(worst[key], record) if key in worst else record
-    for key, record in worst.items():
-        who = (
-            record.precision
-            if record.metric in WHOLE_MODEL_METRICS
-            else f"{record.precision} {record.module}"
-        )
-        others = f", worst of {count[key]}" if count[key] > 1 else ""
-        layer = f", layer {record.layer}" if record.layer is not None else ""
-        yield Text(
-            f"  {who} misses the guideline for {label(record.metric)}:"
-            f" {figure(record.metric, record.value)} (guideline {bound(record.metric, record.guideline)}{others}{layer})",
-            style="yellow",
-        )
+        whole = record.metric in WHOLE_MODEL_METRICS
+        who = record.precision if whole else f"{record.precision} {record.module}"
+        metrics = worst.setdefault(who, {})
+        held = metrics.get(record.metric)
+        metrics[record.metric] = worse(held, record) if held else record
+    for who, metrics in worst.items():
+        line = Text(f"  {who} misses the guideline for ", style="yellow")
+        line.append("; ".join(_miss(record) for record in metrics.values()))
+        yield line
+
+
+def _miss(record: Record) -> str:
+    layer = f", layer {record.layer}" if record.layer is not None else ""
+    value, guideline = figure(record.metric, record.value), bound(record.metric, record.guideline)
+    return f"{label(record.metric)}: {value} (guideline {guideline}{layer})"
 
 
 def _where(environment: Environment, records: Sequence[Record]) -> str:
     versions = ", ".join(f"{name} {version or 'absent'}" for name, version in environment.versions.items())
-    mode = f" ({environment.emulator_mode})" if environment.emulator_mode else ""
+    mode = MODES.get(environment.emulator_mode or "", "")
     return (
         f"{environment.model} on {environment.target}{mode}, mesh {environment.mesh}; {len(records)} records;"
         f" {environment.cpu_count} cores of {environment.cpu_model}; Python {environment.python}, {versions}"
@@ -120,8 +119,8 @@ def _where(environment: Environment, records: Sequence[Record]) -> str:
 
 def _generated(records: Sequence[Record]) -> Iterable[Text]:
     for record in records:
-        if record.metric != "agreement_length":
-            continue
+        if record.metric != "agreement_length" or record.gate is None:
+            continue  # continuations that are not judged are in results.json
         yield Text(
             f"Generated, {record.precision}: equal to golden for {figure(record.metric, record.value)}",
             "bold",
