@@ -39,8 +39,8 @@ class MeshDevice:
         self.allocator = memory.Allocator(l1_banks=compute_grid[0] * compute_grid[1])
         self.is_open = True
         self._grid = CoreCoord(compute_grid)
+        self.checked_programs: set[Any] = set()  # matmul programs found legal for their operands
         self._plans: dict[tuple[Any, ...], AllocationPlan] = {}
-        self.programs: set[Any] = set()
 
     def get_num_devices(self) -> int:
         return self.num_devices
@@ -66,15 +66,6 @@ class MeshDevice:
 
     def enable_program_cache(self) -> None:
         """Always on."""
-
-    def disable_and_clear_program_cache(self) -> None:
-        self.programs.clear()
-
-    def clear_program_cache(self) -> None:
-        self.programs.clear()
-
-    def num_program_cache_entries(self) -> int:
-        return len(self.programs)
 
     def allocate(
         self, op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig

@@ -53,10 +53,11 @@ def accuracy_table(records: Sequence[Record]) -> Table | None:
     table.add_column("precision", overflow="fold", min_width=11)
     for title in ACCURACY_COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
-    rows = list(dict.fromkeys((r.target, r.precision, r.phase) for r in judged))
+    rows = list(dict.fromkeys((r.target, r.precision, r.phase, r.golden) for r in judged))  # a row for each text
     rows.sort(key=lambda row: row[0] == REFERENCE_TARGET)
-    for target, precision, phase in rows:
-        same = [r for r in judged if (r.target, r.precision, r.phase) == (target, precision, phase)]
+    for row in rows:
+        target, precision, phase, _ = row
+        same = [r for r in judged if (r.target, r.precision, r.phase, r.golden) == row]
         logits = _logits(records, same)
         name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
         table.add_row(Text(f"{name}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
@@ -108,17 +109,9 @@ def _mark(group: Sequence[Record]) -> str:
 
 
 def _logits(records: Sequence[Record], same: Sequence[Record]) -> list[Record]:
-    """Tensor records that came with the accuracy figures; those of their own tests if there are any."""
-    first = same[0]
-    model = [
-        r
-        for r in records
-        if r.module == first.module
-        and (r.target, r.precision, r.phase) == (first.target, first.precision, first.phase)
-        and r.metric in MODULE_COLUMNS
-    ]
+    """The tensor records of the tests that the accuracy figures come from."""
     tests = {r.test for r in same}
-    return [r for r in model if r.test in tests] or model
+    return [r for r in records if r.test in tests and r.metric in MODULE_COLUMNS]
 
 
 def _accuracy_cells(logits: Sequence[Record], same: Sequence[Record]) -> list[Text]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.metrics import kl_divergence, perplexity, perplexity_change, token_agreement
+from harness.recorder import Regression
 
 WINDOW, WINDOWS = 1024, 2
 PREFILL, USERS = 512, 4
@@ -43,17 +44,7 @@ def test_prefill(generator, golden, recorder):
     """A window of text in one prefill, every position scored."""
     tokens = golden.inputs["tokens"]
     logits = generator.prefill_forward(tokens.int(), all_logits=True)
-    values, n, details = figures(golden.output, logits, tokens)
-    failures = []
-    for check in (
-        lambda: recorder.judge(values, n, details=details),
-        lambda: recorder.compare(logits, golden.output),
-    ):
-        try:
-            check()
-        except AssertionError as error:
-            failures.append(str(error))
-    assert not failures, "\n".join(failures)
+    judge(recorder, golden.output, logits, tokens)
 
 
 @pytest.mark.tt_golden("teacher_forced", phase="decode", seq_len=PREFILL, steps=64, batch=USERS)
@@ -78,5 +69,19 @@ def judge_teacher_forced(generator, golden, recorder):
         rows.append(generator.decode_forward(tokens[:, at : at + 1].int(), positions))
     logits = torch.cat(rows, dim=1)
     # Row i of the logits predicts token PREFILL + i, so the tokens before them start one earlier.
-    values, n, details = figures(golden.output, logits, tokens[:, PREFILL - 1 : -1])
-    recorder.judge(values, n, "model", details=details)
+    judge(recorder, golden.output, logits, tokens[:, PREFILL - 1 : -1])
+
+
+def judge(recorder, golden: torch.Tensor, logits: torch.Tensor, tokens: torch.Tensor) -> None:
+    """Files the tensor metrics and the accuracy metrics, all of them, before any of them fails the test."""
+    values, n, details = figures(golden, logits, tokens)
+    failures = []
+    for check in (
+        lambda: recorder.compare(logits, golden, "model"),
+        lambda: recorder.judge(values, n, "model", details=details),
+    ):
+        try:
+            check()
+        except Regression as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)

@@ -42,7 +42,7 @@ def check_program(
             f"{name}: program_config {program!r} is not a matmul program config the emulator models"
         )
     key = (name, program, a.shape, a.config, b.shape, b.config, config.fp32_dest_acc_en)
-    if key in device.programs:
+    if key in device.checked_programs:
         return
     label = f"{name}: {type(program).__name__}"
     k_tiles = round_up(a.shape[-1]) // TILE_SIZE
@@ -60,7 +60,7 @@ def check_program(
             )
     if not isinstance(program, MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig):
         _check_blocks(label, program, m_tiles, n_tiles, config, device)
-    device.programs.add(key)
+    device.checked_programs.add(key)
 
 
 def _check_blocks(
