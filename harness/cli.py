@@ -129,3 +129,7 @@ def _session(options: Options) -> Iterator[Session]:
 def _refuse(line: str) -> None:
     typer.echo(f"error: {line}", err=True)
     raise typer.Exit(USAGE_EXIT)
+
+
+if __name__ == "__main__":
+    app()
