@@ -6,6 +6,7 @@ goldens.
 folder may import ttnn, tt_llm or harness: a golden must not know what it will be compared with.
 """
 
+from goldens.blank import blank
 from goldens.catalog import GOLDEN_FORMAT, MODULES, PROMPTS, GoldenSpec, decode_positions, key
 from goldens.corpus import Text, load_text, windows
 from goldens.errors import CorpusError, GoldenCorrupt, GoldenError, GoldenMissing, GoldenStale
@@ -27,6 +28,7 @@ __all__ = [
     "GoldenStore",
     "Reference",
     "Text",
+    "blank",
     "decode_positions",
     "key",
     "load_text",

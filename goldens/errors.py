@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MEND = "run `tt-harness goldens make`"
+MAKE = "run the test with --tt-update-goldens, or `tt-harness goldens make`"
 
 
 class GoldenError(ValueError):
@@ -17,7 +18,7 @@ class GoldenMissing(GoldenError):
     """The store holds no golden of this name."""
 
     def __init__(self, name: str, place: str) -> None:
-        super().__init__(f"golden {name} is missing in {place}: {MEND}")
+        super().__init__(f"golden {name} is missing in {place}: {MAKE}")
 
 
 class GoldenStale(GoldenError):
@@ -27,7 +28,7 @@ class GoldenStale(GoldenError):
         held = ", ".join(other[:12] for other in others)
         super().__init__(
             f"golden {name} is stale: key {key[:12]} is needed, the store has {held} "
-            f"(made from other weights, text or settings): {MEND}"
+            f"(made from other weights, text or settings): {MAKE}"
         )
 
 

@@ -123,14 +123,19 @@ class GoldenStore:
             (_name(folder), file.removesuffix(".json")) for folder, file in pairs if not file.startswith(".")
         )
 
-    def verify(self) -> Sequence[GoldenError]:
-        """Check every stored golden, all digests included; returns what is wrong, nothing if all is well."""
+    def verify(self, *, remove: bool = False) -> Sequence[GoldenError]:
+        """Check every stored golden, all digests included; returns what is wrong, nothing if all is well.
+
+        With `remove`, what is corrupt is deleted, so that it is missing and can be made anew.
+        """
         problems: list[GoldenError] = []
         for name, key in self.list():
             try:
                 self._load(name, key, full=True)
             except GoldenError as error:
                 problems.append(error)
+                if remove:
+                    self.remove(name, key)
         return problems
 
     def remove(self, name: str, key: str) -> None:

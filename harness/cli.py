@@ -41,7 +41,7 @@ Corpus = Annotated[Path | None, typer.Option(help="reference text (default: CPyt
 @app.command()
 def run(
     model: Model = DEFAULT_MODEL,
-    target: Annotated[str, typer.Option(help="what answers `import ttnn`: emulator")] = "emulator",
+    target: Annotated[str, typer.Option(help="what answers `import ttnn`: emulator, dryrun")] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
     precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
     suite: Annotated[str, typer.Option(help=", ".join(SUITES))] = "quick",
@@ -67,6 +67,8 @@ def run(
         # The report says what failed, a line each; tracebacks are for `pytest suites`.
         *(("-m", "not slow") if suite == "quick" else ()),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider"),
+        # pytest warns that this process has imported the harness already; no test in it needs rewritten assertions.
+        *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
     ]
     status = int(pytest.main(arguments))
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -91,7 +93,10 @@ def list_goldens(model: Model = DEFAULT_MODEL, goldens: Store = None) -> None:
 
 @goldens_app.command()
 def make(model: Model = DEFAULT_MODEL, goldens: Store = None, corpus: Corpus = None) -> None:
-    """Make every golden the suites need that is missing or stale."""
+    """Make every golden the suites need that is missing, stale or corrupt."""
+    with _session(Options(model=model, goldens=goldens)) as session:
+        for problem in session.store.verify(remove=True):
+            typer.echo(f"removed: {problem}", err=True)
     arguments = [
         str(importlib.resources.files("suites")),
         *("--collect-only", "-qq", "--no-header", "--tt-update-goldens", f"--tt-model={model}"),

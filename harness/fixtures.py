@@ -10,12 +10,12 @@ import ttnn
 
 import tt_llm
 from goldens import Golden, GoldenCorrupt, GoldenMissing, GoldenSpec, GoldenStale
-from harness.golden_marks import FIXTURE
 from harness.module_runner import ModuleRunner
-from harness.outcomes import RECORD_PROPERTY, leave
+from harness.outcomes import RECORD_PROPERTY, leave, unjudged
 from harness.recorder import Recorder
 from harness.records import Record, record_to_json
 from harness.session import Session
+from harness.targets import active
 
 
 @pytest.fixture(scope="session")
@@ -44,15 +44,24 @@ def tt_module(generator: tt_llm.Generator, golden_spec: GoldenSpec) -> ModuleRun
 
 
 @pytest.fixture
+def golden_spec() -> GoldenSpec:
+    """The golden of the test's `tt_golden` marker, by name; the marker overrides this fixture."""
+    pytest.fail(
+        'no golden named: mark the test, such as @pytest.mark.tt_golden("mlp", layer=0, seq_len=128)',
+        pytrace=False,
+    )
+
+
+@pytest.fixture
 def golden(tt_session: Session, golden_spec: GoldenSpec, recorder: Recorder) -> Golden:
     """The golden of the test's `tt_golden` marker. A missing or stale one fails the test and says how to make it."""
     try:
         with leave(GoldenCorrupt):
             return tt_session.golden(golden_spec)
     except (GoldenMissing, GoldenStale) as error:
-        stale = isinstance(error, GoldenStale)
-        recorder.state("stale_golden" if stale else "missing_golden", str(error))
-        pytest.fail(str(error), pytrace=False)
+        reason, stale = str(error), isinstance(error, GoldenStale)
+    recorder.state("stale_golden" if stale else "missing_golden", reason)
+    pytest.fail(reason, pytrace=False)
 
 
 @pytest.fixture
@@ -60,27 +69,14 @@ def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
     """Files records for this test: `recorder.judge({"top1": 0.97}, n=1023)`. They travel in its `user_properties`."""
     item = request.node
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    spec: GoldenSpec | None = parameters.get(FIXTURE)
-    base = Record(
-        test=item.nodeid,
-        module=spec.module if spec else "none",
-        layer=spec.layer if spec else None,
-        metric="none",
-        value=None,
-        verdict="not_compared",
-        target=tt_session.options.target,
-        mesh=tt_session.options.mesh,
-        precision=parameters.get("tt_precision", "none"),
-        phase=spec.phase if spec else None,
-        batch=spec.batch if spec else 1,
-        seq_len=spec.total_len if spec else 0,
-        golden=spec.name if spec else None,
-    )
+    base = unjudged(item.nodeid, tt_session.options, parameters)
 
     def file(record: Record) -> None:
         item.user_properties.append((RECORD_PROPERTY, record_to_json(record)))
 
-    return Recorder(base, tt_session.policy, file)
+    target = active()
+    no_numbers = None if target.computes else f"{target.name} runs every op and computes none ({target.what})"
+    return Recorder(base, tt_session.policy, file, no_numbers)
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from goldens import PROMPTS, GoldenSpec
+from goldens import PROMPTS, GoldenError, GoldenSpec
 
 MARKER = (
     "tt_golden(module, *, layer=None, phase='prefill', seq_len=0, batch=1, ...): run the test once per golden; "
@@ -25,7 +26,10 @@ def specs_of(markers: Iterable[pytest.Mark], n_layers: int) -> list[GoldenSpec]:
 def _combinations(marker: pytest.Mark, n_layers: int) -> list[GoldenSpec]:
     arguments: dict[str, Any] = dict(marker.kwargs)
     if len(marker.args) != 1:
-        raise pytest.UsageError(f"tt_golden{marker.args}: give the module first and alone, the rest by name")
+        raise GoldenError(f"tt_golden{marker.args}: give the module first and alone, the rest by name")
+    unknown = set(arguments) - {field.name for field in dataclasses.fields(GoldenSpec)}
+    if unknown:
+        raise GoldenError(f"tt_golden: no argument {', '.join(sorted(unknown))}; {MARKER}")
     arguments["module"] = marker.args[0]
     if arguments["module"] == "generate":
         arguments["batch"] = len(PROMPTS)

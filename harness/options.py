@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Options:
     target: str = "emulator"
     mesh: str = "1x1"
     model: str = DEFAULT_MODEL
+    model_given: bool = False  # a default model may be absent where nothing asks for it, a named one may not
     precisions: tuple[str, ...] = ("accuracy",)
     results: Path | None = None
     goldens: str | None = None  # None: the default store
@@ -26,21 +28,21 @@ class Options:
     corpus: Path | None = None
 
     @classmethod
-    def from_config(cls, config: pytest.Config) -> Options:
+    def from_namespace(cls, given: argparse.Namespace) -> Options:
         """Raises UserError for values that contradict each other or name nothing."""
-        precisions = tuple(name.strip() for name in config.getoption("tt_precision").split(","))
+        precisions = tuple(name.strip() for name in given.tt_precision.split(","))
         if len(set(precisions)) != len(precisions):
             raise UserError(f"--tt-precision {','.join(precisions)}: names a policy twice")
-        results, corpus = config.getoption("tt_results"), config.getoption("tt_corpus")
         return cls(
-            target=config.getoption("tt_target"),
-            mesh=config.getoption("tt_mesh"),
-            model=config.getoption("tt_model"),
+            target=given.tt_target,
+            mesh=given.tt_mesh,
+            model=given.tt_model or DEFAULT_MODEL,
+            model_given=given.tt_model is not None,
             precisions=precisions,
-            results=Path(results) if results else None,
-            goldens=config.getoption("tt_goldens"),
-            update_goldens=config.getoption("tt_update_goldens"),
-            corpus=Path(corpus) if corpus else None,
+            results=Path(given.tt_results) if given.tt_results else None,
+            goldens=given.tt_goldens,
+            update_goldens=given.tt_update_goldens,
+            corpus=Path(given.tt_corpus) if given.tt_corpus else None,
         )
 
 
@@ -48,12 +50,10 @@ def add_options(parser: pytest.Parser) -> None:
     """Registers the `--tt-*` options."""
     group = parser.getgroup("tt-harness", "accuracy and regression harness for LLMs on TT-NN")
     group.addoption(
-        "--tt-target", default="emulator", metavar="T", help="what answers `import ttnn`: emulator"
+        "--tt-target", default="emulator", metavar="T", help="what answers `import ttnn`: emulator, dryrun"
     )
     group.addoption("--tt-mesh", default="1x1", metavar="RxC", help="mesh shape, rows x columns")
-    group.addoption(
-        "--tt-model", default=DEFAULT_MODEL, metavar="M", help="smollm2, a folder, or a Hugging Face id"
-    )
+    group.addoption("--tt-model", metavar="M", help="smollm2 (the default), a folder, or a Hugging Face id")
     group.addoption(
         "--tt-precision",
         default="accuracy",

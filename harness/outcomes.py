@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ci.policy import PolicyError
-from goldens import GoldenError
+from goldens import GoldenError, GoldenSpec
 from harness.emulator import OutOfMemoryError
-from harness.errors import USAGE_EXIT, UserError
-from harness.records import Record, record_from_json
+from harness.errors import UserError
+from harness.golden_marks import FIXTURE
+from harness.options import Options
+from harness.records import Record, ResultsError, record_from_json
 
 RECORD_PROPERTY = "tt_record"
-JUDGED_PROPERTY = "tt_judged"  # marks the tests that use the harness; others are none of its business
+# What a test that uses the harness says before it has judged anything; others are none of the harness's business.
+JUDGED_PROPERTY = "tt_judged"
+END_PROPERTY = "tt_end"  # why the run ends with this test
+PHASES = ("setup", "call", "teardown")
 
 
 def input_errors() -> tuple[type[Exception], ...]:
     """The exceptions whose message is one line about something the user gave. Needs an active target."""
     from tt_llm import InputError
 
-    return (InputError, GoldenError, PolicyError, UserError, OutOfMemoryError)
+    return (InputError, GoldenError, PolicyError, UserError, ResultsError, OutOfMemoryError)
+
+
+class EndOfRun(pytest.fail.Exception):  # type: ignore[misc,name-defined]
+    """Fails the test it is raised in, and the plugin ends the run there with status 2."""
 
 
 @contextmanager
 def leave(*kinds: type[Exception]) -> Iterator[None]:
-    """Ends the whole run, status 2, on an error that no further test can get past (default: any input error)."""
+    """In a test: ends the whole run on an error that no further test can get past (default: any input error)."""
     caught = kinds or input_errors()
     try:
         yield
     except caught as error:
-        pytest.exit(str(error), returncode=USAGE_EXIT)
+        raise EndOfRun(str(error), pytrace=False) from error
+
+
+def unjudged(nodeid: str, options: Options, parameters: Mapping[str, object]) -> Record:
+    """What all records of a test share, as the record that says that nothing was compared."""
+    spec = parameters.get(FIXTURE)
+    precision = str(parameters.get("tt_precision", "none"))
+    base = Record(
+        test=nodeid,
+        module="none",
+        metric="none",
+        value=None,
+        verdict="not_compared",
+        target=options.target,
+        mesh=options.mesh,
+        precision=precision,
+    )
+    if not isinstance(spec, GoldenSpec):
+        return base
+    return replace(
+        base,
+        module=spec.module,
+        layer=spec.layer,
+        phase=spec.phase,
+        batch=spec.batch,
+        seq_len=spec.total_len,
+        golden=spec.name,
+    )
 
 
 def records_of(report: pytest.TestReport) -> list[Record]:
@@ -44,46 +81,37 @@ def records_of(report: pytest.TestReport) -> list[Record]:
 class Outcomes:
     """Collects the records of all tests, and adds one for each test that failed or was skipped without saying why."""
 
-    def __init__(self, target: str, mesh: str) -> None:
+    def __init__(self, options: Options) -> None:
         self.records: list[Record] = []
-        self._target, self._mesh = target, mesh
+        self._options = options
         self._unexplained: dict[str, str] = {}
 
     def take(self, report: pytest.TestReport) -> None:
         """Reads one phase of a test; the last one, teardown, carries all of the test's records."""
-        if not any(name == JUDGED_PROPERTY for name, _ in report.user_properties):
+        if report.when not in PHASES and (self.records or self._options.results):
+            # A worker of pytest-xdist died in this test, and with it what the test had filed.
+            base = unjudged(report.nodeid, self._options, {})
+            self.records.append(replace(base, note=str(report.longrepr)))
+        judged: list[Any] = [value for name, value in report.user_properties if name == JUDGED_PROPERTY]
+        if not judged:
             return
         if report.failed or report.skipped:
             self._unexplained.setdefault(report.nodeid, _reason(report))
         if report.when != "teardown":
             return
         records = records_of(report)
-        self.records += records
+        unjudged_test = record_from_json(judged[0])
         reason = self._unexplained.pop(report.nodeid, None)
+        if reason is None and not records and unjudged_test.golden is not None:
+            reason = "passed, but compared nothing with its golden"
+        self.records += records
         if reason is not None and all(record.verdict == "pass" for record in records):
-            self.records.append(
-                Record(
-                    test=report.nodeid,
-                    module="none",
-                    metric="none",
-                    value=None,
-                    verdict="not_compared",
-                    target=self._target,
-                    mesh=self._mesh,
-                    precision=_precision(report.nodeid),
-                    note=reason,
-                )
-            )
+            self.records.append(replace(unjudged_test, note=reason))
 
 
 def _reason(report: pytest.TestReport) -> str:
     if report.skipped and isinstance(report.longrepr, tuple):
-        return f"skipped: {report.longrepr[2]}"
+        return f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
     crash: Any = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)
     return f"{report.when} failed: {text.strip().splitlines()[0] if text.strip() else 'no message'}"
-
-
-def _precision(nodeid: str) -> str:
-    # The plugin gives every parametrised test its policy as the first id.
-    return nodeid.partition("[")[2].rstrip("]").split("-")[0] or "none"

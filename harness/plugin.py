@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +11,46 @@ import pytest
 
 from harness.errors import USAGE_EXIT, UserError
 from harness.options import Options, add_options
+from harness.refusals import explained
 
 if TYPE_CHECKING:
     from harness.outcomes import Outcomes
 
 OPTIONS = pytest.StashKey[Options]()
 OUTCOMES = pytest.StashKey["Outcomes"]()
+FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+FAULT = pytest.StashKey[str]()  # why the run cannot start, or its results cannot be written; one line
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    # This early because a conftest may import ttnn. Nothing can be reported from here: pytest_cmdline_main does.
+    given = early_config.known_args_namespace
+    if given.help or given.version:
+        return
+    from harness.targets import activate
+
+    try:
+        options = early_config.stash[OPTIONS] = Options.from_namespace(given)
+        activate(options.target, mesh=options.mesh)
+    except UserError as error:
+        early_config.stash[FAULT] = str(error)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Ends a run that cannot work before it starts: one line on stderr, status 2."""
+    if hasattr(config, "workerinput") or (OPTIONS not in config.stash and FAULT not in config.stash):
+        return None
+    fault = config.stash.get(FAULT, None) or _unusable(config)
+    if fault is None:
+        return None
+    print(f"error: {fault}", file=sys.stderr)
+    return USAGE_EXIT
 
 
 @pytest.hookimpl(trylast=True)
@@ -27,28 +59,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "tt_golden(module, ...): run the test once per golden; see harness/golden_marks.py"
     )
     config.addinivalue_line("markers", "slow: left out by `tt-harness run --suite quick`")
-    if config.option.help or getattr(config.option, "version", 0):
+    if OPTIONS not in config.stash:
         return
-    from harness.targets import activate
-
-    try:
-        options = Options.from_config(config)
-        if options.update_goldens and getattr(config.option, "numprocesses", None):
-            raise UserError(
-                "--tt-update-goldens with -n: make the goldens first, in one process: tt-harness goldens make"
-            )
-        activate(options.target, mesh=options.mesh)
-    except UserError as error:
-        pytest.exit(str(error), returncode=USAGE_EXIT)
-    config.stash[OPTIONS] = options
-    # Only now may anything import ttnn.
     from harness import fixtures
-    from harness.outcomes import Outcomes, leave
+    from harness.outcomes import Outcomes
     from harness.session import Session
 
-    with leave():
+    options = config.stash[OPTIONS]
+    if fixtures.SESSION not in config.stash:  # an xdist worker
         config.stash[fixtures.SESSION] = Session(options)
-    config.stash[OUTCOMES] = Outcomes(options.target, options.mesh)
+    config.stash[OUTCOMES] = Outcomes(options)
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 
@@ -61,10 +81,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if markers:
         from harness.fixtures import SESSION
         from harness.golden_marks import FIXTURE, specs_of
-        from harness.outcomes import leave
+        from harness.outcomes import input_errors
 
-        with leave():
+        try:
             specs = specs_of(markers, metafunc.config.stash[SESSION].config.n_layers)
+        except input_errors() as error:
+            raise pytest.Collector.CollectError(str(error)) from error
         metafunc.parametrize(FIXTURE, specs, ids=[spec.name.replace("/", ".") for spec in specs])
 
 
@@ -75,23 +97,55 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from harness.fixtures import SESSION
     from harness.golden_making import make_missing
     from harness.golden_marks import FIXTURE
-    from harness.outcomes import leave
+    from harness.outcomes import input_errors
 
     specs = [item.callspec.params[FIXTURE] for item in session.items if FIXTURE in _parameters(item)]  # type: ignore[attr-defined]
-    with leave():
+    try:
         make_missing(config.stash[SESSION], specs)
+    except input_errors() as error:
+        pytest.exit(str(error), returncode=USAGE_EXIT)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    from harness.outcomes import JUDGED_PROPERTY
+    if "tt_session" not in getattr(item, "fixturenames", ()):
+        return
+    from harness.outcomes import JUDGED_PROPERTY, unjudged
+    from harness.records import record_to_json
 
-    if "tt_session" in getattr(item, "fixturenames", ()):
-        item.user_properties.append((JUDGED_PROPERTY, item.nodeid))
+    record = unjudged(item.nodeid, item.config.stash[OPTIONS], _parameters(item))
+    item.user_properties.append((JUDGED_PROPERTY, record_to_json(record)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with explained():  # loading a model calls ops too
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with explained():
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    from harness.outcomes import END_PROPERTY, EndOfRun
+
+    if call.excinfo is not None and isinstance(call.excinfo.value, EndOfRun):
+        item.user_properties.append((END_PROPERTY, str(call.excinfo.value)))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if _outcomes is not None:
-        _outcomes.take(report)
+    if _outcomes is None:
+        return
+    from harness.outcomes import END_PROPERTY
+
+    _outcomes.take(report)
+    # Here and not in the test: an xdist worker that exits looks like one that crashed, and its message is lost.
+    for line in (value for name, value in report.user_properties if name == END_PROPERTY):
+        pytest.exit(str(line), returncode=USAGE_EXIT)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -99,10 +153,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _outcomes = None if hasattr(session.config, "workerinput") else session.config.stash[OUTCOMES]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
-    if hasattr(config, "workerinput") or not config.stash[OUTCOMES].records:
-        return
+    if hasattr(config, "workerinput") or not config.stash[OUTCOMES].records or exitstatus not in FINISHED:
+        return  # of a run cut short no file is left that looks whole
     from harness.fixtures import SESSION
     from harness.records import ResultsError, write_results
 
@@ -111,11 +165,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         try:
             write_results(path, config.stash[SESSION].environment(), config.stash[OUTCOMES].records)
         except ResultsError as error:
-            pytest.exit(str(error), returncode=USAGE_EXIT)
+            config.stash[FAULT] = str(error)
+            session.exitstatus = USAGE_EXIT
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not config.stash[OUTCOMES].records:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    if not config.stash[OUTCOMES].records or exitstatus not in FINISHED:
         return
     from rich.console import Console
 
@@ -128,6 +185,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminal.render(
         results, Console(file=terminalreporter._tw._file, force_terminal=terminalreporter.hasmarkup)
     )
+    if FAULT in config.stash:
+        terminalreporter.write_line(f"error: {config.stash[FAULT]}", red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -139,6 +198,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 _outcomes: Outcomes | None = None  # pytest_runtest_logreport gets no config
+
+
+def _unusable(config: pytest.Config) -> str | None:
+    """What is wrong with what the options name, if anything; leaves the run's Session in the stash."""
+    options = config.stash[OPTIONS]
+    if options.update_goldens and getattr(config.option, "numprocesses", None):
+        return "--tt-update-goldens with -n: make the goldens first, in one process, then run with -n"
+    from harness.fixtures import SESSION
+    from harness.outcomes import input_errors
+    from harness.session import Session
+
+    try:
+        session = config.stash[SESSION] = Session(options)
+        session.check()
+    except input_errors() as error:
+        return str(error)
+    return None
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:

@@ -22,15 +22,20 @@ class Regression(AssertionError):
 
 @dataclass(frozen=True)
 class Recorder:
-    """Files the records of one test. `base` holds what all of them share: test, target, mesh, precision, shape."""
+    """Files the records of one test. `base` holds what all of them share: test, target, mesh, precision, shape.
+
+    `no_numbers` is why this target's read-backs cannot be judged, None where they can: then shapes are compared, values
+    are not, and every record says "not_compared" and why.
+    """
 
     base: Record
     policy: Policy
     file: Callable[[Record], None]
+    no_numbers: str | None = None
 
     def compare(
         self, actual: torch.Tensor, golden: torch.Tensor, module: str | None = None
-    ) -> TensorComparison:
+    ) -> TensorComparison | None:
         """Compares two tensors of equal shape [..., width] and files the tensor metrics.
 
         Logits are compared with each row's mean taken off: a constant added to a row changes no probability, yet
@@ -38,9 +43,13 @@ class Recorder:
         the figure that others publish.
         `module` names what is compared where it is not the golden's module (such as "kv_cache").
         Raises Regression when any metric misses its gate, and files that first. A shape mismatch is a regression.
+        Returns None where the target gives no numbers.
         """
         module = module or self.base.module
         try:
+            if self.no_numbers is not None and actual.shape == golden.shape:
+                self._not_compared(module)
+                return None
             if module in LOGIT_MODULES:
                 whole = pcc(actual, golden)
                 found = replace(compare_tensors(_centred(actual), _centred(golden)), pcc=whole)
@@ -76,6 +85,9 @@ class Recorder:
     ) -> None:
         """Files one record a metric, then raises Regression if any of them missed its gate. `n`: what they stand on."""
         module = module or self.base.module
+        if self.no_numbers is not None:
+            self._not_compared(module)
+            return
         lines = []
         for metric, value in values.items():
             rule = self.policy.resolve(
@@ -116,6 +128,8 @@ class Recorder:
 
     def note(self, values: dict[str, float], n: int, module: str | None = None, **changes: Any) -> None:
         """Files figures that are shown for comparison and not gated, such as those of plain PyTorch in bf16."""
+        if self.no_numbers is not None:
+            return
         shown = replace(
             self.base,
             module=module or self.base.module,
@@ -125,6 +139,9 @@ class Recorder:
         )
         for metric, value in values.items():
             self.file(replace(shown, metric=metric, value=value, **changes))
+
+    def _not_compared(self, module: str) -> None:
+        self.file(replace(self.base, module=module, verdict="not_compared", note=self.no_numbers or ""))
 
     def _where(self, module: str) -> str:
         b = self.base

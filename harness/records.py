@@ -165,6 +165,19 @@ def read_results(path: Path) -> Results:
     )
 
 
+def check_writable(path: Path) -> None:
+    """Raises ResultsError, one line, where a file of this name could not be written; makes its folder."""
+    if path.is_dir():
+        raise ResultsError(f"cannot write {path}: it is a folder")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror} ({error.filename})") from error
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes to a temporary file in the same folder, then renames. Raises ResultsError and leaves nothing behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -12,12 +12,27 @@ from transformers import AutoTokenizer
 
 import tt_llm
 from ci.policy import Policy
-from goldens import Golden, GoldenSpec, GoldenStore, Reference, Text, key, load_text, make, missing, windows
+from goldens import (
+    Golden,
+    GoldenSpec,
+    GoldenStore,
+    Reference,
+    Text,
+    blank,
+    key,
+    load_text,
+    make,
+    missing,
+    windows,
+)
+from harness.blank_weights import BlankCheckpoint
 from harness.options import Options
-from harness.records import Environment
+from harness.records import Environment, check_writable
+from harness.targets import active
 from tt_llm.checkpoint import cache_dir, locate
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh, parse_mesh_shape
+from tt_llm.precision import policy
 
 MAX_SEQ_LEN = 1024  # tokens a user; the longest the suites ask of a loaded model
 MAX_BATCH_SIZE = 32
@@ -34,6 +49,22 @@ class Session:
         self.policy = Policy.load()
         self.mesh_shape = parse_mesh_shape(options.mesh)
         self._generators: dict[str, tt_llm.Generator] = {}
+
+    def check(self) -> None:
+        """Looks up what the options name, so that a mistake ends the run before it starts and not in its middle.
+
+        Raises InputError, GoldenError or ResultsError.
+        """
+        for name in self.options.precisions:
+            policy(name)
+        if self.options.model_given:
+            self.config  # noqa: B018 - read for its errors, and kept
+        if self.options.corpus is not None:
+            self.text  # noqa: B018
+        if self.options.goldens is not None:
+            GoldenStore(self.options.goldens)
+        if self.options.results is not None:
+            check_writable(self.options.results)
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -69,13 +100,19 @@ class Session:
         """The model under a policy, loaded once. One policy is held at a time: another one frees the last."""
         if precision not in self._generators:
             self._generators.clear()
+            weights = None if active().computes else BlankCheckpoint(self.folder)
             self._generators[precision] = tt_llm.load(
-                self.options.model, self.mesh_device, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN
+                self.options.model, self.mesh_device, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN, weights=weights
             )
         return self._generators[precision]
 
     def golden(self, spec: GoldenSpec) -> Golden:
-        """The stored golden of a spec. Raises GoldenMissing, GoldenStale or GoldenCorrupt."""
+        """The stored golden of a spec, or zeros of its shapes where the target computes nothing.
+
+        Raises GoldenMissing, GoldenStale or GoldenCorrupt.
+        """
+        if not active().computes:
+            return blank(spec, self.config)
         identity = self.reference(spec.reference_dtype).identity
         return self.store.get(spec.name, key(spec, identity, self.text.digest))
 
@@ -85,7 +122,7 @@ class Session:
 
     def missing(self, specs: Sequence[GoldenSpec]) -> list[GoldenSpec]:
         """Those of the goldens that the store lacks or holds for other weights or text."""
-        return missing(specs, self.reference, self.text, self.store)
+        return missing(specs, self.reference, self.text, self.store) if active().computes else []
 
     def make(self, specs: Sequence[GoldenSpec], progress: Callable[[int, int, str], None]) -> None:
         """Makes the goldens the store lacks; `progress(done, total, name)` after each."""
@@ -98,7 +135,7 @@ class Session:
             target=self.options.target,
             mesh=self.options.mesh,
             model=self.options.model,
-            weights_digest=self.reference("float32").identity,
+            weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode="fast" if self.options.target == "emulator" else None,
         )
 

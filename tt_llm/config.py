@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
-from tt_llm.errors import InputError
+from tt_llm.errors import InputError, on_one_line
 
 SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+TILE = 32  # ttnn computes on tiles of 32 x 32
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class ModelConfig:
     def from_folder(cls, folder: Path, n_layers: int | None = None) -> ModelConfig:
         """Reads `config.json` of a Hugging Face folder; `n_layers` keeps only the first layers.
 
-        Raises InputError for an architecture, a RoPE type or a layer count this model code does not run.
+        Raises InputError for an architecture, a RoPE type, a width or a layer count this model code does not run.
         """
         try:
             hf = AutoConfig.from_pretrained(folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, StrictDataclassError) as error:
             raise InputError(
-                f"model {folder}: its config.json cannot be read ({_first_line(error)})"
+                f"model {folder}: its config.json cannot be read ({on_one_line(error)})"
             ) from error
         architecture = (getattr(hf, "architectures", None) or ["none named"])[0]
         if architecture not in SUPPORTED_ARCHITECTURES:
@@ -66,11 +68,13 @@ class ModelConfig:
                 raise InputError(
                     f"model {folder}: {bias} is set; linear layers with a bias are not supported"
                 )
+        if hf.hidden_act != "silu":
+            raise InputError(f"model {folder}: hidden_act {hf.hidden_act!r} is not supported, only silu")
         if n_layers is not None and not 1 <= n_layers <= hf.num_hidden_layers:
             raise InputError(f"n_layers {n_layers}: the model has 1 to {hf.num_hidden_layers} layers")
         theta, scaling = _rope(hf, folder)
         eos = hf.eos_token_id
-        return cls(
+        config = cls(
             name=Path(folder).name,
             dim=hf.hidden_size,
             hidden_dim=hf.intermediate_size,
@@ -85,6 +89,8 @@ class ModelConfig:
             max_position=hf.max_position_embeddings,
             eos_token_ids=tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,)),
         )
+        config._check_widths(folder)
+        return config
 
     @property
     def qkv_dim(self) -> int:
@@ -110,6 +116,21 @@ class ModelConfig:
         blend = blend.clamp(0.0, 1.0)
         return frequencies * (blend + (1 - blend) / scaling.factor)
 
+    def _check_widths(self, folder: Path) -> None:
+        for name, width in (
+            ("hidden_size", self.dim),
+            ("intermediate_size", self.hidden_dim),
+            ("head_dim", self.head_dim),
+        ):
+            if width < 1 or width % TILE:
+                raise InputError(
+                    f"model {folder}: {name} {width} is not a multiple of {TILE}, a tile's width"
+                )
+        if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"model {folder}: {self.n_heads} attention heads cannot share {self.n_kv_heads} key-value heads evenly"
+            )
+
 
 def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:
     # transformers 5 keeps theta and scaling in `rope_parameters`, 4 in `rope_theta` and `rope_scaling`.
@@ -128,7 +149,3 @@ def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:
             original_max_position=int(parameters["original_max_position_embeddings"]),
         )
     raise InputError(f"model {folder}: rope_type {kind!r} is not supported, only default and llama3")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from tt_llm import precision as precisions
 from tt_llm.checkpoint import Checkpoint, locate
 from tt_llm.config import ModelConfig
-from tt_llm.errors import InputError
+from tt_llm.errors import InputError, on_one_line
 from tt_llm.kv_cache import (
     BLOCK_SIZE,
     TILE_ROWS,
@@ -30,9 +30,11 @@ def load(
     max_batch_size: int = TILE_ROWS,
     max_seq_len: int = 1024,
     n_layers: int | None = None,
+    weights: Checkpoint | None = None,
 ) -> Generator:
     """Puts a model on the devices. `model` is a name, folder or id as `checkpoint.locate` takes; lengths in tokens.
 
+    `weights` stands in for the ones in the model's folder.
     Raises InputError for a model, precision, batch or length that cannot be run.
     """
     if not 1 <= max_batch_size <= TILE_ROWS:
@@ -42,11 +44,14 @@ def load(
     config = ModelConfig.from_folder(folder, n_layers)
     if not 1 <= max_seq_len <= config.max_position:
         raise InputError(f"max_seq_len {max_seq_len}: the model takes 1 to {config.max_position} tokens")
-    # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
-    padded_len = padded_prefill_length(max_seq_len)
-    network = Model(mesh_device, config, Checkpoint(folder), policy, padded_len)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return Generator(mesh_device, network, policy, tokenizer, max_batch_size, padded_len)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
+    weights = weights or Checkpoint(folder)
+    weights.check(config)
+    network = Model(mesh_device, config, weights, policy, padded_prefill_length(max_seq_len))
+    return Generator(mesh_device, network, policy, tokenizer, max_batch_size, max_seq_len)
 
 
 class Generator:
@@ -67,9 +72,11 @@ class Generator:
         self.precision = precision
         self.max_batch_size = max_batch_size
         self.max_seq_len = max_seq_len
-        self._n_blocks = max_batch_size * blocks_for(max_seq_len)
-        self.kv_cache = PagedKVCache(mesh_device, model.config, self._n_blocks, precision.kv_cache)
-        self.page_table = default_page_table(max_batch_size, max_seq_len)
+        # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
+        padded_len = padded_prefill_length(max_seq_len)
+        n_blocks = max_batch_size * blocks_for(padded_len)
+        self.kv_cache = PagedKVCache(mesh_device, model.config, n_blocks, precision.kv_cache)
+        self.page_table = default_page_table(max_batch_size, padded_len)
 
     def prefill_forward(
         self,
@@ -86,10 +93,11 @@ class Generator:
         last token, or with `all_logits` [B, S, vocab], zero beyond a prompt's end.
         """
         users, seq_len = self._checked(tokens)
-        lens = prompt_lens or [seq_len] * users
+        lens = [seq_len] * users if prompt_lens is None else prompt_lens
+        cache = kv_cache or self.kv_cache
         if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
             raise InputError(f"prompt_lens {lens}: give {users} lengths between 1 and {seq_len}")
-        table, device_table = self._page_table(page_table, users)
+        table, device_table = self._page_table(page_table, users, cache)
         if table.shape[1] * BLOCK_SIZE < max(padded_prefill_length(n) for n in lens):
             raise InputError(
                 f"page table: {table.shape[1]} blocks a user hold {table.shape[1] * BLOCK_SIZE} positions, the padded "
@@ -100,7 +108,7 @@ class Generator:
             padded = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
             padded[0, :length] = tokens[user, :length]
             ids = replicate(padded, self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
-            hidden = self.model.prefill(ids, kv_cache or self.kv_cache, device_table, user)
+            hidden = self.model.prefill(ids, cache, device_table, user)
             positions = range(0 if all_logits else length - 1, length)
             self.model.prefill_logits(hidden, positions, logits[user, : len(positions)])
         return logits
@@ -121,10 +129,16 @@ class Generator:
             raise InputError(
                 f"decode: tokens {list(tokens.shape)} and start_pos {list(start_pos.shape)}: give [B, 1] and [B]"
             )
-        table, device_table = self._page_table(page_table, users)
-        last, limit = int(start_pos.max()), min(table.shape[1] * BLOCK_SIZE, self.max_seq_len)
+        cache = kv_cache or self.kv_cache
+        table, device_table = self._page_table(page_table, users, cache)
+        first, last = int(start_pos.min()), int(start_pos.max())
+        limit = min(table.shape[1] * BLOCK_SIZE, self.max_seq_len)
         if last >= limit:
-            raise InputError(f"decode: position {last} is beyond the {limit} positions a user's pages hold")
+            raise InputError(f"decode: position {last} is beyond the {limit} positions a user has")
+        if first < -1:
+            raise InputError(
+                f"decode: position {first}: give -1 where there is no user, else 0 to {limit - 1}"
+            )
         positions = torch.full((TILE_ROWS,), -1, dtype=torch.int32)
         positions[:users] = start_pos
         ids = torch.zeros(1, TILE_ROWS, dtype=torch.int32)
@@ -134,7 +148,7 @@ class Generator:
             replicate(ids, *row_major),
             replicate(positions, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT),
             replicate(positions.clamp(min=0)[None], *row_major),
-            kv_cache or self.kv_cache,
+            cache,
             device_table,
         )
         rows = to_host(logits)[0, 0, :users, : self.model.config.vocab_size].float()
@@ -175,8 +189,10 @@ class Generator:
             raise InputError(
                 f"tokens {list(tokens.shape)}: give [B, S] with 1 to {self.max_batch_size} users"
             )
-        if tokens.shape[1] > self.max_seq_len:
-            raise InputError(f"tokens {list(tokens.shape)}: a user has room for {self.max_seq_len} tokens")
+        if not 1 <= tokens.shape[1] <= self.max_seq_len:
+            raise InputError(
+                f"tokens {list(tokens.shape)}: a user has room for 1 to {self.max_seq_len} tokens"
+            )
         vocab = self.model.config.vocab_size
         if int(tokens.min()) < 0 or int(tokens.max()) >= vocab:
             raise InputError(
@@ -184,9 +200,11 @@ class Generator:
             )
         return tokens.shape[0], tokens.shape[1]
 
-    def _page_table(self, page_table: torch.Tensor | None, users: int) -> tuple[torch.Tensor, ttnn.Tensor]:
+    def _page_table(
+        self, page_table: torch.Tensor | None, users: int, cache: PagedKVCache
+    ) -> tuple[torch.Tensor, ttnn.Tensor]:
         table = self.page_table[:users] if page_table is None else page_table
         if table.shape[0] != users:
             raise InputError(f"page table {list(table.shape)}: give a row for each of the {users} users")
-        padded = padded_page_table(table, self._n_blocks)
+        padded = padded_page_table(table, cache.n_blocks)
         return table, replicate(padded, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)

@@ -22,7 +22,9 @@ class PagedKVCache:
     def __init__(
         self, mesh_device: ttnn.MeshDevice, config: ModelConfig, n_blocks: int, dtype: ttnn.DataType
     ) -> None:
-        zeros = torch.zeros(n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim, dtype=torch.bfloat16)
+        self.n_blocks = n_blocks
+        shape = n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim
+        zeros = torch.zeros(1, dtype=torch.bfloat16).expand(shape)  # takes no host memory of its own
         self.layers = [
             (replicate(zeros, mesh_device, dtype), replicate(zeros, mesh_device, dtype))
             for _ in range(config.n_layers)
@@ -57,8 +59,10 @@ def padded_page_table(page_table: torch.Tensor, n_blocks: int) -> torch.Tensor:
 
     Raises InputError for a table of the wrong rank, too many users, or a block the cache does not have.
     """
-    if page_table.dim() != 2 or not 1 <= page_table.shape[0] <= TILE_ROWS:
-        raise InputError(f"page table {list(page_table.shape)}: give [users, blocks], 1 to {TILE_ROWS} users")
+    if page_table.dim() != 2 or not 1 <= page_table.shape[0] <= TILE_ROWS or not page_table.shape[1]:
+        raise InputError(
+            f"page table {list(page_table.shape)}: give [users, blocks], 1 to {TILE_ROWS} users, at least 1 block"
+        )
     low, high = int(page_table.min()), int(page_table.max())
     if low < 0 or high >= n_blocks:
         raise InputError(f"page table: names blocks {low} to {high}, the cache has 0 to {n_blocks - 1}")

@@ -6,7 +6,7 @@ import torch
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import ModelConfig
+from tt_llm.config import TILE, ModelConfig
 from tt_llm.kv_cache import PagedKVCache
 from tt_llm.mesh import to_host
 from tt_llm.modules.decoder import Decoder
@@ -14,7 +14,7 @@ from tt_llm.modules.embedding import Embedding
 from tt_llm.modules.lm_head import LMHead
 from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Rope
-from tt_llm.op_configs import LM_HEAD_ROWS, TILE, OpConfigs
+from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
 
 

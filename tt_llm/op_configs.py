@@ -8,11 +8,10 @@ from functools import cache
 
 import ttnn
 
-from tt_llm.config import ModelConfig
+from tt_llm.config import TILE, ModelConfig
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.precision import Compute, Precision
 
-TILE = 32
 MAX_GRID = (
     8,
     8,

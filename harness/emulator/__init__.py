@@ -1,7 +1,7 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
+import `install`, `op_names`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 from harness.emulator.errors import DeviceError
 from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
 
-__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install"]
+__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install", "op_names"]
 
 
 def install() -> ModuleType:
@@ -32,3 +32,11 @@ def install() -> ModuleType:
         if isinstance(value, ModuleType) and value.__name__.startswith("ttnn."):
             sys.modules[value.__name__] = value
     return api
+
+
+def op_names() -> tuple[str, ...]:
+    """Every op the emulator models, by its full ttnn name; needs no target in place."""
+    from harness.emulator import ops  # noqa: F401 - registers them
+    from harness.emulator.registry import OPS
+
+    return tuple(OPS)

@@ -16,6 +16,7 @@ LABELS = {
     "kl": "mean KL",
     "perplexity_error": "perplexity error",
     "agreement_length": "greedy agreement",
+    "op_differences": "ops unlike the real ttnn's",
     "flip_cost": "cost of a greedy flip (nats)",
 }
 SHARES = ("top1", "top5")

@@ -53,7 +53,9 @@ def accuracy_table(records: Sequence[Record]) -> Table | None:
     table.add_column("precision", overflow="fold", min_width=11)
     for title in ACCURACY_COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
-    rows = list(dict.fromkeys((r.target, r.precision, r.phase, r.golden) for r in judged))  # a row for each text
+    rows = list(
+        dict.fromkeys((r.target, r.precision, r.phase, r.golden) for r in judged)
+    )  # a row for each text
     rows.sort(key=lambda row: row[0] == REFERENCE_TARGET)
     for row in rows:
         target, precision, phase, _ = row

@@ -18,6 +18,7 @@ FAULT_ORDER: tuple[Verdict, ...] = (
     "inconclusive",
 )
 MODES = {"fast": " (fast: operands and results rounded as on the device, accumulation error not modelled)"}
+TARGETS_WITHOUT_NUMBERS = ("dryrun",)
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
 WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length", "flip_cost")
 
@@ -26,7 +27,7 @@ def render(results: Results, console: Console) -> None:
     """Prints the whole report; readable from 80 columns on. A file without records is said to have judged nothing."""
     records = results.records
     judged = [r for r in records if r.target != REFERENCE_TARGET]
-    for line in _verdict(judged):
+    for line in _verdict(judged, computes=results.environment.target not in TARGETS_WITHOUT_NUMBERS):
         _print(console, line)
     for line in _guideline_misses(judged):
         _print(console, line)
@@ -42,13 +43,15 @@ def _print(console: Console, text: Text) -> None:
     console.print(text, highlight=False, soft_wrap=False)
 
 
-def _verdict(records: Sequence[Record]) -> Iterable[Text]:
+def _verdict(records: Sequence[Record], computes: bool) -> Iterable[Text]:
     faults = sorted(
         (r for r in records if r.verdict in FAULT_ORDER), key=lambda r: FAULT_ORDER.index(r.verdict)
     )
     skipped = [r for r in records if r.verdict == "not_compared"]
     judged = len(records) - len(skipped)
-    if not judged:
+    if not judged and records and not computes:
+        yield Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
+    elif not judged:
         yield Text("VERDICT: nothing was compared", style="bold red")
     elif not faults:
         yield Text(f"VERDICT: pass, all {judged} checks", style="bold green")
@@ -67,6 +70,8 @@ def _verdict(records: Sequence[Record]) -> Iterable[Text]:
 
 def _fault(record: Record) -> Text:
     line = Text(f"  {record.verdict} ", style="red")
+    if record.metric == "none":  # nothing was measured: the test itself failed
+        return line.append(f"{record.test}: {record.note}")
     line.append(
         f"{_subject(record)}: {label(record.metric)} {figure(record.metric, record.value, record.unit)}"
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 
-def activate(mesh: str) -> None:
-    """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for a mesh it cannot emulate."""
+def activate(mesh: str, arch: str) -> str:
+    """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for what it cannot emulate."""
     if mesh != "1x1":
         raise ValueError(f"mesh {mesh!r}: the emulator offers one device so far, mesh 1x1")
+    if arch != "wormhole_b0":
+        raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
     from harness.emulator import install
 
     install()
+    return "emulated Wormhole"

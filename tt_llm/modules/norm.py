@@ -5,9 +5,9 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import ModelConfig
+from tt_llm.config import TILE, ModelConfig
 from tt_llm.mesh import replicate
-from tt_llm.op_configs import TILE, OpConfigs
+from tt_llm.op_configs import OpConfigs
 
 
 class RMSNorm:

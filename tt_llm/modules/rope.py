@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 import ttnn
 
-from tt_llm.config import ModelConfig
+from tt_llm.config import TILE, ModelConfig
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.mesh import replicate
-from tt_llm.op_configs import TILE, OpConfigs
+from tt_llm.op_configs import OpConfigs
 
 
 class Angles(NamedTuple):

@@ -47,7 +47,9 @@ def check_program(
     label = f"{name}: {type(program).__name__}"
     k_tiles = round_up(a.shape[-1]) // TILE_SIZE
     n_tiles = round_up(shape[-1]) // TILE_SIZE
-    m_tiles = round_up(shape[-2]) // TILE_SIZE * math.prod(shape[:-2])
+    m_tiles = round_up(shape[-2]) // TILE_SIZE
+    if getattr(program, "fuse_batch", True):  # otherwise the batch is computed one after the other
+        m_tiles *= math.prod(shape[:-2])
     if k_tiles % program.in0_block_w:
         refuse(label, f"Kt ({k_tiles}) must be divisible by in0_block_w ({program.in0_block_w})")
     if a.config.sharded and a.config.memory_layout is not TensorMemoryLayout.HEIGHT_SHARDED:

@@ -15,7 +15,7 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mesh import ConcatMeshToTensor, TensorToMesh
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, make_tensor, require_device
+from harness.emulator.tensor import Storage, Tensor, make_tensor, require_device
 from harness.emulator.types import DataType, Layout
 
 # What ttnn takes a torch dtype for when no dtype is given, and gives back in to_torch.
@@ -78,11 +78,15 @@ def from_torch(
         pieces = (
             mesh_mapper.split(source) if mesh_mapper else [source] * (device.num_devices if device else 1)
         )
+        shape = Shape(pieces[0].shape)
+        # Allocated first: what does not fit the device must not fill the host's memory either.
+        storage = (
+            Storage(device, device.allocate(name, shape, dtype, layout, config))
+            if device is not None
+            else None
+        )
         shards = [_stored(piece, dtype) for piece in pieces]
-    shape = Shape(shards[0].shape)
-    if device is None:
-        return Tensor(shards, shape, dtype, layout, config)
-    return make_tensor(name, shards, shape, dtype, layout, config, device)
+    return Tensor(shards, shape, dtype, layout, config, storage)
 
 
 @op("ttnn.as_tensor")

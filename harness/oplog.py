@@ -1,0 +1,125 @@
+"""The op log: every ttnn op a piece of model code calls, with the specs of the tensors that go in and come out.
+
+It wraps the ops of whatever answers `import ttnn`, so the emulator and the real ttnn write the same log, and the two can
+be held against one another op by op.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor without its values: shapes in elements, the rest as ttnn spells it.
+
+    `memory` is "INTERLEAVED/DRAM" or, sharded, "WIDTH_SHARDED/L1 [32, 96] ROW_MAJOR (0,0)-(5,0)".
+    """
+
+    shape: tuple[int, ...]
+    padded_shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """One op call: its full ttnn name, and the tensors among its arguments and results, in order."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@contextmanager
+def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]:
+    """While it lasts, every call of the named ops ("ttnn.linear", "ttnn.experimental.nlp_concat_heads") is logged.
+
+    A call that raises is not logged. Names the module does not have are left alone. Calls nested in another logged op
+    are that op's own business and are not logged.
+    """
+    log: list[OpRecord] = []
+    busy = False
+
+    def wrap(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(op)
+        def logged(*args: Any, **kwargs: Any) -> Any:
+            nonlocal busy
+            if busy:
+                return op(*args, **kwargs)
+            busy = True
+            try:
+                # Specs first: an op may free or overwrite what it was given.
+                inputs = tuple(tensor_spec(t) for t in _tensors((args, kwargs), ttnn.Tensor))
+                result = op(*args, **kwargs)
+                log.append(
+                    OpRecord(name, inputs, tuple(tensor_spec(t) for t in _tensors(result, ttnn.Tensor)))
+                )
+                return result
+            finally:
+                busy = False
+
+        return logged
+
+    originals = []
+    for name in names:
+        *path, attribute = name.split(".")[1:]
+        owner: Any = ttnn
+        for part in path:
+            owner = getattr(owner, part, None)
+        op = getattr(owner, attribute, None)
+        if op is not None:
+            originals.append((owner, attribute, op))
+            setattr(owner, attribute, wrap(name, op))
+    try:
+        yield log
+    finally:
+        for owner, attribute, op in originals:
+            setattr(owner, attribute, op)
+
+
+def tensor_spec(tensor: Any) -> TensorSpec:
+    """The spec of a ttnn tensor, the emulator's or the real one."""
+    on_device = tensor.storage_type().name == "DEVICE"
+    return TensorSpec(
+        shape=tuple(tensor.shape),
+        padded_shape=tuple(tensor.padded_shape),
+        dtype=tensor.dtype.name,
+        layout=_layout(tensor.layout),
+        memory=_memory(tensor.memory_config()) if on_device else "HOST",
+    )
+
+
+def _layout(layout: Any) -> str:
+    return str(layout.name)
+
+
+def _memory(config: Any) -> str:
+    text = f"{config.memory_layout.name}/{config.buffer_type.name}"
+    spec = config.shard_spec
+    if spec is None:
+        return text
+    ranges = sorted((r.start.y, r.start.x, r.end.y, r.end.x) for r in spec.grid.ranges())
+    cores = " ".join(f"({x0},{y0})-({x1},{y1})" for y0, x0, y1, x1 in ranges)
+    return f"{text} {list(spec.shape)} {spec.orientation.name} {cores}"
+
+
+def _tensors(value: Any, kind: type) -> Iterator[Any]:
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item, kind)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, kind)

@@ -1,0 +1,81 @@
+"""What ttnn refused, in one line: the op, the line of model code that called it, and ttnn's own reason."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+# Where the frames of ttnn, or of what answers for it, lie.
+TTNN_FOLDERS = ("-packages/ttnn/", "/harness/emulator/", "/harness/targets/")
+_REASON = re.compile(r"^info:\n(.+?)(?:\nbacktrace:|\Z)", re.DOTALL | re.MULTILINE)
+_ASSERTION = re.compile(r"^TT_(?:FATAL|THROW) @ [^:]+:\d+: (.+)$", re.MULTILINE)
+_WRONG_ARGUMENTS, _SIGNATURES = "incompatible function arguments", "Available signatures:"  # nanobind's
+_NAMED = re.compile(r"^\s*(ttnn(?:\.\w+)+)(?:\(\))?: ")  # a message that starts with the op
+_CALL = re.compile(r"(?:\bttnn|\b\w+)(?:\.\w+)+(?=\()")
+
+
+class OpRefused(RuntimeError):
+    """ttnn refused a call. The first line: `<op> at <file>:<line>: <reason>`; the cause is ttnn's own error."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what ttnn raises inside into OpRefused; lets everything else pass."""
+    try:
+        yield
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise OpRefused(line) from error
+
+
+def explain(error: Exception) -> str | None:
+    """The line, or None for an error that no ttnn call raised."""
+    wrong_arguments = isinstance(error, TypeError) and _WRONG_ARGUMENTS in str(error)
+    if not wrong_arguments and not isinstance(error, RuntimeError):
+        return None
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    inside = [i for i, (frame, _) in enumerate(frames) if _is_ttnn(frame)]
+    # An op bound straight to C++ has no Python frame of its own; its error then names itself.
+    native = wrong_arguments or str(error).startswith(("TT_FATAL", "TT_THROW"))
+    if (not inside and not native) or not frames:
+        return None
+    model = inside[0] - 1 if inside else len(frames) - 1
+    if model < 0:
+        return None
+    frame, line = frames[model]
+    path = Path(frame.f_code.co_filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    named = _NAMED.match(str(error))
+    op = named[1] if named else _op(frames[inside[0]][0]) if inside else None
+    reason = _NAMED.sub("", _reason(str(error)))
+    return f"{op or _call_on(path, line)} at {shown}:{line}: {reason}"
+
+
+def _is_ttnn(frame: FrameType) -> bool:
+    return any(folder in frame.f_code.co_filename for folder in TTNN_FOLDERS)
+
+
+def _op(frame: FrameType) -> str | None:
+    """ttnn runs each op through one callable object, which knows the op's full name."""
+    name = getattr(frame.f_locals.get("self"), "python_fully_qualified_name", None)
+    return name if isinstance(name, str) else None
+
+
+def _call_on(path: Path, line: int) -> str:
+    text = linecache.getline(str(path), line).strip()
+    call = _CALL.search(text)
+    return call[0] if call else text or "ttnn"
+
+
+def _reason(message: str) -> str:
+    """ttnn's message without its backtrace and the place in its own sources, on one line."""
+    found = _REASON.search(message) or _ASSERTION.search(message)
+    text = found[1] if found else message.partition(_SIGNATURES)[0]  # the cause shows those in full
+    return " ".join(text.split())

@@ -1,0 +1,103 @@
+"""Traces under the dry run: a mock device crashes on them, so the target answers, and holds the body to a trace's rules.
+
+While a trace is captured its body runs as usual, which checks its ops. Refused inside: what moves data between host and
+device, because a replay would not repeat it, and programs that were not compiled before, because loading them writes to the
+device. On cards these hang or are replayed with stale data. A replay itself does nothing: read-backs are zeros anyway.
+Tensors that the ops of the body make may outlive the trace: its results are such.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+# What moves data between host and device, or waits for it; the second and the fourth only where given a device.
+TRANSFERS = (
+    "to_torch",
+    "from_device",
+    "to_device",
+    "copy_host_to_device_tensor",
+    "copy_device_to_host_tensor",
+    "synchronize_device",
+    "event_synchronize",
+)
+CREATIONS = ("from_torch", "as_tensor", "zeros", "ones", "full", "empty", "arange", "rand")
+TENSOR_TRANSFERS = ("cpu", "to_torch", "to_list", "item")
+TENSOR_CREATIONS = ("to",)
+
+
+class TraceError(RuntimeError):
+    """What a trace forbids; the message is one line that starts with the call."""
+
+
+class Traces:
+    """The traces of this process: which one is being captured, which may be replayed."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count()
+        self._captured: set[int] = set()
+        self._open: tuple[int, int] | None = None  # id, programs compiled before
+
+    def install(self, ttnn: Any) -> None:
+        """Replaces ttnn's trace calls, and has those that a trace forbids refused while one is captured."""
+        ttnn.begin_trace_capture, ttnn.end_trace_capture = self.begin, self.end
+        ttnn.execute_trace, ttnn.release_trace = self.execute, self.release
+        for owner, prefix, names, needs in (
+            (ttnn, "ttnn", TRANSFERS, None),
+            (ttnn, "ttnn", CREATIONS, ttnn.MeshDevice),
+            (ttnn.Tensor, "ttnn.Tensor", TENSOR_TRANSFERS, None),
+            (ttnn.Tensor, "ttnn.Tensor", TENSOR_CREATIONS, ttnn.MeshDevice),
+        ):
+            for name in names:
+                setattr(owner, name, self._guarded(getattr(owner, name), f"{prefix}.{name}", needs))
+
+    def begin(self, mesh_device: Any, cq_id: int = 0) -> int:
+        """Starts a capture; returns the trace's id."""
+        if self._open is not None:
+            raise TraceError(f"ttnn.begin_trace_capture: trace {self._open[0]} is still being captured")
+        self._open = next(self._ids), mesh_device.num_program_cache_entries()
+        return self._open[0]
+
+    def end(self, mesh_device: Any, trace_id: int, cq_id: int = 0) -> None:
+        """Ends it. Raises TraceError if programs were compiled in it."""
+        if self._open is None or self._open[0] != trace_id:
+            raise TraceError(f"ttnn.end_trace_capture: trace {trace_id} is not being captured")
+        _, before = self._open
+        self._open = None
+        compiled = mesh_device.num_program_cache_entries() - before
+        if compiled:
+            raise TraceError(
+                f"ttnn.end_trace_capture: {compiled} programs were compiled inside the trace; run its body once before"
+            )
+        self._captured.add(trace_id)
+
+    def execute(self, mesh_device: Any, trace_id: int, cq_id: int = 0, blocking: bool = True) -> None:
+        """Replays it, which changes nothing here."""
+        self._check("ttnn.execute_trace", trace_id)
+
+    def release(self, mesh_device: Any, trace_id: int) -> None:
+        """Forgets it."""
+        self._check("ttnn.release_trace", trace_id)
+        self._captured.remove(trace_id)
+
+    def _check(self, call: str, trace_id: int) -> None:
+        if self._open is not None:
+            raise TraceError(f"{call}: trace {self._open[0]} is still being captured")
+        if trace_id not in self._captured:
+            raise TraceError(f"{call}: no trace {trace_id} was captured, or it was released")
+
+    def _guarded(self, function: Callable[..., Any], name: str, needs: type | None) -> Callable[..., Any]:
+        """The function, refused inside a capture: always, or where an argument is of type `needs`."""
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            given = (*args, *kwargs.values())
+            if self._open is not None and (needs is None or any(isinstance(one, needs) for one in given)):
+                raise TraceError(
+                    f"{name}: inside the capture of trace {self._open[0]} no data may move to or from the host"
+                )
+            return function(*args, **kwargs)
+
+        return guarded

@@ -1,0 +1,161 @@
+"""The command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.records import read_results
+
+
+def leftovers(*folders: Path) -> list[Path]:
+    return [
+        file for folder in folders for file in folder.rglob("*") if ".tmp" in file.name or file.name[0] == "."
+    ]
+
+
+@pytest.fixture(scope="module")
+def every_golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store filled by the first `tt-harness run` of this module."""
+    return tmp_path_factory.mktemp("every") / "store"
+
+
+def test_run_writes_results_and_a_report(start, model: Path, every_golden: Path, tmp_path: Path) -> None:
+    """The first run makes the goldens and says so, judges every module, and leaves two whole files and nothing else."""
+    done = start(
+        "tt-harness",
+        "run",
+        "--suite=modules",
+        f"--model={model}",
+        f"--goldens={every_golden}",
+        "--out=deep/out",
+    )
+    assert done.status == 0, done
+    out = tmp_path / "deep" / "out"
+    records = read_results(out / "results.json").records
+    assert {record.verdict for record in records} == {"pass"}
+    assert {record.layer for record in records} == {None, 0, 1}, "layer 14 is not asked of two layers"
+    assert f"VERDICT: pass, all {len(records)} checks" in done.out
+    assert "goldens are missing or stale" in done.err
+    assert (out / "report.html").read_text().rstrip().endswith("</html>")
+    assert {file.name for file in out.iterdir()} == {"results.json", "report.html"}
+    assert done.out.splitlines()[-2:] == ["deep/out/results.json", "deep/out/report.html"]
+    assert "warning" not in done.out
+    assert not leftovers(every_golden)
+
+
+def test_run_exits_1_on_a_regression(start, model: Path, every_golden: Path, tmp_path: Path) -> None:
+    """bfp4 weights drawn at random miss gates: status 1, and both files are written all the same."""
+    options = ("--precision=bfp4_mlp", f"--model={model}", f"--goldens={every_golden}", "--out=out")
+    done = start("tt-harness", "run", "--suite=modules", *options)
+    assert done.status == 1, done
+    verdicts = {record.verdict for record in read_results(tmp_path / "out/results.json").records}
+    assert verdicts == {"pass", "regression"}
+    assert "regression" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--suite=fast"], ["suite 'fast'", "choose one of modules, model, accuracy, quick, all"]),
+        (["run", "--out=file"], ["cannot write file/results.json", "file"]),
+        (["run", "--out=results.d"], ["cannot write results.d/results.json", "it is a folder"]),
+        (["run", "--model=tinyy"], ["model 'tinyy'", "no such folder"]),
+        (["run", "--mesh=1x3"], ["mesh '1x3'"]),
+        (["run", "--precision=bf8"], ["precision 'bf8'", "choose one of"]),
+        (["run", "--corpus=nowhere.txt"], ["corpus nowhere.txt cannot be read"]),
+        (["goldens", "list", "--model=tinyy"], ["model 'tinyy'", "no such folder"]),
+        (["goldens", "make", "--corpus=nowhere.txt"], ["corpus nowhere.txt cannot be read"]),
+        (
+            ["goldens", "verify", "--goldens=nosuch://place"],
+            ["golden store nosuch://place", "Protocol not known"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(
+    start, model: Path, tmp_path: Path, arguments: list[str], says: list[str]
+) -> None:
+    """Status 2, and a line that names the value and what would be right."""
+    (tmp_path / "file").touch()
+    (tmp_path / "results.d" / "results.json").mkdir(parents=True)
+    if not any(argument.startswith("--model") for argument in arguments):
+        arguments = [*arguments, f"--model={model}"]
+    line = start("tt-harness", *arguments).fault
+    assert line.startswith("error: ")
+    assert all(part in line for part in says), line
+
+
+@pytest.mark.parametrize("limit", [3_000, 100_000])
+def test_a_full_disk_leaves_nothing_half_written(start, model: Path, tmp_path: Path, limit: int) -> None:
+    """Where goldens or results do not fit, the run ends with status 2, a line on what was being written, no debris."""
+    (tmp_path / "out").mkdir()
+    done = start(
+        "tt-harness",
+        "run",
+        "--suite=modules",
+        f"--model={model}",
+        "--goldens=store",
+        "--out=out",
+        file_limit=limit,
+    )
+    assert done.status == 2
+    said = [line for line in (done.out + done.err).splitlines() if "File too large" in line]
+    assert len(said) == 1
+    assert "cannot be written to" in said[0]
+    assert "Traceback" not in done.out + done.err
+    assert not list((tmp_path / "out").iterdir())
+    assert not leftovers(tmp_path / "store")
+    if any((tmp_path / "store").rglob("*.json")):
+        assert start("tt-harness", "goldens", "verify", f"--model={model}", "--goldens=store").status == 0
+
+
+def test_a_report_that_cannot_be_written_is_one_line(
+    start, model: Path, every_golden: Path, tmp_path: Path
+) -> None:
+    """A folder in the report's place is refused; the results are kept."""
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    done = start(
+        "tt-harness", "run", "--suite=modules", f"--model={model}", f"--goldens={every_golden}", "--out=out"
+    )
+    assert done.status == 2
+    assert "error: cannot write out/report.html" in done.err
+
+
+def test_goldens_are_made_listed_and_verified(
+    start, model: Path, tmp_path: Path, store: Path, flip_byte
+) -> None:
+    """`list` names what there is, `verify` finds a flipped byte and exits 1, `make` mends it."""
+    arguments = (f"--model={model}", "--goldens=store")
+    listed = start("tt-harness", "goldens", "list", *arguments)
+    assert (listed.status, listed.err) == (0, "")
+    assert [line.split()[1] for line in listed.out.splitlines()] == [
+        "mlp/layer0/prefill/S32/B1",
+        "mlp/layer0/prefill/S64/B1",
+    ]
+    verified = start("tt-harness", "goldens", "verify", *arguments)
+    assert verified.status == 0
+    assert verified.out.rstrip().endswith("2 goldens in store/tiny, 0 corrupt")
+
+    (data,) = store.glob("tiny/mlp.layer0.prefill.S64.B1/*.safetensors")
+    flip_byte(data, -1)
+    verified = start("tt-harness", "goldens", "verify", *arguments)
+    assert verified.status == 1
+    assert verified.err.count("golden mlp/layer0/prefill/S64/B1 is corrupt") == 1
+    assert "1 corrupt" in verified.out
+
+    made = start("tt-harness", "goldens", "make", *arguments)
+    assert made.status == 0, made
+    assert "mlp/layer0/prefill/S64/B1 is corrupt" in made.err
+    verified = start("tt-harness", "goldens", "verify", *arguments)
+    assert verified.status == 0
+    names = [line.split()[1] for line in start("tt-harness", "goldens", "list", *arguments).out.splitlines()]
+    assert "model/prefill/S1024/B2" in names, "those of the suites"
+    assert start("tt-harness", "goldens", "make", *arguments).err == ""
+
+
+def test_an_empty_store_lists_nothing(start, model: Path, tmp_path: Path) -> None:
+    """A store that is not there yet is no error to list."""
+    done = start("tt-harness", "goldens", "list", f"--model={model}", "--goldens=nothing")
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert not (tmp_path / "nothing").exists()

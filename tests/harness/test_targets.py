@@ -1,0 +1,62 @@
+"""Putting a target in place of `import ttnn`, once a process."""
+
+from __future__ import annotations
+
+import pytest
+
+REFUSED = """
+from harness.targets import TargetError, activate
+{before}
+try:
+    activate({arguments})
+except TargetError as error:
+    print(error)
+    raise SystemExit(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "says"),
+    [
+        ("", "'gpu'", ["target 'gpu'", "choose one of emulator"]),
+        ("", "'emulator', arch='grayskull'", ["arch 'grayskull'", "choose one of wormhole_b0"]),
+        ("", "'emulator', mesh='8x8'", ["mesh '8x8'", "1x1"]),
+        (
+            "import sys, types; sys.modules['ttnn'] = types.ModuleType('ttnn')",
+            "'emulator'",
+            ["ttnn is already imported"],
+        ),
+        (
+            "import harness.targets as t; activate('emulator'); t.TARGETS['other'] = t.TARGETS['emulator']",
+            "'other'",
+            ["target 'other' on mesh 1x1", "this process already runs emulator on 1x1"],
+        ),
+    ],
+    ids=["unknown target", "unknown arch", "mesh", "ttnn imported", "second target"],
+)
+def test_a_target_that_cannot_be_had_is_one_line(start, before: str, arguments: str, says: list[str]) -> None:
+    """activate raises TargetError, and its message names what was asked and what stands against it."""
+    line = start("python", REFUSED.format(before=before, arguments=arguments)).fault
+    assert all(part in line for part in says), line
+
+
+def test_activating_twice_does_nothing(start) -> None:
+    """The same target again is no error, and `import ttnn` is still the one module."""
+    done = start(
+        "python",
+        "from harness.targets import activate\n"
+        "activate('emulator'); import ttnn; first = ttnn\n"
+        "activate('emulator', mesh='1x1'); import ttnn\n"
+        "assert ttnn is first\n"
+        "print(ttnn.open_mesh_device(ttnn.MeshShape(1, 1)).get_num_devices())",
+    )
+    assert (done.status, done.out) == (0, "1\n"), done
+
+
+def test_the_emulator_is_what_import_ttnn_means(start) -> None:
+    """After activation the emulator answers, whether or not the real ttnn is installed."""
+    code = (
+        "from harness.targets import activate; activate('emulator')\nimport ttnn, ttnn as t, sys, harness.emulator\n"
+        "print(ttnn.matmul.__module__.split('.')[0])"
+    )
+    assert start("python", code).out == "harness\n"
