@@ -12,10 +12,10 @@ import pytest
 from ci.policy import PolicyError
 from goldens import GoldenError, GoldenSpec
 from harness.emulator import OutOfMemoryError
-from harness.errors import UserError
+from harness.errors import USAGE_EXIT, UserError
 from harness.golden_marks import FIXTURE
 from harness.options import Options
-from harness.records import Record, ResultsError, record_from_json
+from harness.records import Record, ResultsError, Verdict, record_from_json
 
 RECORD_PROPERTY = "tt_record"
 # What a test that uses the harness says before it has judged anything; others are none of the harness's business.
@@ -79,34 +79,47 @@ def records_of(report: pytest.TestReport) -> list[Record]:
 
 
 class Outcomes:
-    """Collects the records of all tests, and adds one for each test that failed or was skipped without saying why."""
+    """A plugin that collects the records of all tests.
+
+    It adds one for each test that ended without saying why: a regression for a failed one, else not compared.
+    """
 
     def __init__(self, options: Options) -> None:
         self.records: list[Record] = []
         self._options = options
-        self._unexplained: dict[str, str] = {}
+        self._unexplained: dict[str, tuple[Verdict, str]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Takes the report, and ends the run where a test found that it must."""
+        self.take(report)
+        # Here and not in the test: an xdist worker that exits looks like one that crashed, and its message is lost.
+        for line in (value for name, value in report.user_properties if name == END_PROPERTY):
+            pytest.exit(str(line), returncode=USAGE_EXIT)
 
     def take(self, report: pytest.TestReport) -> None:
         """Reads one phase of a test; the last one, teardown, carries all of the test's records."""
         if report.when not in PHASES and (self.records or self._options.results):
             # A worker of pytest-xdist died in this test, and with it what the test had filed.
             base = unjudged(report.nodeid, self._options, {})
-            self.records.append(replace(base, note=str(report.longrepr)))
+            self.records.append(replace(base, verdict="regression", note=str(report.longrepr)))
         judged: list[Any] = [value for name, value in report.user_properties if name == JUDGED_PROPERTY]
         if not judged:
             return
         if report.failed or report.skipped:
-            self._unexplained.setdefault(report.nodeid, _reason(report))
+            verdict: Verdict = "regression" if report.failed else "not_compared"
+            self._unexplained.setdefault(report.nodeid, (verdict, _reason(report)))
         if report.when != "teardown":
             return
         records = records_of(report)
         unjudged_test = record_from_json(judged[0])
-        reason = self._unexplained.pop(report.nodeid, None)
-        if reason is None and not records and unjudged_test.golden is not None:
-            reason = "passed, but compared nothing with its golden"
+        ended = self._unexplained.pop(report.nodeid, None)
+        if ended is None and not records and unjudged_test.golden is not None:
+            ended = "not_compared", "passed, but compared nothing with its golden"
         self.records += records
-        if reason is not None and all(record.verdict == "pass" for record in records):
-            self.records.append(replace(unjudged_test, note=reason))
+        explained = any(record.verdict not in ("pass", "not_compared") for record in records)
+        if ended is not None and not explained:
+            self.records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -14,10 +14,13 @@ from harness.options import Options, add_options
 from harness.refusals import explained
 
 if TYPE_CHECKING:
-    from harness.outcomes import Outcomes
+    pass  # at run time only after a target is in place
+
+if TYPE_CHECKING:
+    from harness.outcomes import Outcomes  # at run time only after a target is in place
 
 OPTIONS = pytest.StashKey[Options]()
-OUTCOMES = pytest.StashKey["Outcomes"]()
+OUTCOMES: pytest.StashKey[Outcomes] = pytest.StashKey()
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 FAULT = pytest.StashKey[str]()  # why the run cannot start, or its results cannot be written; one line
 
@@ -68,7 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     options = config.stash[OPTIONS]
     if fixtures.SESSION not in config.stash:  # an xdist worker
         config.stash[fixtures.SESSION] = Session(options)
-    config.stash[OUTCOMES] = Outcomes(options)
+    outcomes = config.stash[OUTCOMES] = Outcomes(options)
+    if not hasattr(config, "workerinput"):  # the reports of all workers arrive at the controller
+        config.pluginmanager.register(outcomes, "tt_harness_outcomes")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 
@@ -136,23 +141,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.user_properties.append((END_PROPERTY, str(call.excinfo.value)))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if _outcomes is None:
-        return
-    from harness.outcomes import END_PROPERTY
-
-    _outcomes.take(report)
-    # Here and not in the test: an xdist worker that exits looks like one that crashed, and its message is lost.
-    for line in (value for name, value in report.user_properties if name == END_PROPERTY):
-        pytest.exit(str(line), returncode=USAGE_EXIT)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    global _outcomes
-    _outcomes = None if hasattr(session.config, "workerinput") else session.config.stash[OUTCOMES]
-
-
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if hasattr(config, "workerinput") or not config.stash[OUTCOMES].records or exitstatus not in FINISHED:
@@ -195,9 +183,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
         if SESSION in config.stash:
             config.stash[SESSION].close()
-
-
-_outcomes: Outcomes | None = None  # pytest_runtest_logreport gets no config
 
 
 def _unusable(config: pytest.Config) -> str | None:

@@ -147,7 +147,7 @@ def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _downloaded(model: str) -> Path:
-    if model.count("/") != 1:
+    if model.count("/") != 1 or model.startswith(("/", ".", "~")):
         known = ", ".join(PACKAGED_MODELS)
         raise InputError(
             f"model {model!r}: no such folder; give {known}, a folder, or a Hugging Face id (org/name)"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from harness.records import Record
 from harness.report.figures import figure, worse
-from harness.report.yardstick import SIMULATED_WORMHOLE, Yardstick
+from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
 
 MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
 ACCURACY_METRICS = ("top1", "top5", "kl", "perplexity_error")
@@ -44,8 +44,11 @@ def module_tables(records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def accuracy_table(records: Sequence[Record]) -> Table | None:
-    """Our precisions, plain bf16 PyTorch, and what a simulated Wormhole was seen to do; None without such records."""
+def accuracy_table(records: Sequence[Record], model: str) -> Table | None:
+    """Our precisions, plain bf16 PyTorch, and what a simulated Wormhole was seen to do with SmolLM2.
+
+    None without such records.
+    """
     judged = [r for r in records if r.metric in ACCURACY_METRICS]
     if not judged:
         return None
@@ -63,7 +66,8 @@ def accuracy_table(records: Sequence[Record]) -> Table | None:
         logits = _logits(records, same)
         name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
         table.add_row(Text(f"{name}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
-    for precision in dict.fromkeys(row[1] for row in rows if row[1] in SIMULATED_WORMHOLE):
+    yardsticks = SIMULATED_WORMHOLE if model == YARDSTICK_MODEL else {}
+    for precision in dict.fromkeys(row[1] for row in rows if row[1] in yardsticks):
         yardstick = SIMULATED_WORMHOLE[precision]
         name = f"{precision} simulated Wormhole, {yardstick.n} tokens (recorded)"
         table.add_row(Text(name, style="dim"), *_yardstick_cells(yardstick))

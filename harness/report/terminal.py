@@ -32,7 +32,11 @@ def render(results: Results, console: Console) -> None:
     for line in _guideline_misses(judged):
         _print(console, line)
     _print(console, Text(_where(results.environment, records), style="dim"))
-    for table in (*module_tables(records), accuracy_table(records), latency_table(records)):
+    for table in (
+        *module_tables(records),
+        accuracy_table(records, results.environment.model),
+        latency_table(records),
+    ):
         if table is not None:
             console.print(table)
     for text in _generated(records):

@@ -27,6 +27,8 @@ class Yardstick:
         return self.perplexity / self.golden_perplexity - 1
 
 
+YARDSTICK_MODEL = "smollm2"  # as it is named to --model
+
 SIMULATED_WORMHOLE: dict[str, Yardstick] = {
     "accuracy": Yardstick(0.999485, 0.998403, 31 / 32, 1.0, 0.001887, 91.856),
     "performance": Yardstick(0.994107, 0.979108, 28 / 32, 1.0, 0.020961, 88.389),

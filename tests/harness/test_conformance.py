@@ -8,9 +8,16 @@ import pytest
 
 from harness.conformance import StreamError, differences, stream
 
-SPEC = {"shape": [1, 1, 32, 64], "padded_shape": [1, 1, 32, 64], "dtype": "BFLOAT16", "layout": "TILE", "memory": "HOST"}
+SPEC = {
+    "shape": [1, 1, 32, 64],
+    "padded_shape": [1, 1, 32, 64],
+    "dtype": "BFLOAT16",
+    "layout": "TILE",
+    "memory": "HOST",
+}
 STREAM = [
-    {"name": f"ttnn.{op}", "inputs": [dict(SPEC)], "outputs": [dict(SPEC)]} for op in ("add", "rms_norm", "linear")
+    {"name": f"ttnn.{op}", "inputs": [dict(SPEC)], "outputs": [dict(SPEC)]}
+    for op in ("add", "rms_norm", "linear")
 ]
 
 
@@ -39,6 +46,8 @@ def test_a_missing_or_additional_op_is_a_difference() -> None:
 
 def test_a_run_that_ends_badly_is_one_line() -> None:
     """A target's own process that fails says which target and its last words."""
-    with pytest.raises(StreamError, match=r"^target emulator: ended with status 1, and said: .*no-such-model") as error:
+    with pytest.raises(
+        StreamError, match=r"^target emulator: ended with status 1, and said: .*no-such-model"
+    ) as error:
         stream("emulator", "1x1", "no-such-model", "accuracy")
     assert "\n" not in str(error.value)

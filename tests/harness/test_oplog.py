@@ -19,7 +19,11 @@ def device():
 
 def tensor(device, *shape: int, memory_config=ttnn.DRAM_MEMORY_CONFIG):
     return ttnn.from_torch(
-        torch.zeros(shape), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device, memory_config=memory_config
+        torch.zeros(shape),
+        dtype=ttnn.bfloat16,
+        layout=ttnn.TILE_LAYOUT,
+        device=device,
+        memory_config=memory_config,
     )
 
 

@@ -63,7 +63,7 @@ def test_a_crash_after_passing_checks_is_not_lost() -> None:
     crash = report("call", "failed", "RuntimeError: out of pages\nsecond line", (PASSED,))
     passed, crashed = taken(report("setup"), crash, report("teardown", filed=(PASSED,)))
     assert passed == PASSED
-    assert (crashed.verdict, crashed.note) == ("not_compared", "call failed: RuntimeError: out of pages")
+    assert (crashed.verdict, crashed.note) == ("regression", "call failed: RuntimeError: out of pages")
 
 
 def test_a_regression_needs_no_second_record() -> None:
@@ -85,10 +85,10 @@ def test_other_peoples_tests_leave_no_record() -> None:
     assert taken(*(report(r.when, r.outcome, r.longrepr, judged=False) for r in reports)) == []
 
 
-def test_a_test_in_which_a_worker_died_is_not_compared() -> None:
+def test_a_test_in_which_a_worker_died_is_a_regression() -> None:
     """pytest-xdist's report of a dead worker has no properties; the test is not lost."""
     died = report("???", "failed", "worker 'gw0' crashed while running 'test_mlp'", judged=False)
     (record,) = taken(died, options=Options(results=Path("results.json")))
-    assert record.verdict == "not_compared"
+    assert record.verdict == "regression"
     assert record.note == "worker 'gw0' crashed while running 'test_mlp'"
     assert taken(died) == [], "of a session that judged nothing"

@@ -9,7 +9,7 @@ from rich.console import Console
 from harness.records import Environment, Record, Results, ResultsError
 from harness.report import render, write_html
 
-ENVIRONMENT = Environment.collect(target="emulator", mesh="1x1", model="SmolLM2-135M-Instruct")
+ENVIRONMENT = Environment.collect(target="emulator", mesh="1x1", model="smollm2")
 RULES: dict[str, dict[str, Any]] = {
     "pcc": {"guideline": 0.999, "gate": 0.99, "direction": "higher"},
     "top1": {"guideline": 0.96, "gate": 0.82, "direction": "higher"},

@@ -27,7 +27,8 @@ def value(results: Results, metric: str, phase: str, target: str = "emulator") -
     (found,) = (
         record.value
         for record in results.records
-        if (record.metric, record.phase, record.target) == (metric, phase, target) and "accuracy" in record.test
+        if (record.metric, record.phase, record.target) == (metric, phase, target)
+        and "accuracy" in record.test
     )
     assert found is not None
     return found
@@ -46,7 +47,19 @@ def test_it_passes_and_leaves_results_and_report(run: tuple[subprocess.Completed
 def test_every_module_is_judged_in_prefill_and_decode(results: Results) -> None:
     """No module of the model goes without a PCC in either phase."""
     judged = {(record.module, record.phase) for record in results.records if record.metric == "pcc"}
-    modules = "embedding rope attention_norm attention kv_cache mlp_norm mlp decoder final_norm lm_head model".split()
+    modules = [
+        "embedding",
+        "rope",
+        "attention_norm",
+        "attention",
+        "kv_cache",
+        "mlp_norm",
+        "mlp",
+        "decoder",
+        "final_norm",
+        "lm_head",
+        "model",
+    ]
     assert judged >= {(module, phase) for module in modules for phase in ("prefill", "decode")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tt_llm import InputError
+from tt_llm import InputError, checkpoint
 from tt_llm.checkpoint import PACKAGED_MODELS, Checkpoint, locate
 from tt_llm.config import ModelConfig
 
@@ -257,6 +258,21 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(
     assert str(cache / "models") in one_line(caught.value)
     assert not files_below(cache)
     assert locate(str(small_gguf)).is_dir()
+
+
+def test_whoever_converts_first_wins(small_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another process finishes the same conversion meanwhile, its folder is used and ours is thrown away."""
+    save = checkpoint._save_float32
+
+    def overtaken(model: Any, folder: Path) -> None:
+        save(model, folder)
+        theirs = Path(shutil.copytree(folder, cache / "models" / folder.name))
+        (theirs / "first").touch()
+
+    monkeypatch.setattr(checkpoint, "_save_float32", overtaken)
+    folder = locate(str(small_gguf))
+    assert (folder / "first").exists()
+    assert list((cache / "models").iterdir()) == [folder]
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(small_gguf: Path, cache: Path, one_line: Any) -> None:
