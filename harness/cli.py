@@ -30,7 +30,8 @@ SUITES = {
     "model": ("model",),
     "accuracy": ("accuracy",),
     "quick": ("modules", "model", "accuracy"),
-    "all": ("modules", "model", "accuracy"),
+    "conformance": ("conformance",),
+    "all": ("modules", "model", "accuracy", "conformance"),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]
@@ -81,6 +82,20 @@ def run(
         _refuse(str(error))
     typer.echo(f"{results}\n{out / 'report.html'}")
     raise typer.Exit(status)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which targets work here, and what mends what does not. Exit 1 if anything does not."""
+    from harness.doctor import findings
+
+    healthy = True
+    for finding in findings():
+        healthy &= finding.ok
+        typer.echo(f"{'ok ' if finding.ok else 'NO '} {finding.what:22s} {finding.said}")
+        if finding.mend:
+            typer.echo(f"{'':26s} mend: {finding.mend}")
+    raise typer.Exit(0 if healthy else 1)
 
 
 @goldens_app.command("list")

@@ -2,6 +2,7 @@ import json
 import math
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,18 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow beyond 4 KiB: what a full disk does to a write, with EFBIG for ENOSPC."""
+    """No file may grow beyond 4 KiB: what a full disk does to a write, with EFBIG for ENOSPC.
+
+    Not a fixture: pytest reports inside those, and its own output may be a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_round_trip_keeps_every_field(tmp_path: Path) -> None:
@@ -153,15 +159,13 @@ def test_not_a_results_file(tmp_path: Path) -> None:
         read_results(path)
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
     """When the disk takes no more the message is one line, the old results stand, and no temporary file is left."""
     path = tmp_path / "results.json"
     write_results(path, ENVIRONMENT, [record()])
     before = path.read_text()
-    with pytest.raises(
-        ResultsError, match=r"cannot write .*results\.json \(\d+ bytes\): File too large"
-    ) as caught:
+    refused = pytest.raises(ResultsError, match=r"cannot write .*results\.json \(\d+ bytes\): File too large")
+    with refused as caught, small_disk():
         write_results(path, ENVIRONMENT, [record()] * 100)
     assert "\n" not in str(caught.value)
     assert path.read_text() == before
