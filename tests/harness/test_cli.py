@@ -58,7 +58,10 @@ def test_run_exits_1_on_a_regression(start, model: Path, every_golden: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["run", "--suite=fast"], ["suite 'fast'", "choose one of modules, model, accuracy, quick, all"]),
+        (
+            ["run", "--suite=fast"],
+            ["suite 'fast'", "choose one of modules, model, accuracy, quick, conformance, all"],
+        ),
         (["run", "--out=file"], ["cannot write file/results.json", "file"]),
         (["run", "--out=results.d"], ["cannot write results.d/results.json", "it is a folder"]),
         (["run", "--model=tinyy"], ["model 'tinyy'", "no such folder"]),
