@@ -129,7 +129,11 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    with explained():
+    from harness.emulator import OutOfMemoryError
+    from harness.outcomes import leave
+
+    # The model does not fit the device: no further test would say anything else.
+    with explained(), leave(OutOfMemoryError):
         return (yield)
 
 

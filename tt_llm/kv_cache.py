@@ -33,8 +33,8 @@ class PagedKVCache:
     def gather(self, layer: int, page_table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What the cache holds for each user at positions 0 to length - 1.
 
-        page_table [users, blocks per user] -> keys, values, each [users, n_kv_heads, length, head_dim] float32,
-        keys in interleaved RoPE order.
+        page_table [users, blocks per user] -> keys, values, each [users, n_kv_heads, length, head_dim], bfloat16 or,
+        of a block-float cache, float32; keys in interleaved RoPE order.
         """
         keys, values = (to_host(tensor) for tensor in self.layers[layer])
         blocks = page_table.long()

@@ -12,15 +12,13 @@ from tt_llm.config import TILE, ModelConfig
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.precision import Compute, Precision
 
-MAX_GRID = (
-    8,
-    8,
-)  # columns x rows that every Wormhole card offers with fast dispatch (an N150 keeps the ninth row)
-LM_HEAD_COLUMNS = 8192  # vocabulary columns a matmul: at 1,024 rows its output and partials still fit L1
+# Columns x rows that every Wormhole card offers with fast dispatch (an N150 keeps the ninth row).
+MAX_GRID = (8, 8)
+# Vocabulary columns and rows of one LM head matmul: its output and partials still fit L1.
+LM_HEAD_COLUMNS = 8192
 LM_HEAD_ROWS = 1024
-LINEAR_ROWS = (
-    2048  # rows a prefill matmul computes at once; longer prompts are folded into a batch of this many
-)
+# Rows a prefill matmul computes at once; longer prompts are folded into a batch of this many.
+LINEAR_ROWS = 2048
 SHORT_PREFILL = 128  # prompts are padded to a multiple of this, and beyond LINEAR_ROWS to a multiple of that
 
 

@@ -191,6 +191,29 @@ def test_a_corrupt_golden_ends_the_run(
     assert not done.results.exists()
 
 
+@pytest.mark.parametrize("memory", ["L1", "DRAM"])
+def test_a_device_out_of_memory_ends_the_run(judge, memory: str) -> None:
+    """One line that says what was asked of which memory, status 2, and no results file."""
+    shape = (1, 1, 65536, 1024) if memory == "L1" else (1, 64, 65536, 2048)
+    done = judge(
+        HEAD
+        + f"""
+import torch
+import ttnn
+
+def test_large(mesh_device, recorder):
+    rows = torch.zeros(1, dtype=torch.bfloat16).expand({shape})
+    place = ttnn.{memory}_MEMORY_CONFIG
+    ttnn.from_torch(rows, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh_device, memory_config=place)
+"""
+    )
+    assert done.status == 2, done
+    lines = [line for line in done.out.splitlines() if memory in line and "bank" in line]
+    assert len(lines) == 1, done.out
+    assert "Traceback" not in done.out + done.err
+    assert not done.results.exists()
+
+
 def test_what_was_not_compared_is_told_with_its_reason(judge) -> None:
     """A skipped, a crashing and a forgetful test are in the results, each once, with why; others are not."""
     done = judge(MIXED_TESTS)
