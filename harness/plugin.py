@@ -14,9 +14,6 @@ from harness.options import Options, add_options
 from harness.refusals import explained
 
 if TYPE_CHECKING:
-    pass  # at run time only after a target is in place
-
-if TYPE_CHECKING:
     from harness.outcomes import Outcomes  # at run time only after a target is in place
 
 OPTIONS = pytest.StashKey[Options]()
