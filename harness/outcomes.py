@@ -31,6 +31,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     return (InputError, GoldenError, PolicyError, UserError, ResultsError, OutOfMemoryError)
 
 
+# pytest.fail.Exception is set on a function, where mypy sees no class.
 class EndOfRun(pytest.fail.Exception):  # type: ignore[misc,name-defined]
     """Fails the test it is raised in, and the plugin ends the run there with status 2."""
 

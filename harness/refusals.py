@@ -28,7 +28,7 @@ def explained() -> Iterator[None]:
     """Turns what ttnn raises inside into OpRefused; lets everything else pass."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # what is not ttnn's goes on as it came
         line = explain(error)
         if line is None:
             raise

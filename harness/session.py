@@ -60,7 +60,7 @@ class Session:
         if self.options.model_given:
             self.config  # noqa: B018 - read for its errors, and kept
         if self.options.corpus is not None:
-            self.text  # noqa: B018
+            self.text  # noqa: B018 - likewise
         if self.options.goldens is not None:
             GoldenStore(self.options.goldens)
         if self.options.results is not None:

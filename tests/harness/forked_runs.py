@@ -14,8 +14,8 @@ import sys
 import traceback
 from typing import Any
 
-import torch  # noqa: F401
-import transformers.models.llama.modeling_llama  # noqa: F401
+import torch  # noqa: F401 - imported once here, so that no forked run has to
+import transformers.models.llama.modeling_llama  # noqa: F401 - likewise
 
 
 def run(argv: list[str]) -> int:

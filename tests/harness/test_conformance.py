@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
+import torch
+import ttnn
 
+from ci.policy import Policy, judge
 from harness.conformance import StreamError, differences, stream
+from harness.emulator import op_names
+from harness.oplog import recorded
 
 SPEC = {
     "shape": [1, 1, 32, 64],
@@ -51,3 +57,24 @@ def test_a_run_that_ends_badly_is_one_line() -> None:
     ) as error:
         stream("emulator", "1x1", "no-such-model", "accuracy")
     assert "\n" not in str(error.value)
+
+
+def test_a_broken_emulator_op_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An op that gives another dtype than before is a difference, and the packaged policy makes that a regression."""
+    device = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
+    x = ttnn.from_torch(
+        torch.zeros(1, 1, 32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device
+    )
+
+    def logged() -> list[dict[str, Any]]:
+        with recorded(ttnn, op_names()) as log:
+            ttnn.add(x, x)
+        return [record.to_json() for record in log]
+
+    rule = Policy.load().resolve(metric="op_differences", module="model")
+    right = logged()
+    assert judge(float(len(differences(logged(), right))), rule) == "pass"
+    add = ttnn.add
+    monkeypatch.setattr(ttnn, "add", lambda a, b: add(a, b, dtype=ttnn.float32))
+    assert judge(float(len(differences(logged(), right))), rule) == "regression"
+    ttnn.close_mesh_device(device)

@@ -32,6 +32,7 @@ def report(
     properties = [(JUDGED_PROPERTY, record_to_json(BASE))] if judged else []
     properties += [(RECORD_PROPERTY, record_to_json(record)) for record in filed]
     location = ("test_mine.py", 1, "test_mlp")
+    # `when` and `outcome` are plain strings here, literals in pytest's own types.
     return pytest.TestReport(NODE, location, {}, outcome, longrepr, when, user_properties=properties)  # type: ignore[arg-type]
 
 
