@@ -14,6 +14,7 @@ import typer
 from harness.errors import USAGE_EXIT
 from harness.options import DEFAULT_MODEL, Options
 from harness.records import ResultsError, read_results
+from harness.targets.emulator import DEFAULT_MODE, MODES
 
 if TYPE_CHECKING:
     from harness.session import Session
@@ -49,6 +50,9 @@ def run(
     out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
     goldens: Store = None,
     corpus: Corpus = None,
+    emulator_mode: Annotated[
+        str | None, typer.Option(help=f"{', '.join(MODES)} (default: {DEFAULT_MODE})", show_default=False)
+    ] = None,
 ) -> None:
     """Run a suite, print the verdict, and write results.json and report.html. Missing goldens are made first."""
     if suite not in SUITES:
@@ -65,6 +69,7 @@ def run(
         "--tt-update-goldens",
         *([f"--tt-goldens={goldens}"] if goldens else []),
         *([f"--tt-corpus={corpus}"] if corpus else []),
+        *([f"--tt-emulator-mode={emulator_mode}"] if emulator_mode else []),
         # The report says what failed, a line each; tracebacks are for `pytest suites`.
         *(("-m", "not slow") if suite == "quick" else ()),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.targets.emulator import DEFAULT_MODE
 
 DEFAULT_MODEL = "smollm2"
 
@@ -26,10 +27,14 @@ class Options:
     goldens: str | None = None  # None: the default store
     update_goldens: bool = False
     corpus: Path | None = None
+    time_limit: float = 600  # seconds a test, in a worker process
+    emulator_mode: str | None = None  # None: the default one, or no emulator
 
     @classmethod
     def from_namespace(cls, given: argparse.Namespace) -> Options:
         """Raises UserError for values that contradict each other or name nothing."""
+        if given.tt_time_limit <= 0:
+            raise UserError(f"--tt-time-limit {given.tt_time_limit:g}: must be more than 0 seconds")
         precisions = tuple(name.strip() for name in given.tt_precision.split(","))
         if len(set(precisions)) != len(precisions):
             raise UserError(f"--tt-precision {','.join(precisions)}: names a policy twice")
@@ -43,6 +48,8 @@ class Options:
             goldens=given.tt_goldens,
             update_goldens=given.tt_update_goldens,
             corpus=Path(given.tt_corpus) if given.tt_corpus else None,
+            time_limit=given.tt_time_limit,
+            emulator_mode=given.tt_emulator_mode,
         )
 
 
@@ -67,4 +74,16 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--tt-corpus", metavar="FILE", help="reference text (default: CPython's language reference)"
+    )
+    group.addoption(
+        "--tt-emulator-mode",
+        metavar="MODE",
+        help=f"how closely the emulator computes: fast, device, exact (default: {DEFAULT_MODE})",
+    )
+    group.addoption(
+        "--tt-time-limit",
+        type=float,
+        default=600,
+        metavar="S",
+        help="seconds a test may take, its fixtures included, where tests run in a worker process (default: 600)",
     )

@@ -103,7 +103,8 @@ class Outcomes:
         if report.when not in PHASES and (self.records or self._options.results):
             # A worker of pytest-xdist died in this test, and with it what the test had filed.
             base = unjudged(report.nodeid, self._options, {})
-            self.records.append(replace(base, verdict="regression", note=str(report.longrepr)))
+            note = str(report.longrepr).partition("\n")[0]
+            self.records.append(replace(base, verdict="regression", note=note))
         judged: list[Any] = [value for name, value in report.user_properties if name == JUDGED_PROPERTY]
         if not judged:
             return

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import crashes
 from harness.errors import USAGE_EXIT, UserError
 from harness.options import Options, add_options
 from harness.refusals import explained
+from harness.targets import TARGETS
 
 if TYPE_CHECKING:
     from harness.outcomes import Outcomes  # at run time only after a target is in place
@@ -36,7 +38,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
     try:
         options = early_config.stash[OPTIONS] = Options.from_namespace(given)
-        activate(options.target, mesh=options.mesh)
+        activate(options.target, mesh=options.mesh, mode=options.emulator_mode)
     except UserError as error:
         early_config.stash[FAULT] = str(error)
 
@@ -48,6 +50,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     fault = config.stash.get(FAULT, None) or _unusable(config)
     if fault is None:
+        if TARGETS[config.stash[OPTIONS].target].native:
+            crashes.isolate(config)
         return None
     print(f"error: {fault}", file=sys.stderr)
     return USAGE_EXIT
@@ -71,6 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
     outcomes = config.stash[OUTCOMES] = Outcomes(options)
     if not hasattr(config, "workerinput"):  # the reports of all workers arrive at the controller
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
+        config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
+    else:
+        last_words = Path(config.workerinput[crashes.LAST_WORDS])
+        config.pluginmanager.register(crashes.Worker(last_words, options.time_limit), "tt_harness_crashes")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,25 +41,33 @@ def explain(error: Exception) -> str | None:
     if not wrong_arguments and not isinstance(error, RuntimeError):
         return None
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    inside = [i for i, (frame, _) in enumerate(frames) if _is_ttnn(frame)]
+    inside = [i for i, (frame, _) in enumerate(frames) if _in_ttnn(frame.f_code.co_filename)]
     # An op bound straight to C++ has no Python frame of its own; its error then names itself.
     native = wrong_arguments or str(error).startswith(("TT_FATAL", "TT_THROW"))
     if (not inside and not native) or not frames:
         return None
-    model = inside[0] - 1 if inside else len(frames) - 1
-    if model < 0:
+    if inside[:1] == [0]:
         return None
-    frame, line = frames[model]
-    path = Path(frame.f_code.co_filename)
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     named = _NAMED.match(str(error))
     op = named[1] if named else _op(frames[inside[0]][0]) if inside else None
-    reason = _NAMED.sub("", _reason(str(error)))
-    return f"{op or _call_on(path, line)} at {shown}:{line}: {reason}"
+    site = call_site([(frame.f_code.co_filename, line) for frame, line in frames], op)
+    return f"{site}: {_NAMED.sub('', _reason(str(error)))}"
 
 
-def _is_ttnn(frame: FrameType) -> bool:
-    return any(folder in frame.f_code.co_filename for folder in TTNN_FOLDERS)
+def call_site(frames: Sequence[tuple[str, int]], op: str | None = None) -> str:
+    """`<op> at <file>:<line>`: the line of model code that called ttnn, or the innermost line where none did.
+
+    `frames`: file and line, outermost first. The op is read off that line of source if it is not given.
+    """
+    inside = [i for i, (file, _) in enumerate(frames) if _in_ttnn(file)]
+    name, line = frames[max(inside[0] - 1, 0) if inside else -1]
+    path = Path(name)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{op or _call_on(path, line)} at {shown}:{line}"
+
+
+def _in_ttnn(file: str) -> bool:
+    return any(folder in file for folder in TTNN_FOLDERS)
 
 
 def _op(frame: FrameType) -> str | None:

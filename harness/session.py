@@ -136,7 +136,7 @@ class Session:
             mesh=self.options.mesh,
             model=self.options.model,
             weights_digest=self.reference("float32").identity if active().computes else None,
-            emulator_mode="fast" if self.options.target == "emulator" else None,
+            emulator_mode=active().mode,
         )
 
     def close(self) -> None:

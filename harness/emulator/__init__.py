@@ -15,12 +15,15 @@ from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
 __all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install", "op_names"]
 
 
-def install() -> ModuleType:
-    """Make `import ttnn` (and its submodules) the emulator; returns the module. Safe to call again.
+def install(mode: str = "fast") -> ModuleType:
+    """Make `import ttnn` (and its submodules) the emulator, in a mode of emulator/mode.py; returns the module.
 
-    Raises RuntimeError if another ttnn is imported already.
+    Safe to call again. Raises RuntimeError if another ttnn is imported already, ValueError for an unknown mode.
     """
     from harness.emulator import api
+    from harness.emulator.mode import Mode, set_mode
+
+    set_mode(Mode(mode))
 
     present = sys.modules.get("ttnn")
     if present is not None and present is not api:

@@ -22,8 +22,10 @@ class TargetError(UserError):
 class Target:
     """`activate(mesh, arch)` puts it in place and returns one line on what it is; ValueError where it cannot."""
 
-    activate: Callable[[str, str], str]
+    activate: Callable[..., str]
     computes: bool  # whether what is read back from its devices are numbers to compare
+    native: bool  # whether it runs native code, which may crash or hang
+    modes: bool = False  # whether `activate` also takes a `mode`
 
 
 @dataclass(frozen=True)
@@ -33,30 +35,41 @@ class Active:
     name: str
     mesh: str
     arch: str
+    mode: str | None
     computes: bool
     what: str
 
 
 TARGETS = {
-    "emulator": Target(emulator.activate, computes=True),
-    "dryrun": Target(dryrun.activate, computes=False),
+    "emulator": Target(emulator.activate, computes=True, native=False, modes=True),
+    "dryrun": Target(dryrun.activate, computes=False, native=True),
 }
 ARCHITECTURES = ("wormhole_b0", "blackhole")
 
 _active: Active | None = None
 
 
-def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0") -> None:
+def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str | None = None) -> None:
     """Makes `import ttnn` mean the named target, for this process and for good.
 
-    Calling it again with the same arguments does nothing. Raises TargetError for an unknown target or architecture,
+    `mode`: how closely the emulator computes, "fast", "device" or "exact"; None is its default, and right for all others.
+    Calling it again with the same arguments does nothing. Raises TargetError for an unknown target, architecture or mode,
     a mesh the target cannot offer, or when another ttnn has been imported already.
     """
     global _active
-    if _active is not None and (_active.name, _active.mesh, _active.arch) == (name, mesh, arch):
-        return
     if name not in TARGETS:
         raise TargetError(f"target {name!r}: choose one of {', '.join(TARGETS)}")
+    if TARGETS[name].modes:
+        mode = mode or emulator.DEFAULT_MODE
+    elif mode is not None:
+        raise TargetError(f"emulator mode {mode!r}: target {name!r} is not the emulator")
+    if _active is not None and (_active.name, _active.mesh, _active.arch, _active.mode) == (
+        name,
+        mesh,
+        arch,
+        mode,
+    ):
+        return
     if arch not in ARCHITECTURES:
         raise TargetError(f"arch {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
     if _active is not None:
@@ -66,10 +79,11 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0") -> None:
     if "ttnn" in sys.modules:
         raise TargetError(f"target {name!r}: ttnn is already imported; activate a target before importing it")
     try:
-        what = TARGETS[name].activate(mesh, arch)
+        given = {"mode": mode} if TARGETS[name].modes else {}
+        what = TARGETS[name].activate(mesh, arch, **given)
     except ValueError as error:
         raise TargetError(str(error)) from error
-    _active = Active(name, mesh, arch, TARGETS[name].computes, what)
+    _active = Active(name, mesh, arch, mode, TARGETS[name].computes, what)
 
 
 def active() -> Active:

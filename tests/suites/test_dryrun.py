@@ -34,6 +34,26 @@ def test_wrong_shape(mesh_device, recorder):
     recorder.compare(ttnn.to_torch(tile(mesh_device, 1, 1, 32, 64)), torch.zeros(1, 1, 64, 32), "mlp")
 """
 
+DYING = """
+import time
+
+import torch
+import ttnn
+
+
+def test_crash():
+    x = ttnn.from_torch(torch.zeros(1, 1, 32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT)
+    ttnn.rms_norm(x)
+
+
+def test_hang():
+    time.sleep(600)
+
+
+def test_after(mesh_device, recorder):
+    recorder.compare(torch.zeros(32, 64), torch.zeros(32, 64), "mlp")
+"""
+
 
 @pytest.fixture(autouse=True)
 def _needs_ttnn() -> None:
@@ -74,3 +94,21 @@ def test_a_refused_op_is_one_failing_test(tmp_path: Path) -> None:
     assert f"ttnn.matmul at {tests}:{line}: The width of the first tensor must be equal" in refused.note
     assert refused.verdict == "regression"
     assert wrong_shape.verdict == "regression"
+
+
+def test_a_native_crash_and_a_hang_are_one_failed_test_each(tmp_path: Path) -> None:
+    """The real ttnn dies of a norm of a host tensor: its failure names op, file and line, and the next tests still run."""
+    tests = tmp_path / "test_dying.py"
+    tests.write_text(DYING)
+    done = run(tmp_path / "results.json", str(tests), "--tt-time-limit=8")
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "2 failed, 1 passed" in done.stdout
+    line = DYING.splitlines().index("    ttnn.rms_norm(x)") + 1
+    records = {
+        record.test.partition("::")[2]: record for record in read_results(tmp_path / "results.json").records
+    }
+    crash, hang, after = records["test_crash"], records["test_hang"], records["test_after"]
+    assert crash.note == f"ttnn.rms_norm at {tests}:{line}: the process crashed (Segmentation fault)"
+    assert hang.note.startswith("time.sleep at ")
+    assert hang.note.endswith("no answer within 8 s (--tt-time-limit)")
+    assert (crash.verdict, hang.verdict, after.verdict) == ("regression", "regression", "not_compared")
