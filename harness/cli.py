@@ -32,7 +32,8 @@ SUITES = {
     "accuracy": ("accuracy",),
     "quick": ("modules", "model", "accuracy"),
     "conformance": ("conformance",),
-    "all": ("modules", "model", "accuracy", "conformance"),
+    "counters": ("counters",),
+    "all": ("modules", "model", "accuracy", "conformance", "counters"),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]

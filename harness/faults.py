@@ -77,6 +77,36 @@ def values_cached_as_keys(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(Attention, name, swapped)
 
 
+def reshard_in_every_layer(patch: pytest.MonkeyPatch) -> None:
+    """Decode takes each MLP's input out of its shards and puts it back: right, and slower."""
+    import ttnn
+
+    from tt_llm.modules.mlp import MLP
+
+    decode = MLP.decode
+
+    def resharded(self: MLP, x: ttnn.Tensor) -> Any:
+        there = ttnn.sharded_to_interleaved(x, ttnn.DRAM_MEMORY_CONFIG)
+        return decode(self, ttnn.interleaved_to_sharded(there, x.memory_config()))
+
+    patch.setattr(MLP, "decode", resharded)
+
+
+def bf16_gate_weights(patch: pytest.MonkeyPatch) -> None:
+    """Gate and up weights of every policy go back to bf16: at least as right, and more bytes to read."""
+    import dataclasses
+
+    import ttnn
+
+    from tt_llm import precision
+
+    policies = {
+        name: dataclasses.replace(policy, gate_up_weights=ttnn.bfloat16)
+        for name, policy in precision.POLICIES.items()
+    }
+    patch.setattr(precision, "POLICIES", policies)
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     fault.__name__: fault
     for fault in (
@@ -87,11 +117,15 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         values_cached_as_keys,
     )
 }
+# These leave the numbers right: only counters and latency show them.
+SLOWDOWNS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    slowdown.__name__: slowdown for slowdown in (reshard_in_every_layer, bf16_gate_weights)
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("tt-harness").addoption(
-        "--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS)}"
+        "--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS | SLOWDOWNS)}"
     )
 
 
@@ -99,8 +133,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     name = session.config.getoption("tt_fault")
     if name is None:
         return
-    if name not in FAULTS:
-        pytest.exit(f"fault {name!r}: choose one of {', '.join(FAULTS)}", returncode=USAGE_EXIT)
+    known = FAULTS | SLOWDOWNS
+    if name not in known:
+        pytest.exit(f"fault {name!r}: choose one of {', '.join(known)}", returncode=USAGE_EXIT)
     patch = pytest.MonkeyPatch()
-    FAULTS[name](patch)
+    known[name](patch)
     session.config.add_cleanup(patch.undo)

@@ -16,6 +16,7 @@ from harness.recorder import Recorder
 from harness.records import Record, record_to_json
 from harness.session import Session
 from harness.targets import active
+from harness.timing.gate import CounterGate
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +84,19 @@ def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
 def compare(recorder: Recorder) -> Callable[..., object]:
     """`compare(actual, golden.output)`: PCC and its companions as records; fails the test where a gate is missed."""
     return recorder.compare
+
+
+@pytest.fixture
+def counters(tt_session: Session, recorder: Recorder, tt_precision: str) -> CounterGate:
+    """`counters(run, phase="decode", batch=32, seq_len=128)`: exact counters of a pass as records, held against the baseline.
+
+    Where the target captures no graph, nothing is counted, the record says so, and the test is skipped.
+    """
+    target = active()
+    if not target.captures:
+        reason = f"{target.name} ({target.what}) captures no graph to count in; --tt-target dryrun does"
+        pytest.skip(reason)
+    return CounterGate(tt_session, recorder, tt_precision)
 
 
 SESSION = pytest.StashKey[Session]()

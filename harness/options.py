@@ -28,6 +28,8 @@ class Options:
     update_goldens: bool = False
     corpus: Path | None = None
     time_limit: float = 600  # seconds a test, in a worker process
+    baselines: Path | None = None  # None: those that come with the harness
+    update_baselines: bool = False
     emulator_mode: str | None = None  # None: the default one, or no emulator
 
     @classmethod
@@ -48,6 +50,8 @@ class Options:
             goldens=given.tt_goldens,
             update_goldens=given.tt_update_goldens,
             corpus=Path(given.tt_corpus) if given.tt_corpus else None,
+            baselines=Path(given.tt_baselines) if given.tt_baselines else None,
+            update_baselines=given.tt_update_baselines,
             time_limit=given.tt_time_limit,
             emulator_mode=given.tt_emulator_mode,
         )
@@ -74,6 +78,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--tt-corpus", metavar="FILE", help="reference text (default: CPython's language reference)"
+    )
+    group.addoption(
+        "--tt-baselines", metavar="DIR", help="baselines of exact counters (default: the harness's own)"
+    )
+    group.addoption(
+        "--tt-update-baselines", action="store_true", help="make the counters of this run the baseline"
     )
     group.addoption(
         "--tt-emulator-mode",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.resources
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from harness.blank_weights import BlankCheckpoint
 from harness.options import Options
 from harness.records import Environment, check_writable
 from harness.targets import active
+from harness.timing.baselines import Baselines
 from tt_llm.checkpoint import cache_dir, locate
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh, parse_mesh_shape
@@ -85,6 +87,12 @@ class Session:
     def store(self) -> GoldenStore:
         """Where goldens are read from and made into: a folder for each model, below the URL asked for."""
         return GoldenStore(f"{self.options.goldens or cache_dir() / 'goldens'}/{self.folder.name}")
+
+    def baselines(self, precision: str) -> Baselines:
+        """The baselines of exact counters of this model and mesh."""
+        packaged = Path(str(importlib.resources.files("ci") / "baselines" / "counters"))
+        folder = self.options.baselines or packaged
+        return Baselines(folder, Path(self.options.model).name, self.options.mesh, precision)
 
     @functools.cached_property
     def mesh_device(self) -> ttnn.MeshDevice:

@@ -137,7 +137,8 @@ def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _add_block(out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor) -> None:
-    a, g = a_block.double(), g_block.double()
+    # A copy even of float64: what follows works in place, and the tensors are the caller's.
+    a, g = (block.to(torch.float64, copy=True) for block in (a_block, g_block))
     diff = (a - g).abs_()
     squared = torch.linalg.vecdot(diff, diff)
     if not bool(torch.isfinite(squared).all()):

@@ -19,6 +19,22 @@ LABELS = {
     "op_differences": "ops unlike the real ttnn's",
     "flip_cost": "cost of a greedy flip (nats)",
 }
+# What is counted exactly, in the order a report shows it.
+COUNTERS = {
+    "ops": "device ops",
+    "programs": "programs compiled",
+    "program_cache_misses": "cache misses, 2nd pass",
+    "layout_conversions": "layout conversions",
+    "dram_read_bytes": "DRAM read, bytes",
+    "dram_written_bytes": "DRAM written, bytes",
+    "l1_peak_bytes": "L1 peak of a core, bytes",
+    "circular_buffer_bytes": "buffers of a core, bytes",
+    "host_to_device": "host to device",
+    "host_to_device_bytes": "host to device, bytes",
+    "device_to_host": "device to host",
+    "device_to_host_bytes": "device to host, bytes",
+    "collective_bytes": "collectives, bytes",
+}
 SHARES = ("top1", "top5")
 ERRORS_IN_PERCENT = ("perplexity_error", "norm_error")
 CORRELATIONS = ("pcc", "worst_row_pcc")
@@ -26,7 +42,7 @@ CORRELATIONS = ("pcc", "worst_row_pcc")
 
 def label(metric: str) -> str:
     """The metric's name in the field's words; its own name if we have none."""
-    return LABELS.get(metric, metric)
+    return LABELS.get(metric) or COUNTERS.get(metric, metric)
 
 
 def figure(metric: str, value: float | None, unit: str = "") -> str:
@@ -43,6 +59,8 @@ def figure(metric: str, value: float | None, unit: str = "") -> str:
         return f"{math.ceil(round(value * 1e4, 6)) / 100:.2f}%"
     if metric == "agreement_length":
         return f"{value:.0f} tokens"
+    if metric in COUNTERS:
+        return f"{value:,.0f}"
     if value == int(value) and abs(value) < 1e6:
         return f"{value:.0f}{' ' + unit if unit else ''}"
     return f"{value:.3g}{' ' + unit if unit else ''}"
@@ -54,6 +72,8 @@ def bound(metric: str, value: float | None, unit: str = "") -> str:
         return "none"
     if metric in (*SHARES, *ERRORS_IN_PERCENT):
         return f"{100 * value:g}%"
+    if metric in COUNTERS:
+        return f"{value:,.0f}"
     return f"{value:g}{' ' + unit if unit else ''}"
 
 

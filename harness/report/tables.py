@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.records import Record
-from harness.report.figures import figure, worse
+from harness.report.figures import COUNTERS, figure, worse
 from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
 
 MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
@@ -88,6 +88,37 @@ def latency_table(records: Sequence[Record]) -> Table | None:
         value = Text(figure(r.metric, r.value, r.unit) + _mark([r]))
         table.add_row(r.precision, r.module, r.metric, value, r.clock, str(r.n))
     return table
+
+
+def counters_tables(records: Sequence[Record]) -> list[Table]:
+    """What passes of the whole model cost, exactly, one table a precision: a row a counter, a column a pass.
+
+    "!" where the figure of the whole or of any module differs from the baseline.
+    """
+    counted = [r for r in records if r.metric in COUNTERS and r.value is not None]
+    tables = []
+    for precision in dict.fromkeys(r.precision for r in counted):
+        mine = [r for r in counted if r.precision == precision]
+        table = _table(f"Exact counters of the whole model, precision {precision} (of one device)")
+        table.add_column("counter", no_wrap=True)
+        passes = list(dict.fromkeys((r.phase, r.batch, r.seq_len) for r in mine))
+        for phase, batch, seq_len in passes:
+            table.add_column(f"{phase}, batch {batch}, seq {seq_len}", justify="right")
+        for metric, title in COUNTERS.items():
+            groups = [
+                [r for r in mine if r.metric == metric and (r.phase, r.batch, r.seq_len) == one]
+                for one in passes
+            ]
+            table.add_row(title, *(_counter_cell(group) for group in groups))
+        tables.append(table)
+    return tables
+
+
+def _counter_cell(group: Sequence[Record]) -> Text:
+    whole = [r for r in group if r.module == "model"]
+    mark = _mark(group)
+    text = figure(whole[0].metric, whole[0].value) if whole else "-"
+    return Text(text + mark, style="red" if mark else "")
 
 
 def _table(title: str) -> Table:

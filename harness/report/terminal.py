@@ -8,7 +8,13 @@ from rich.text import Text
 
 from harness.records import Environment, Record, Results, Verdict
 from harness.report.figures import bound, figure, label, misses_guideline, worse
-from harness.report.tables import REFERENCE_TARGET, accuracy_table, latency_table, module_tables
+from harness.report.tables import (
+    REFERENCE_TARGET,
+    accuracy_table,
+    counters_tables,
+    latency_table,
+    module_tables,
+)
 
 FAULT_ORDER: tuple[Verdict, ...] = (
     "regression",
@@ -19,6 +25,7 @@ FAULT_ORDER: tuple[Verdict, ...] = (
 )
 MODES = {"fast": " (fast: operands and results rounded as on the device, accumulation error not modelled)"}
 TARGETS_WITHOUT_NUMBERS = ("dryrun",)
+SIGNS = {"higher": "at least", "lower": "at most", None: "exactly"}
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
 WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length", "flip_cost")
 
@@ -36,6 +43,7 @@ def render(results: Results, console: Console) -> None:
         *module_tables(records),
         accuracy_table(records, results.environment.model),
         latency_table(records),
+        *counters_tables(records),
     ):
         if table is not None:
             console.print(table)
@@ -80,7 +88,7 @@ def _fault(record: Record) -> Text:
         f"{_subject(record)}: {label(record.metric)} {figure(record.metric, record.value, record.unit)}"
     )
     if record.gate is not None:
-        sign = "at most" if record.direction == "lower" else "at least"
+        sign = SIGNS[record.direction]
         line.append(f" (gate: {sign} {bound(record.metric, record.gate, record.unit)})")
     line.append(f" [{record.test}]", style="dim")
     if record.note:

@@ -24,7 +24,7 @@ class Target:
 
     activate: Callable[..., str]
     computes: bool  # whether what is read back from its devices are numbers to compare
-    native: bool  # whether it runs native code, which may crash or hang
+    native: bool  # whether it is the real ttnn: native code, which may crash or hang, and captures graphs
     modes: bool = False  # whether `activate` also takes a `mode`
 
 
@@ -37,6 +37,7 @@ class Active:
     arch: str
     mode: str | None
     computes: bool
+    captures: bool  # whether `ttnn.graph` is there
     what: str
 
 
@@ -83,7 +84,8 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
         what = TARGETS[name].activate(mesh, arch, **given)
     except ValueError as error:
         raise TargetError(str(error)) from error
-    _active = Active(name, mesh, arch, mode, TARGETS[name].computes, what)
+    target = TARGETS[name]
+    _active = Active(name, mesh, arch, mode, target.computes, captures=target.native, what=what)
 
 
 def active() -> Active:

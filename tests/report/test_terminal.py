@@ -254,3 +254,23 @@ def test_html_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(ResultsError, match=r"cannot write .*out/report\.html"):
         write_html(Results(ENVIRONMENT, ()), tmp_path / "out" / "report.html")
+
+
+def test_counters_are_shown_whole_and_their_gate_is_equality() -> None:
+    """One table a precision shows the whole model's counters; a module that differs marks its row and is named above."""
+    given = {"precision": "accuracy", "batch": 32, "seq_len": 128, "phase": "decode"}
+    lines = drawn(
+        record("ops", 1234567.0, module="model", gate=1234567.0, **given),
+        record(
+            "ops",
+            30.0,
+            module="mlp",
+            gate=28.0,
+            verdict="regression",
+            note="baseline 28 (+2 Tilize)",
+            **given,
+        ),
+    )
+    assert "mlp decode batch 32, seq 128: device ops 30 (gate: exactly 28)" in lines[1]
+    assert lines[1].endswith("baseline 28 (+2 Tilize)")
+    assert "1,234,567!" in lines[line_of(lines, "device ops  ")]

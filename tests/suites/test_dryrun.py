@@ -54,6 +54,92 @@ def test_after(mesh_device, recorder):
     recorder.compare(torch.zeros(32, 64), torch.zeros(32, 64), "mlp")
 """
 
+# Mistakes of a model, each in a function of its own, with ttnn's reason for refusing it.
+MODEL = """
+import torch
+import ttnn
+
+
+def tile(mesh_device, *shape):
+    return ttnn.zeros(shape, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh_device)
+
+
+def wrong_in0_block_w(mesh_device):
+    x, weight = tile(mesh_device, 1, 1, 32, 64), tile(mesh_device, 1, 1, 64, 64)
+    program = ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
+        compute_with_storage_grid_size=(8, 8), in0_block_w=3, out_subblock_h=1, out_subblock_w=1, per_core_M=1,
+        per_core_N=1, fuse_batch=True, fused_activation=None, mcast_in0=True,
+    )
+    return ttnn.linear(x, weight, program_config=program)
+
+
+def wrong_shard_spec(mesh_device):
+    x = tile(mesh_device, 1, 1, 32, 64)
+    spec = ttnn.create_sharded_memory_config(
+        (32, 32), ttnn.num_cores_to_corerangeset(1, ttnn.CoreCoord(8, 8), True), ttnn.ShardStrategy.WIDTH,
+        ttnn.ShardOrientation.ROW_MAJOR, use_height_and_width_as_shard_shape=True,
+    )
+    return ttnn.to_memory_config(x, spec)
+
+
+def more_than_l1(mesh_device):
+    x = tile(mesh_device, 1, 1, 8192, 8192)
+    return ttnn.to_memory_config(x, ttnn.L1_MEMORY_CONFIG)
+
+
+def wrong_layout(mesh_device):
+    x = ttnn.to_layout(tile(mesh_device, 1, 1, 32, 64), ttnn.ROW_MAJOR_LAYOUT)
+    return ttnn.rms_norm(x, epsilon=1e-5)
+
+
+def host_read_in_a_trace(mesh_device):
+    x = tile(mesh_device, 1, 1, 32, 64)
+    ttnn.add(x, x)
+    trace = ttnn.begin_trace_capture(mesh_device, cq_id=0)
+    try:
+        return ttnn.to_torch(ttnn.add(x, x))
+    finally:
+        ttnn.end_trace_capture(mesh_device, trace, cq_id=0)
+
+
+def gather_over_a_wrong_dim(mesh_device):
+    x = tile(mesh_device, 1, 1, 32, 64)
+    return ttnn.all_gather(x, dim=4, topology=ttnn.Topology.Linear)
+"""
+MODEL_TESTS = """
+import model
+import pytest
+import ttnn
+
+
+@pytest.fixture(scope="module")
+def mesh(tt_session):
+    rows, columns = tt_session.mesh_shape
+    if columns > 1:
+        ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
+    device = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns))
+    yield device
+    ttnn.close_mesh_device(device)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_model(mesh, mistake):
+    getattr(model, mistake)(mesh)
+"""
+REFUSALS = {
+    "1x1": {
+        "wrong_in0_block_w": ("ttnn.linear(x", "Kt (2) must be divisible by in0_block_w (3)"),
+        "wrong_shard_spec": (
+            "ttnn.to_memory_config(x, spec",
+            "Number of shards along width 2 must not exceed",
+        ),
+        "more_than_l1": ("ttnn.to_memory_config(x, ttnn.L1", "Out of Memory: Not enough space to allocate"),
+        "wrong_layout": ("ttnn.rms_norm(", "does not support ROW_MAJOR"),
+        "host_read_in_a_trace": ("ttnn.to_torch(", "inside the capture of trace"),
+    },
+    "1x2": {"gather_over_a_wrong_dim": ("ttnn.all_gather(", "Invalid gather dim 4")},
+}
+
 
 @pytest.fixture(autouse=True)
 def _needs_ttnn() -> None:
@@ -112,3 +198,27 @@ def test_a_native_crash_and_a_hang_are_one_failed_test_each(tmp_path: Path) -> N
     assert hang.note.startswith("time.sleep at ")
     assert hang.note.endswith("no answer within 8 s (--tt-time-limit)")
     assert (crash.verdict, hang.verdict, after.verdict) == ("regression", "regression", "not_compared")
+
+
+@pytest.mark.parametrize("mesh", sorted(REFUSALS))
+def test_each_mistake_of_a_model_is_one_failing_test(tmp_path: Path, mesh: str) -> None:
+    """Its first line names the op, the model's file and line, and ttnn's own reason, on one device and on two."""
+    expected = REFUSALS[mesh]
+    model = tmp_path / "model.py"
+    model.write_text(MODEL)
+    tests = tmp_path / "test_model.py"
+    tests.write_text(MODEL_TESTS.replace("MISTAKES", repr(list(expected))))
+    results = tmp_path / "results.json"
+    done = run(
+        results, str(tests), f"--tt-mesh={mesh}", f"--rootdir={tmp_path}", "-o", f"pythonpath={tmp_path}"
+    )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
+    assert f"{len(expected)} failed" in done.stdout
+    notes = {
+        record.test.partition("[")[2].rstrip("]"): record.note for record in read_results(results).records
+    }
+    for mistake, (call, reason) in expected.items():
+        line = next(n for n, text in enumerate(MODEL.splitlines(), 1) if call in text)
+        op = call.partition("(")[0]
+        assert f"{op} at {model}:{line}: " in notes[mistake], notes[mistake]
+        assert reason in notes[mistake]

@@ -6,7 +6,7 @@ import ttnn
 
 from tt_llm.checkpoint import Checkpoint
 from tt_llm.config import ModelConfig
-from tt_llm.modules.linear import Linear
+from tt_llm.linear import Linear
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.modules.linear import Linear
+from tt_llm.linear import Linear
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 

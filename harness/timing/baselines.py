@@ -1,0 +1,80 @@
+"""Baselines of exact counters: one JSON file for a model, mesh and precision, in a folder that is under version control."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.records import write_text_atomically
+from harness.timing.counters import Counts
+
+Modules = dict[str, Counts]
+SCHEMA = 1
+
+
+class BaselineError(UserError):
+    """A baseline file that cannot be read; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The baselines of one model, mesh and precision. `folder`: where the files lie."""
+
+    folder: Path
+    model: str
+    mesh: str
+    precision: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / f"{self.model}-{self.mesh}-{self.precision}.json"
+
+    def get(self, phase: str) -> Modules | None:
+        """The counters of a phase ("decode B32 S128") by module, None where there is no baseline.
+
+        Raises BaselineError for a file that is not one.
+        """
+        phases = self._read()["phases"]
+        if phase not in phases:
+            return None
+        found: Modules = {}
+        for module, counts in phases[phase].items():
+            found[module] = Counts()
+            found[module].values.update(counts["values"])
+            found[module].by_op.update(counts["by_op"])
+        return found
+
+    def made_with(self) -> str:
+        """The version of ttnn the baselines were made with."""
+        return str(self._read()["ttnn"])
+
+    @staticmethod
+    def installed() -> str:
+        """The version of ttnn that is installed here."""
+        return importlib.metadata.version("ttnn")
+
+    def put(self, phase: str, modules: Modules) -> None:
+        """Makes these counters the baseline of a phase; the file is replaced whole."""
+        content = self._read()
+        content["ttnn"] = self.installed()
+        content["phases"][phase] = {
+            name: {"values": dict(counts.values), "by_op": dict(sorted(counts.by_op.items()))}
+            for name, counts in sorted(modules.items())
+        }
+        write_text_atomically(self.path, json.dumps(content, indent=1) + "\n")
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {"schema": SCHEMA, "ttnn": "", "phases": {}}
+        except (OSError, ValueError) as error:
+            raise BaselineError(f"baseline {self.path} cannot be read: {error}") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA or "phases" not in content:
+            raise BaselineError(f"baseline {self.path} is not one of schema {SCHEMA}")
+        return content

@@ -1,0 +1,222 @@
+"""Exact counters of one pass of a model, out of ttnn's graph capture: what it runs, moves and holds, per module.
+
+They come from any target that is the real ttnn, a mock cluster included, and do not vary between runs: what differs from
+the baseline was changed. Figures are per device; the devices of a mesh run the same programs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.refusals import TTNN_FOLDERS
+
+WHOLE = "model"  # the module that stands for the whole pass
+METRICS = {  # name -> unit
+    "ops": "",
+    "programs": "",  # compiled by a first pass
+    "program_cache_misses": "",  # of a second pass: each is a compilation in the middle of serving
+    "layout_conversions": "",
+    "dram_read_bytes": "B",
+    "dram_written_bytes": "B",
+    "l1_peak_bytes": "B",  # of one core: tensors and buffers that the pass allocates
+    "circular_buffer_bytes": "B",  # of one core, the op that takes most
+    "host_to_device": "",
+    "host_to_device_bytes": "B",
+    "device_to_host": "",
+    "device_to_host_bytes": "B",
+    "collective_bytes": "B",  # what goes into collectives
+}
+LAYOUT_OPS = (
+    "Tilize",
+    "Untilize",
+    "InterleavedToSharded",
+    "ShardedToInterleaved",
+    "Reshard",
+)  # and their variants
+COLLECTIVES = ("AllGather", "ReduceScatter", "AllReduce")
+# Ops that touch a part of a tensor: the rows of a table that are looked up, the rows of a cache that are written.
+LOOKUPS = ("Embeddings",)
+CACHE_WRITES = ("PagedUpdateCache", "PagedFillCache", "UpdateCache", "FillCache")
+BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate", "scratchpad_allocate")
+TRANSFERS = {"Tensor::to_device": "host_to_device", "Tensor::cpu": "device_to_host"}
+_SCOPE = "module:"  # starts the name of a scope that this file opens in the graph
+_DRAM = 0  # as the graph spells ttnn.BufferType.DRAM
+Node = dict[str, Any]
+
+
+@dataclass
+class Counts:
+    """The counters of a module, by the names of METRICS, and its device ops by name."""
+
+    values: Counter[str] = field(default_factory=Counter)
+    by_op: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph: the bytes its buffer takes (of a view: of its elements), those of its elements alone."""
+
+    size: int
+    unpadded: int
+    in_dram: bool
+    on_host: bool
+
+
+@dataclass
+class Op:
+    """A device op, or a transfer, in the order of the graph. `buffers`: bytes of one core while it runs."""
+
+    module: str
+    name: str
+    cache_hit: bool
+    inputs: list[Tensor]
+    outputs: list[Tensor] = field(default_factory=list)
+    buffers: int = 0
+
+
+def count(ttnn: Any, mesh_device: Any, run: Callable[[], object]) -> dict[str, Counts]:
+    """Runs it three times, the first from an empty program cache: counters by module, the whole pass as "model".
+
+    A module is the file in a folder `modules` whose code calls the op, else the file that calls it.
+    The third pass is not dispatched: only there does ttnn tell what buffers each program takes.
+    """
+    mesh_device.clear_program_cache()
+    modes = ttnn.graph.RunMode
+    with _scopes(ttnn):
+        first, second, dry = (
+            _captured(ttnn, run, mode) for mode in (modes.NORMAL, modes.NORMAL, modes.NO_DISPATCH)
+        )
+    found: dict[str, Counts] = {}
+    for op in ops(second):
+        for module in (WHOLE, op.module):
+            counts = found.setdefault(module, Counts())
+            counts.values.update(_costs(op))
+            if op.name not in TRANSFERS:
+                counts.by_op[op.name] += 1
+    for op in ops(first):
+        for module in (WHOLE, op.module):
+            found.setdefault(module, Counts()).values["programs"] += not op.cache_hit
+    for op in ops(dry):
+        for module in (WHOLE, op.module):
+            values = found.setdefault(module, Counts()).values
+            values["circular_buffer_bytes"] = max(values["circular_buffer_bytes"], op.buffers)
+    usage = ttnn.graph.extract_resource_usage_per_core(dry)
+    found[WHOLE].values["l1_peak_bytes"] = usage.peak_total
+    for module, counts in found.items():
+        names = [name for name in METRICS if name != "l1_peak_bytes" or module == WHOLE]
+        counts.values = Counter({name: counts.values[name] for name in names})
+    return found
+
+
+def ops(graph: list[Node]) -> Iterator[Op]:
+    """The device ops and transfers of a captured graph, each when it has ended."""
+    nodes = {node["counter"]: node for node in graph}
+    sizes = {
+        tensor: node["params"]["size"]
+        for node in graph
+        if node["node_type"] == "buffer"
+        for tensor in node["connections"]
+    }
+
+    def tensor(number: int) -> Tensor:
+        about = nodes[number]["params"]
+        on_host = about["storage_type"] == "HOST"
+        unpadded = about["size"]
+        return Tensor(sizes.get(number, unpadded), unpadded, about.get("buffer_type") == _DRAM, on_host)
+
+    module, running = "", None
+    scopes: list[Node] = []
+    for node in graph:
+        kind, about = node["node_type"], node["params"]
+        if kind == "function_start":
+            scopes.append(node)
+            name = about["name"]
+            if name.startswith(_SCOPE):
+                module = name.removeprefix(_SCOPE)
+            elif running is None and (name in TRANSFERS or name.endswith("Operation")):
+                short = name.removesuffix("Operation").removesuffix("Device")
+                inputs = [tensor(number) for number in node["input_tensors"]]
+                running = node, Op(module, short, about.get("program_cache_hit", True), inputs)
+        elif kind == "function_end":
+            start = scopes.pop()
+            if running is not None and start is running[0]:
+                op = running[1]
+                after = [n for n in node["connections"] if nodes[n]["node_type"] == "tensor"]
+                op.outputs = [tensor(number) for number in after]
+                running = None
+                yield op
+        elif kind in BUFFERS and running is not None:
+            running[1].buffers += 0 if about.get("globally_allocated") == "1" else int(about["size"])
+
+
+def _costs(op: Op) -> dict[str, int]:
+    if op.name in TRANSFERS:
+        moved = [t for t in op.inputs if t.on_host == (op.name == "Tensor::to_device")]
+        kind = TRANSFERS[op.name]
+        return {kind: len(moved), f"{kind}_bytes": sum(t.size for t in moved)}
+    read, written = op.inputs, op.outputs
+    if op.name in LOOKUPS:
+        read = [*op.inputs[:-1], *op.outputs]
+    elif op.name in CACHE_WRITES:
+        cache, rows, *rest = op.inputs
+        read, written = [rows, *rest], [replace(rows, size=rows.unpadded, in_dram=cache.in_dram)]
+    return {
+        "ops": 1,
+        "program_cache_misses": int(not op.cache_hit),
+        "layout_conversions": int(op.name.startswith(LAYOUT_OPS)),
+        "dram_read_bytes": sum(t.size for t in read if t.in_dram),
+        "dram_written_bytes": sum(t.size for t in written if t.in_dram),
+        "collective_bytes": sum(t.size for t in op.inputs) if op.name.startswith(COLLECTIVES) else 0,
+    }
+
+
+def _captured(ttnn: Any, run: Callable[[], object], mode: Any) -> list[Node]:
+    # Not ttnn.graph.begin_graph_capture, which adds Python-level records and a warning.
+    ttnn._ttnn.graph.begin_graph_capture(mode)
+    try:
+        run()
+    finally:
+        graph: list[Node] = ttnn._ttnn.graph.end_graph_capture()
+    return graph
+
+
+@contextmanager
+def _scopes(ttnn: Any) -> Iterator[None]:
+    """While it lasts, every op that ttnn runs opens a scope in the graph that names the module that called it."""
+    kind = ttnn.decorators.FastOperation
+    call = kind.__call__
+    graph = ttnn._ttnn.graph
+
+    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        graph.track_function_start(_SCOPE + _calling_module())
+        try:
+            return call(self, *args, **kwargs)
+        finally:
+            graph.track_function_end()
+
+    kind.__call__ = scoped
+    try:
+        yield
+    finally:
+        kind.__call__ = call
+
+
+def _calling_module() -> str:
+    """The file stem of the model code that called an op: the innermost in a folder `modules`, else the innermost."""
+    frame = sys._getframe(2)
+    nearest = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not any(folder in file for folder in TTNN_FOLDERS) and file != __file__:
+            path = Path(file)
+            nearest = nearest or path.stem
+            if path.parent.name == "modules":
+                return path.stem
+        frame = frame.f_back  # type: ignore[assignment]
+    return nearest

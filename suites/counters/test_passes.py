@@ -1,0 +1,27 @@
+"""What a prefill and a decode step of the whole model run, move and hold, exactly; needs no card and no numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+PREFILL = 128
+USERS, POSITION = 32, 127
+
+
+def test_prefill(generator: Any, counters: Any) -> None:
+    """A prefill of 128 tokens with the logits of every position costs what the baseline says."""
+    tokens = torch.zeros(1, PREFILL, dtype=torch.int32)
+    counters(
+        lambda: generator.prefill_forward(tokens, all_logits=True), phase="prefill", batch=1, seq_len=PREFILL
+    )
+
+
+def test_decode(generator: Any, counters: Any) -> None:
+    """A decode step of 32 users at position 127 costs what the baseline says."""
+    tokens = torch.zeros(USERS, 1, dtype=torch.int32)
+    positions = torch.full((USERS,), POSITION, dtype=torch.int32)
+    counters(
+        lambda: generator.decode_forward(tokens, positions), phase="decode", batch=USERS, seq_len=PREFILL
+    )
