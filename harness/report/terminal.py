@@ -8,6 +8,7 @@ from rich.text import Text
 
 from harness.records import Environment, Record, Results, Verdict
 from harness.report.figures import bound, figure, label, misses_guideline, worse
+from harness.report.numerics import numerics_tables
 from harness.report.tables import (
     REFERENCE_TARGET,
     accuracy_table,
@@ -23,7 +24,11 @@ FAULT_ORDER: tuple[Verdict, ...] = (
     "missing_baseline",
     "inconclusive",
 )
-MODES = {"fast": " (fast: operands and results rounded as on the device, accumulation error not modelled)"}
+MODES = {
+    "fast": " (fast: operands and results rounded as on the device, accumulation error not modelled)",
+    "device": " (device: the destination register's rounding too)",
+    "exact": " (exact: bit for bit)",
+}
 TARGETS_WITHOUT_NUMBERS = ("dryrun",)
 SIGNS = {"higher": "at least", "lower": "at most", None: "exactly"}
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
@@ -44,6 +49,7 @@ def render(results: Results, console: Console) -> None:
         accuracy_table(records, results.environment.model),
         latency_table(records),
         *counters_tables(records),
+        *numerics_tables(records),
     ):
         if table is not None:
             console.print(table)
@@ -60,9 +66,16 @@ def _verdict(records: Sequence[Record], computes: bool) -> Iterable[Text]:
         (r for r in records if r.verdict in FAULT_ORDER), key=lambda r: FAULT_ORDER.index(r.verdict)
     )
     skipped = [r for r in records if r.verdict == "not_compared"]
-    judged = len(records) - len(skipped)
+    shown = sum(
+        r.verdict == "pass" and r.gate is None for r in records
+    )  # figures that no gate is held against
+    judged = len(records) - len(skipped) - shown
     if not judged and records and not computes:
         yield Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
+    elif not judged and shown:
+        yield Text(
+            f"VERDICT: none, {shown} figures are shown and no gate is held against them", style="bold yellow"
+        )
     elif not judged:
         yield Text("VERDICT: nothing was compared", style="bold red")
     elif not faults:

@@ -95,6 +95,6 @@ def test_a_broken_baseline_is_one_line(tmp_path: Path) -> None:
     baselines = Baselines(tmp_path, "m", "1x1", "accuracy")
     baselines.put("prefill B1 S32", {"model": counts()})
     baselines.path.write_text(baselines.path.read_text()[:-20])
-    with pytest.raises(BaselineError, match="m-1x1-accuracy.json cannot be read") as caught:
+    with pytest.raises(BaselineError, match=r"m-1x1-accuracy\.json cannot be read") as caught:
         baselines.get("prefill B1 S32")
     assert "\n" not in str(caught.value)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from tt_llm.modules.decoder import Decoder
 from tt_llm.linear import Linear
+from tt_llm.modules.decoder import Decoder
 from tt_llm.modules.norm import RMSNorm
 
 
