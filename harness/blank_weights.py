@@ -11,6 +11,4 @@ class BlankCheckpoint(Checkpoint):
     """Of a checkpoint's files only the headers are read."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._files:
-            return super().__getitem__(name)  # which says what is missing
-        return torch.zeros(()).expand(self._files[name].get_slice(name).get_shape())
+        return torch.zeros(()).expand(self.shape(name))

@@ -55,25 +55,37 @@ def locate(model: str) -> Path:
 
 
 class Checkpoint:
-    """Tensors of a Hugging Face folder by name, memory-mapped; float32 as handed out."""
+    """Tensors of a Hugging Face folder by name, memory-mapped; float32 as handed out.
+
+    A file is open only while a tensor is taken from it: what is mapped, and no longer than the tensor lives, is that tensor.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                file = safe_open(path, framework="pt")
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 - not a dict
+                        self._files[name] = path
+                        self._shapes[name] = tuple(file.get_slice(name).get_shape())
             except (SafetensorError, OSError) as error:
                 raise InputError(f"weights {path}: damaged or truncated ({on_one_line(error)})") from error
-            self._files.update(dict.fromkeys(file.keys(), file))
         if not self._files:
             raise InputError(f"model {folder}: no safetensors in it")
         self._folder = folder
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._files:
-            raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        self.shape(name)
+        with safe_open(self._files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
         return tensor.float()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, from its file's header. Raises InputError where there is no such tensor."""
+        if name not in self._shapes:
+            raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
+        return self._shapes[name]
 
     def check(self, config: ModelConfig) -> None:
         """Raises InputError for a tensor that is missing or has another shape than the config says; reads headers only."""
@@ -81,9 +93,7 @@ class Checkpoint:
         if "lm_head.weight" in self._files:
             shapes["lm_head.weight"] = config.vocab_size, config.dim
         for name, expected in shapes.items():
-            if name not in self._files:
-                raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
-            shape = tuple(self._files[name].get_slice(name).get_shape())
+            shape = self.shape(name)
             if shape != expected:
                 raise InputError(
                     f"model {self._folder}: tensor {name} is {list(shape)}, by its config.json it would be {list(expected)}"
@@ -95,9 +105,9 @@ class Checkpoint:
 
     @property
     def lm_head(self) -> torch.Tensor:
-        """[1, 1, dim, vocab]; the embedding's table where the model ties the two."""
+        """[1, 1, dim, vocab]; the embedding's table where the model ties the two. A view: take it in parts."""
         tied = "lm_head.weight" not in self._files
-        return self.linear("model.embed_tokens" if tied else "lm_head")
+        return self["model.embed_tokens.weight" if tied else "lm_head.weight"].t()[None, None]
 
     def qkv(self, layer: int, head_dim: int) -> torch.Tensor:
         """Query, key and value side by side, [1, 1, dim, (nq + 2 nkv) * head_dim], in interleaved RoPE order.

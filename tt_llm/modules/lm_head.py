@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 import ttnn
+from torch.nn.functional import pad
 
 from tt_llm.checkpoint import Checkpoint
 from tt_llm.config import ModelConfig
@@ -24,11 +24,10 @@ class LMHead:
         precision: Precision,
     ) -> None:
         columns = configs.lm_head_columns
-        table = weights.lm_head
-        padding = -table.shape[-1] % columns
-        table = torch.nn.functional.pad(table, (0, padding))
+        # The last slice is padded with zeros. One slice at a time, so that no second table is held.
         self._slices = [
-            replicate(part, mesh_device, precision.lm_head_weights) for part in table.split(columns, dim=-1)
+            replicate(pad(part, (0, columns - part.shape[-1])), mesh_device, precision.lm_head_weights)
+            for part in weights.lm_head.split(columns, dim=-1)
         ]
         self._configs = configs
 
