@@ -16,6 +16,7 @@ from harness.errors import USAGE_EXIT, UserError
 from harness.golden_marks import FIXTURE
 from harness.options import Options
 from harness.records import Record, ResultsError, Verdict, record_from_json
+from harness.targets import TARGETS
 
 RECORD_PROPERTY = "tt_record"
 # What a test that uses the harness says before it has judged anything; others are none of the harness's business.
@@ -82,7 +83,8 @@ def records_of(report: pytest.TestReport) -> list[Record]:
 class Outcomes:
     """A plugin that collects the records of all tests.
 
-    It adds one for each test that ended without saying why: a regression for a failed one, else not compared.
+    It adds one for each test that ended without saying why: a regression for a failed one, a pass for one that files no
+    figure and passed, else not compared.
     """
 
     def __init__(self, options: Options) -> None:
@@ -116,12 +118,21 @@ class Outcomes:
         records = records_of(report)
         unjudged_test = record_from_json(judged[0])
         ended = self._unexplained.pop(report.nodeid, None)
-        if ended is None and not records and unjudged_test.golden is not None:
-            ended = "not_compared", "passed, but compared nothing with its golden"
+        if ended is None and not records:
+            ended = self._without_records(unjudged_test)
         self.records += records
         explained = any(record.verdict not in ("pass", "not_compared") for record in records)
         if ended is not None and not explained:
             self.records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
+
+
+    def _without_records(self, test: Record) -> tuple[Verdict, str]:
+        """What a test that passed has shown that filed nothing: its own assertions hold, if there were numbers to judge."""
+        if test.golden is not None:
+            return "not_compared", "passed, but compared nothing with its golden"
+        if not TARGETS[self._options.target].computes:
+            return "not_compared", f"passed, on zeros: {self._options.target} computes nothing"
+        return "pass", "its own assertions hold; it files no figure"
 
 
 def _reason(report: pytest.TestReport) -> str:

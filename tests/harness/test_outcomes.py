@@ -93,3 +93,17 @@ def test_a_test_in_which_a_worker_died_is_a_regression() -> None:
     assert record.verdict == "regression"
     assert record.note == "worker 'gw0' crashed while running 'test_mlp'"
     assert taken(died) == [], "of a session that judged nothing"
+
+
+def test_a_passed_test_that_files_nothing_is_still_on_record() -> None:
+    """Its assertions hold where the target computes; on zeros they say nothing, and the record says so."""
+    no_golden = unjudged(NODE, OPTIONS, {"tt_precision": "performance"})
+    properties = [(JUDGED_PROPERTY, record_to_json(no_golden))]
+    ended = pytest.TestReport(
+        NODE, ("t.py", 1, "t"), {}, "passed", None, "teardown", user_properties=properties
+    )
+    (record,) = taken(ended)
+    assert (record.verdict, record.value) == ("pass", None)
+    (record,) = taken(ended, options=Options(target="dryrun", mesh="1x1"))
+    assert record.verdict == "not_compared"
+    assert "on zeros" in record.note
