@@ -12,7 +12,7 @@ import tt_llm
 from goldens import GoldenSpec
 from tt_llm.checkpoint import interleave_rope, split_rope_halves
 from tt_llm.kv_cache import BLOCK_SIZE, TILE_ROWS, PagedKVCache, blocks_for, padded_page_table
-from tt_llm.mesh import replicate, to_host
+from tt_llm.mesh import replicate, scatter, to_host
 from tt_llm.op_configs import LM_HEAD_ROWS, padded_prefill_length
 
 Tensors = dict[str, torch.Tensor]
@@ -94,9 +94,7 @@ class ModuleRunner:
         logits = []
         for chunk in rows.split(LM_HEAD_ROWS):
             device = self._put(_padded_rows(chunk[None], TILE_ROWS), ttnn.bfloat16)
-            logits.append(
-                to_host(self._model.lm_head(device))[0, 0, : len(chunk), : self._model.config.vocab_size]
-            )
+            logits.append(self._model.lm_head.to_host(self._model.lm_head(device))[: len(chunk)])
         return torch.cat(logits).reshape(*x.shape[:-1], -1)
 
     def _rotated(self, heads: torch.Tensor, inputs: Tensors) -> torch.Tensor:
@@ -152,12 +150,14 @@ class ModuleRunner:
 
     def _fill_cache(self, inputs: Tensors) -> ttnn.Tensor:
         """A cache of one layer with permuted pages, holding what the golden says it holds before a decode step."""
-        spec, config = self._spec, replace(self._model.config, n_layers=1)
+        spec, config = self._spec, self._model.config
+        shares = self._model.shares
+        one_layer = replace(shares, local=replace(shares.local, n_layers=1))
         per_user = blocks_for(padded_prefill_length(spec.seq_len))
         n_blocks = per_user * spec.batch
         shuffled = torch.randperm(n_blocks, generator=torch.Generator().manual_seed(PAGE_SEED))
         self._page_table = shuffled.reshape(spec.batch, per_user).int()
-        self._cache = PagedKVCache(self._device, config, n_blocks, self._generator.precision.kv_cache)
+        self._cache = PagedKVCache(self._device, one_layer, n_blocks, self._generator.precision.kv_cache)
         if self._decoding:
             pages = []
             for name in ("k_cache", "v_cache"):
@@ -170,13 +170,14 @@ class ModuleRunner:
         return replicate(table, self._device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
 
     def _paged(self, heads: torch.Tensor, n_blocks: int) -> ttnn.Tensor:
-        # [B, nkv, S, hd] -> [n_blocks, nkv, 32, hd], user b's block i where the page table says
+        # [B, nkv, S, hd] -> on each device [n_blocks, its heads, 32, hd], user b's block i where the page table says
         per_user = self._page_table.shape[1]
+        heads = self._model.shares.kv_heads(heads)
         padded = torch.nn.functional.pad(heads, (0, 0, 0, per_user * BLOCK_SIZE - heads.shape[2]))
         blocks = padded.unflatten(2, (per_user, BLOCK_SIZE)).transpose(1, 2)  # [B, blocks, nkv, 32, hd]
         pages = torch.zeros(n_blocks, *blocks.shape[2:])
         pages[self._page_table.flatten().long()] = blocks.flatten(0, 1)
-        return self._put(pages, self._generator.precision.kv_cache)
+        return scatter(pages, self._device, 1, self._generator.precision.kv_cache)
 
     # Host to device and back
 

@@ -109,8 +109,8 @@ class Checkpoint:
         tied = "lm_head.weight" not in self._files
         return self["model.embed_tokens.weight" if tied else "lm_head.weight"].t()[None, None]
 
-    def qkv(self, layer: int, head_dim: int) -> torch.Tensor:
-        """Query, key and value side by side, [1, 1, dim, (nq + 2 nkv) * head_dim], in interleaved RoPE order.
+    def qkv(self, layer: int, head_dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value, each [1, 1, dim, heads * head_dim], the first two in interleaved RoPE order.
 
         `rotary_embedding_llama` rotates neighbours (2i, 2i+1) where Hugging Face rotates halves (i, i + d/2), so
         the rows of each query and key head are reordered; attention scores do not change.
@@ -118,7 +118,7 @@ class Checkpoint:
         prefix = f"model.layers.{layer}.self_attn"
         q = interleave_rope(self.linear(f"{prefix}.q_proj"), head_dim)
         k = interleave_rope(self.linear(f"{prefix}.k_proj"), head_dim)
-        return torch.cat([q, k, self.linear(f"{prefix}.v_proj")], dim=-1)
+        return q, k, self.linear(f"{prefix}.v_proj")
 
 
 def interleave_rope(heads: torch.Tensor, head_dim: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ from tt_llm.kv_cache import (
     default_page_table,
     padded_page_table,
 )
-from tt_llm.mesh import replicate, to_host
+from tt_llm.mesh import replicate
 from tt_llm.model import Model
 from tt_llm.op_configs import padded_prefill_length
 
@@ -75,7 +75,7 @@ class Generator:
         # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
         padded_len = padded_prefill_length(max_seq_len)
         n_blocks = max_batch_size * blocks_for(padded_len)
-        self.kv_cache = PagedKVCache(mesh_device, model.config, n_blocks, precision.kv_cache)
+        self.kv_cache = PagedKVCache(mesh_device, model.shares, n_blocks, precision.kv_cache)
         self.page_table = default_page_table(max_batch_size, padded_len)
 
     def prefill_forward(
@@ -151,7 +151,7 @@ class Generator:
             cache,
             device_table,
         )
-        rows = to_host(logits)[0, 0, :users, : self.model.config.vocab_size].float()
+        rows = self.model.lm_head.to_host(logits)[:users].float()
         return torch.where(start_pos[:, None] >= 0, rows, 0.0)[:, None]
 
     def generate(

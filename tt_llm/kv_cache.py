@@ -5,24 +5,26 @@ from __future__ import annotations
 import torch
 import ttnn
 
-from tt_llm.config import ModelConfig
 from tt_llm.errors import InputError
 from tt_llm.mesh import replicate, to_host
+from tt_llm.split import Split
 
 BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
 TILE_ROWS = 32  # users a decode step computes: one tile row of activations
 
 
 class PagedKVCache:
-    """Keys and values of every layer: per layer two tensors of [blocks, n_kv_heads, 32, head_dim].
+    """Keys and values of every layer: per layer two tensors of [blocks, a device's key-value heads, 32, head_dim].
 
     Block b of the cache belongs to whichever user's page table row names it.
     """
 
     def __init__(
-        self, mesh_device: ttnn.MeshDevice, config: ModelConfig, n_blocks: int, dtype: ttnn.DataType
+        self, mesh_device: ttnn.MeshDevice, shares: Split, n_blocks: int, dtype: ttnn.DataType
     ) -> None:
         self.n_blocks = n_blocks
+        self._shares = shares
+        config = shares.local
         shape = n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim
         zeros = torch.zeros(1, dtype=torch.bfloat16).expand(shape)  # takes no host memory of its own
         self.layers = [
@@ -34,12 +36,22 @@ class PagedKVCache:
         """What the cache holds for each user at positions 0 to length - 1.
 
         page_table [users, blocks per user] -> keys, values, each [users, n_kv_heads, length, head_dim], bfloat16 or,
-        of a block-float cache, float32; keys in interleaved RoPE order.
+        of a block-float cache, float32; keys in interleaved RoPE order. Each head comes from the first device that holds it.
         """
-        keys, values = (to_host(tensor) for tensor in self.layers[layer])
-        blocks = page_table.long()
+        devices = [self.gather_device(layer, page_table, length, d) for d in range(self._shares.devices)]
+        places = [self._shares.place_of_kv(head) for head in range(self._shares.n_kv_heads)]
         return tuple(  # type: ignore[return-value]
-            cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in (keys, values)
+            torch.stack([devices[device][part][:, slot] for device, slot in places], dim=1) for part in (0, 1)
+        )
+
+    def gather_device(
+        self, layer: int, page_table: torch.Tensor, length: int, device: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of one device alone: keys and values of the heads that it holds, in its order."""
+        blocks = page_table.long()
+        pages = (to_host(tensor, device) for tensor in self.layers[layer])
+        return tuple(  # type: ignore[return-value]
+            cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in pages
         )
 
 

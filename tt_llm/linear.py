@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 import ttnn
 
-from tt_llm.mesh import replicate
+from tt_llm.mesh import all_reduce, scatter
 from tt_llm.op_configs import LINEAR_ROWS, LinearConfig
 
 
 class Linear:
-    """y = x @ w, without bias."""
+    """y = x @ w, without bias, over the devices of a mesh.
+
+    Column-parallel: each device makes its columns of y from all of x. Row-parallel: each has its rows of the weight and
+    its columns of x, and y is the sum over the devices.
+    """
 
     def __init__(
         self,
@@ -19,9 +23,13 @@ class Linear:
         config: LinearConfig,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
+        *,
+        row_parallel: bool = False,
     ) -> None:
-        """weight [1, 1, K, N] on the host."""
-        self._weight = replicate(weight, mesh_device, weight_dtype, memory_config=config.weight_memory)
+        """weight [1, 1, K, N] on the host, of all devices; `config` is that of one device's share."""
+        dim = -2 if row_parallel else -1
+        self._weight = scatter(weight, mesh_device, dim, weight_dtype, config.weight_memory)
+        self._row_parallel = row_parallel
         self._config = config
         self._output_dtype = output_dtype
 
@@ -39,11 +47,12 @@ class Linear:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=self._config.compute,
         )
-        return ttnn.reshape(y, (1, 1, rows, y.shape[-1])) if folded else y
+        y = ttnn.reshape(y, (1, 1, rows, y.shape[-1])) if folded else y
+        return all_reduce(y) if self._row_parallel else y
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, K] width-sharded in L1 -> [1, 1, 32, N] likewise."""
-        return ttnn.linear(
+        y = ttnn.linear(
             x,
             self._weight,
             dtype=self._output_dtype,
@@ -51,3 +60,4 @@ class Linear:
             memory_config=ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG,
             compute_kernel_config=self._config.compute,
         )
+        return all_reduce(y) if self._row_parallel else y

@@ -1,4 +1,4 @@
-"""Opening a mesh of devices and putting host tensors on it."""
+"""Opening a mesh of devices, putting host tensors on it, and the sums and joins over its devices."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def parse_mesh_shape(text: str) -> tuple[int, int]:
 
 
 def open_mesh(shape: tuple[int, int]) -> ttnn.MeshDevice:
-    """Opens a mesh of rows x columns devices. Raises InputError for a shape this model cannot be split over."""
+    """Opens a mesh of rows x columns devices, joined in a line along each axis."""
     if shape != (1, 1):
-        raise InputError(f"mesh {shape[0]}x{shape[1]}: the model runs on one device so far, mesh 1x1")
+        ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
     return ttnn.open_mesh_device(ttnn.MeshShape(*shape))
 
 
@@ -43,7 +43,44 @@ def replicate(
     )
 
 
-def to_host(tensor: ttnn.Tensor) -> torch.Tensor:
-    """A replicated device tensor as the first device holds it, in its logical shape; block floats come as float32."""
-    host: torch.Tensor = ttnn.to_torch(ttnn.get_device_tensors(tensor)[0])
+def scatter(
+    tensor: torch.Tensor,
+    mesh_device: ttnn.MeshDevice,
+    dim: int,
+    dtype: ttnn.DataType,
+    memory_config: ttnn.MemoryConfig = ttnn.DRAM_MEMORY_CONFIG,
+) -> ttnn.Tensor:
+    """An equal slice of the host tensor along `dim` on each device, in device order."""
+    return ttnn.from_torch(
+        tensor,
+        dtype=dtype,
+        layout=ttnn.TILE_LAYOUT,
+        device=mesh_device,
+        memory_config=memory_config,
+        mesh_mapper=ttnn.ShardTensorToMesh(mesh_device, dim=dim),
+    )
+
+
+def to_host(tensor: ttnn.Tensor, device: int = 0) -> torch.Tensor:
+    """What one device holds, in its logical shape; block floats come as float32. Of a replicated tensor that is all."""
+    host: torch.Tensor = ttnn.to_torch(ttnn.get_device_tensors(tensor)[device])
     return host
+
+
+def joined(tensor: ttnn.Tensor, dim: int) -> torch.Tensor:
+    """The devices' slices side by side along `dim`: the inverse of `scatter`."""
+    return torch.cat([ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)], dim)
+
+
+def all_reduce(tensor: ttnn.Tensor) -> ttnn.Tensor:
+    """The sum over all devices, on all of them, with the tensor's memory config; on one device the tensor itself."""
+    shape, memory = tensor.device().shape, tensor.memory_config()
+    axes = [axis for axis in (1, 0) if shape[axis] > 1]
+    if axes and memory.is_sharded():
+        # Where no dimension divides by the devices, ttnn gathers on a new one, for which no shard spec fits.
+        tensor = ttnn.sharded_to_interleaved(tensor, ttnn.L1_MEMORY_CONFIG)
+    for axis in axes:
+        summed = ttnn.all_reduce(tensor, cluster_axis=axis)
+        ttnn.deallocate(tensor)
+        tensor = summed
+    return ttnn.interleaved_to_sharded(tensor, memory) if axes and memory.is_sharded() else tensor

@@ -8,7 +8,6 @@ import ttnn
 from tt_llm.checkpoint import Checkpoint
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.kv_cache import PagedKVCache
-from tt_llm.mesh import to_host
 from tt_llm.modules.decoder import Decoder
 from tt_llm.modules.embedding import Embedding
 from tt_llm.modules.lm_head import LMHead
@@ -16,6 +15,7 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Rope
 from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import split
 
 
 class Model:
@@ -30,12 +30,13 @@ class Model:
         max_seq_len: int,
     ) -> None:
         self.config = config
-        self.configs = OpConfigs(mesh_device, config, precision)
-        shared = mesh_device, config, weights, self.configs
+        self.shares = split(config, mesh_device.get_num_devices())
+        self.configs = OpConfigs(mesh_device, self.shares.local, precision)
+        shared = mesh_device, self.shares, weights, self.configs
         self.embedding = Embedding(mesh_device, weights, self.configs, precision)
         self.rope = Rope(mesh_device, config, self.configs, max_seq_len)
         self.layers = [Decoder(*shared, precision, self.rope, i) for i in range(config.n_layers)]
-        self.final_norm = RMSNorm(*shared, "model.norm")
+        self.final_norm = RMSNorm(mesh_device, config, weights, self.configs, "model.norm")
         self.lm_head = LMHead(*shared, precision)
 
     def prefill(
@@ -56,7 +57,7 @@ class Model:
         cache: PagedKVCache,
         page_table: ttnn.Tensor,
     ) -> ttnn.Tensor:
-        """One token a user, [1, 32] uint32 -> logits [1, 1, 32, padded vocab].
+        """One token a user, [1, 32] uint32 -> logits as the LM head gives them, 32 rows.
 
         positions [32] int32, -1 where there is no user; rope_positions [1, 32] uint32, the same with 0 there.
         """
@@ -77,7 +78,7 @@ class Model:
         for start in range(first, positions.stop, LM_HEAD_ROWS):
             end = min(start + LM_HEAD_ROWS, -(-positions.stop // TILE) * TILE, padded)
             rows = ttnn.slice(hidden, (0, 0, start, 0), (1, 1, end, hidden.shape[-1]))
-            made = to_host(self.lm_head(self.final_norm.prefill(rows)))[0, 0, :, : self.config.vocab_size]
+            made = self.lm_head.to_host(self.lm_head(self.final_norm.prefill(rows)))
             wanted = range(max(start, positions.start), min(end, positions.stop))
             logits[wanted.start - positions.start : wanted.stop - positions.start] = made[
                 wanted.start - start : wanted.stop - start

@@ -19,6 +19,7 @@ from harness.emulator.device import (
     synchronize_device,
 )
 from harness.emulator.errors import DeviceError
+from harness.emulator.fabric import FabricConfig, Topology, set_fabric_config
 from harness.emulator.geometry import (
     CoreCoord,
     CoreGrid,
@@ -41,9 +42,15 @@ from harness.emulator.memory_config import (
 )
 from harness.emulator.mesh import (
     ConcatMeshToTensor,
+    MeshComposerConfig,
+    MeshMapperConfig,
+    PlacementReplicate,
+    PlacementShard,
     ReplicateTensorToMesh,
     ShardTensorToMesh,
     concat_mesh_to_tensor_composer,
+    create_mesh_composer,
+    create_mesh_mapper,
     replicate_tensor_to_mesh_mapper,
     shard_tensor_to_mesh_mapper,
 )

@@ -13,12 +13,14 @@ sign and a magnitude, value = magnitude * 2**(E - 133), with 7 magnitude bits; B
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.emulator import kernels
 from harness.emulator.types import DataType
 
 BLOCK = 16  # elements that share one exponent: a row of a 16x16 tile face
@@ -40,6 +42,7 @@ _INTEGER_RANGE = {
     DataType.UINT16: (0, 2**16 - 1),
     DataType.UINT8: (0, 2**8 - 1),
 }
+_SMALLEST_NORMAL = 2.0**-126
 _LARGEST_DENORMAL = 0x7FFFFF * 2.0**-149
 # The largest magnitudes that become +0: denormals, less those that rounding to 8 bits lifts to the smallest normal.
 _VANISHES = {torch.bfloat16: 0x7F * 2.0**-133, torch.float32: 0x7F7FFF * 2.0**-149}
@@ -78,17 +81,25 @@ def host_round(x: Tensor, dtype: DataType) -> Tensor:
     if x.dtype == torch.bfloat16:
         return x
     rounded = x.bfloat16()
-    return rounded if _all_finite(x) else rounded.masked_fill_(x.isnan(), torch.nan)
+    return rounded if all_finite(x) else rounded.masked_fill_(x.isnan(), torch.nan)
 
 
-def pack_round(x: Tensor, dtype: DataType) -> Tensor:
+def pack_round(x: Tensor, dtype: DataType, *, precise: bool = False) -> Tensor:
     """What the packer writes to L1 from a float32 or bfloat16 Dest holding `x`, in `storage_dtype(dtype)`; any shape.
 
     Half away from zero; zeros and denormals become +0, NaN becomes Inf of its sign. Only float32 to FLOAT32 is a plain
-    copy: the same object comes back. Raises ValueError for an integer `dtype`.
+    copy: the same object comes back. `precise` is the packer's option for block floats: float32 is cut to bfloat16 (NaN
+    stays a number beyond the largest), then all is rounded once. Raises ValueError for an integer `dtype`.
     """
     if dtype in BLOCK_FLOATS:
-        return _in_blocks(_seven_bits(_nan_to_inf(x.float())), dtype, _quantize_device)
+        library = kernels.load()
+        if library is not None:
+            return _packed_in_blocks(library, x, dtype, precise)
+        if not precise:
+            return _in_blocks(_seven_bits(_nan_to_inf(x.float())), dtype, _quantize_device)
+        if x.dtype == torch.float32:
+            return _in_blocks(_cut(x), dtype, _quantize_beyond)
+        return _in_blocks(_nan_to_inf(x.float()), dtype, _quantize_device)
     if x.dtype == torch.bfloat16 and dtype not in _INTEGER_RANGE:
         return _nan_to_inf(_flush(x)).to(storage_dtype(dtype))
     if dtype == DataType.FLOAT32:
@@ -104,12 +115,67 @@ def typecast_round(x: Tensor, dtype: DataType) -> Tensor:
     It differs from `pack_round` for BFLOAT8_B only: float32 is cut to bfloat16, then all is rounded once (the packer's
     precise mode).
     """
-    if dtype != DataType.BFLOAT8_B:
-        return pack_round(x, dtype)
-    values = _nan_to_inf(x.float())
-    if x.dtype == torch.float32:
-        values = (values.view(torch.int32) & -0x10000).view(torch.float32)
-    return _in_blocks(values, dtype, _quantize_device)
+    return pack_round(x, dtype, precise=dtype == DataType.BFLOAT8_B)
+
+
+def unpack(x: Tensor, dtype: DataType, *, fp32_dest: bool) -> Tensor:
+    """What the unpacker puts into a Src register from L1 holding `x` in `dtype`, as `x`'s torch dtype allows; any shape.
+
+    bfloat16 is exact. float32 is cut to TF32 (float32 out) with a float32 Dest, else to bfloat16, denormals to zero. A block
+    float is normalised with its exponent modulo 256: what would be denormal wraps around to huge values, and -0 is -Inf.
+    """
+    if dtype == DataType.FLOAT32:
+        if fp32_dest:
+            return (x.view(torch.int32) & -0x2000).view(torch.float32)
+        words = _cut(x).view(torch.int32)
+        return _from_high_half(torch.where(words & _EXPONENT == 0, words & -0x80000000, words))
+    if dtype not in BLOCK_FLOATS:
+        return x
+    words = x.view(torch.int16)
+    denormal = ((words & 0x7F80) == 0) & (words != 0)
+    if not denormal.any():
+        return x
+    words = words.int()
+    mantissa = words & 0x7F
+    length = torch.frexp(mantissa.float())[1]  # bits in use
+    wrapped = (((length - 7) & 0xFF) << 7) | ((mantissa << (8 - length)) & 0x7F)
+    wrapped = torch.where(mantissa == 0, torch.where(words < 0, 0x7F80, 0), wrapped)
+    return torch.where(denormal, wrapped | (words & -0x8000), words).to(torch.int16).view(torch.bfloat16)
+
+
+def l1_accumulate(stored: Tensor, x: Tensor, dtype: DataType) -> Tensor:
+    """What is in L1 after the packer added a Dest holding `x` onto `stored`, both in `dtype` (BFLOAT16 or FLOAT32) after it.
+
+    The sum is exact, then rounded half to even; denormals in and out are zero. BFLOAT16 packs `x` first.
+    """
+    if dtype == DataType.BFLOAT16:
+        x = pack_round(x, dtype)
+    total = _zero_denormals(stored.float()) + _zero_denormals(x.float())
+    total = _zero_denormals(total.to(storage_dtype(dtype)))
+    return total if all_finite(total) else total.masked_fill_(total.isnan(), torch.nan)
+
+
+def all_finite(x: Tensor) -> bool:
+    """False where `x` holds NaN or Inf, and sometimes for huge finite values too: one pass decides the common case."""
+    return bool(x.sum().isfinite())
+
+
+def _packed_in_blocks(library: kernels.Library, x: Tensor, dtype: DataType, precise: bool) -> Tensor:
+    """`pack_round` to a block float, compiled."""
+    x = (x if x.dtype is torch.bfloat16 else x.float()).contiguous()
+    out = torch.empty(x.shape, dtype=torch.bfloat16)
+    width = x.shape[-1]
+    library.blocks_pack(
+        ctypes.c_void_p(x.data_ptr()),
+        ctypes.c_void_p(out.data_ptr()),
+        ctypes.c_long(x.numel() // max(width, 1)),
+        ctypes.c_long(width),
+        int(x.dtype is torch.bfloat16),
+        int(precise),
+        int(dtype is DataType.BFLOAT4_B),
+        kernels.threads(),
+    )
+    return out
 
 
 def _in_blocks(x: Tensor, dtype: DataType, quantize: _Quantize) -> Tensor:
@@ -164,6 +230,18 @@ def _quantize_device(blocks: Tensor, exponents: Tensor, dtype: DataType) -> Tens
     return magnitudes.mul_(unit).bfloat16()
 
 
+def _quantize_beyond(blocks: Tensor, exponents: Tensor, dtype: DataType) -> Tensor:
+    """`_quantize_device` where Inf and NaN are the numbers of one more exponent, 255."""
+    values = _quantize_device(blocks, exponents, dtype)
+    if exponents.amax() == 255:
+        top = exponents == 255
+        words = blocks[top].view(torch.int32)
+        smaller = torch.where(words & _EXPONENT > 64 << 23, words - (64 << 23), 0).view(torch.float32)
+        quantized = _quantize_device(smaller, exponents[top] - 64, dtype).view(torch.int16)
+        values[top] = torch.where(quantized != 0, quantized + (64 << 7), 0).view(torch.bfloat16)
+    return values
+
+
 def _per_block(table: Tensor, exponents: Tensor) -> Tensor:
     return table.index_select(0, exponents).unsqueeze(-1)  # [n, 1]
 
@@ -175,11 +253,28 @@ def _seven_bits(x: Tensor) -> Tensor:
 
 def _half_away_bf16(x: Tensor) -> Tensor:
     """Float32 to bfloat16, half away from zero, zero and denormals to +0, NaN to Inf of its sign."""
+    library = kernels.load()
+    if library is not None:
+        x = x.contiguous()
+        out = torch.empty(x.shape, dtype=torch.bfloat16)
+        pointers = ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(out.data_ptr())
+        library.pack_bf16(*pointers, ctypes.c_long(x.numel()), kernels.threads())
+        return out
     # With its last bit set a tie is no longer one, and lies beyond the middle: half to even rounds it away from zero.
     rounded = _flush(x).view(torch.int32).bitwise_or_(1).view(torch.float32).bfloat16()
-    if _all_finite(x):
+    if all_finite(x):
         return rounded
     return torch.where(x.isfinite(), rounded, _signed_inf(x).bfloat16())
+
+
+def _cut(x: Tensor) -> Tensor:
+    """Float32 with all but a bfloat16's bits cleared."""
+    return (x.view(torch.int32) & -0x10000).view(torch.float32)
+
+
+def _zero_denormals(x: Tensor) -> Tensor:
+    """Denormals of float32 or bfloat16 made zeros of their sign."""
+    return torch.where(x.abs() < _SMALLEST_NORMAL, x * 0, x)
 
 
 def _flush(x: Tensor) -> Tensor:
@@ -188,16 +283,11 @@ def _flush(x: Tensor) -> Tensor:
 
 
 def _nan_to_inf(x: Tensor) -> Tensor:
-    return x if _all_finite(x) else torch.where(x.isnan(), _signed_inf(x), x)
+    return x if all_finite(x) else torch.where(x.isnan(), _signed_inf(x), x)
 
 
 def _signed_inf(x: Tensor) -> Tensor:
     return torch.copysign(torch.full_like(x, torch.inf), x)
-
-
-def _all_finite(x: Tensor) -> bool:
-    """False where `x` holds NaN or Inf, and sometimes for huge finite values too: one pass decides the common case."""
-    return bool(x.sum().isfinite())
 
 
 def _from_high_half(words: Tensor) -> Tensor:

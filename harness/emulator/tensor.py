@@ -109,6 +109,7 @@ class Tensor:
     def derived(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value computed from this tensor's contents once, and again only after the tensor was written."""
         version = self.storage.version if self.storage is not None else 0
+        key = key, len(self.shards)  # one device's worth differs from all devices' (see replicas)
         cache = self._derived
         if cache is None:
             cache = self._derived = {}
@@ -122,6 +123,14 @@ class Tensor:
         if self.storage is not None:
             self.storage.version += 1
         self._derived = None
+
+    def own(self) -> None:
+        """To be called before writing in place: devices that shared a shard get one each."""
+        seen: set[int] = set()
+        for device, shard in enumerate(self.shards):
+            if id(shard) in seen:
+                self.shards[device] = shard.clone()
+            seen.add(id(shard))
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 DEFAULT_MODE = "fast"
 MODES = ("fast", "device", "exact")
+# N150, N300, half a T3K, a T3K as line and as grid, a Galaxy
+MESHES = ("1x1", "1x2", "1x4", "1x8", "2x4", "8x4")
 
 
 def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for what it cannot emulate."""
-    if mesh != "1x1":
-        raise ValueError(f"mesh {mesh!r}: the emulator offers one device so far, mesh 1x1")
+    if mesh not in MESHES:
+        raise ValueError(f"mesh {mesh!r}: the emulator offers {', '.join(MESHES)}")
     if arch != "wormhole_b0":
         raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
     if mode not in MODES:

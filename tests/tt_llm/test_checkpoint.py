@@ -43,15 +43,14 @@ def test_the_lm_head_is_the_embedding_where_tied(tiny: Any, variant: str) -> Non
     assert torch.equal(head[0, 0], model.reference.model.embed_tokens.weight.T) == (variant == "mha")
 
 
-def test_qkv_holds_queries_keys_and_values_side_by_side(tiny: Any) -> None:
-    """With queries and keys back in half-split order, the fused weight is Hugging Face's three in a row."""
+def test_qkv_are_queries_keys_and_values(tiny: Any) -> None:
+    """With queries and keys back in half-split order, they are Hugging Face's three, as a matmul takes them."""
     model = tiny("gqa")
-    fused = Checkpoint(model.folder).qkv(0, head_dim=64)[0, 0]
-    assert fused.shape == (576, (9 + 3 + 3) * 64)
+    q, k, v = (weight[0, 0] for weight in Checkpoint(model.folder).qkv(0, head_dim=64))
     attention = model.reference.model.layers[0].self_attn
-    assert torch.equal(split_rope_halves(fused[:, :576], 64), attention.q_proj.weight.T)
-    assert torch.equal(split_rope_halves(fused[:, 576:768], 64), attention.k_proj.weight.T)
-    assert torch.equal(fused[:, 768:], attention.v_proj.weight.T)
+    assert torch.equal(split_rope_halves(q, 64), attention.q_proj.weight.T)
+    assert torch.equal(split_rope_halves(k, 64), attention.k_proj.weight.T)
+    assert torch.equal(v, attention.v_proj.weight.T)
 
 
 def test_bfloat16_weights_come_as_float32(copied: Path) -> None:

@@ -13,6 +13,7 @@ import tt_llm
 from harness.emulator import OutOfMemoryError
 from tt_llm.config import ModelConfig
 from tt_llm.kv_cache import PagedKVCache
+from tt_llm.split import split
 
 
 def peak_bytes() -> int:
@@ -28,11 +29,11 @@ def test_a_cache_that_exceeds_dram_is_refused_before_the_host_pays(
     tiny: Any, mesh_device: Any, one_line: Any
 ) -> None:
     """Keys of 24 GB against 12 GB of DRAM: one line with need and room; the process has not grown by a tenth of it."""
-    config = ModelConfig.from_folder(tiny("mha").folder)
+    shares = split(ModelConfig.from_folder(tiny("mha").folder), 1)
     used, peak = dram_used(mesh_device), peak_bytes()
     n_blocks = 24 * 10**9 // (2 * 32 * 64 * 2)
     with pytest.raises(OutOfMemoryError, match="out of DRAM") as caught:
-        PagedKVCache(mesh_device, config, n_blocks, ttnn.bfloat16)
+        PagedKVCache(mesh_device, shares, n_blocks, ttnn.bfloat16)
     message = one_line(caught.value)
     assert "12 banks" in message
     assert "free of" in message

@@ -9,7 +9,7 @@ import torch
 import ttnn
 
 from tt_llm import InputError
-from tt_llm.mesh import open_mesh, parse_mesh_shape, replicate, to_host
+from tt_llm.mesh import all_reduce, joined, open_mesh, parse_mesh_shape, replicate, scatter, to_host
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,38 @@ def test_anything_else_is_refused(one_line: Any, text: str) -> None:
     assert one_line(caught.value) == f"mesh {text!r}: give rows x columns, such as 1x1"
 
 
-def test_a_mesh_the_model_cannot_be_split_over_is_refused(one_line: Any) -> None:
-    """So far the model runs on one device; the message says which mesh to give."""
-    with pytest.raises(InputError) as caught:
-        open_mesh((1, 2))
-    assert "mesh 1x2" in one_line(caught.value)
-    assert "mesh 1x1" in str(caught.value)
+@pytest.fixture(scope="module")
+def pair() -> Any:
+    """Two devices in a line."""
+    device = open_mesh((1, 2))
+    yield device
+    ttnn.close_mesh_device(device)
+
+
+def test_slices_go_to_the_devices_in_order_and_come_back(pair: Any) -> None:
+    """Device 0 has the first half; joined along the same dimension they are the whole."""
+    tensor = torch.randn(1, 1, 32, 128).bfloat16()
+    there = scatter(tensor, pair, -1, ttnn.bfloat16)
+    assert torch.equal(to_host(there, 1), tensor[..., 64:])
+    assert torch.equal(joined(there, -1), tensor)
+
+
+def test_a_sum_over_devices_is_the_same_on_all_and_stays_where_it_was(pair: Any) -> None:
+    """Whole numbers add exactly, interleaved or in shards; one device's sum is the tensor itself."""
+    tensor = torch.randint(-8, 8, (1, 1, 32, 128)).bfloat16()
+    cores = ttnn.num_cores_to_corerangeset(2, ttnn.CoreCoord(8, 8), True)
+    sharded = ttnn.create_sharded_memory_config(
+        (32, 32),
+        cores,
+        ttnn.ShardStrategy.WIDTH,
+        ttnn.ShardOrientation.ROW_MAJOR,
+        use_height_and_width_as_shard_shape=True,
+    )
+    for memory in (ttnn.DRAM_MEMORY_CONFIG, sharded):
+        summed = all_reduce(scatter(tensor, pair, -1, ttnn.bfloat16, memory))
+        assert summed.memory_config() == memory
+        for device in (0, 1):
+            assert torch.equal(to_host(summed, device), tensor[..., :64] + tensor[..., 64:])
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (5, 7), (1, 1, 3, 70)])

@@ -5,35 +5,36 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import ModelConfig
 from tt_llm.linear import Linear
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import Split
 
 KVPair = tuple[ttnn.Tensor, ttnn.Tensor]
 
 
 class Attention:
-    """One layer's attention. `nq` query heads share `nkv` key and value heads; `hd` is the head dimension."""
+    """One layer's attention. `nq` query heads of a device share its `nkv` key and value heads; `hd` is the head dimension."""
 
     def __init__(
         self,
         mesh_device: ttnn.MeshDevice,
-        config: ModelConfig,
+        shares: Split,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
         rope: Rope,
         layer: int,
     ) -> None:
-        qkv = weights.qkv(layer, config.head_dim)
-        wo = weights.linear(f"model.layers.{layer}.self_attn.o_proj")
+        local = shares.local
+        qkv = shares.qkv(*weights.qkv(layer, local.head_dim))
+        wo = shares.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
         dtype = precision.attention_weights
         self._qkv = Linear(mesh_device, qkv, configs.qkv, dtype, ttnn.bfloat16)
-        self._wo = Linear(mesh_device, wo, configs.wo, dtype, precision.branch_output)
-        self._heads = {"num_heads": config.n_heads, "num_kv_heads": config.n_kv_heads}
-        self._scale = config.head_dim**-0.5
+        self._wo = Linear(mesh_device, wo, configs.wo, dtype, precision.branch_output, row_parallel=True)
+        self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
+        self._scale = local.head_dim**-0.5
         self._cache_dtype = precision.kv_cache
         self._configs = configs
         self._rope = rope

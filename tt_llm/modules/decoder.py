@@ -5,13 +5,13 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import ModelConfig
 from tt_llm.modules.attention import Attention, KVPair
 from tt_llm.modules.mlp import MLP
 from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import Split
 
 
 class Decoder:
@@ -20,7 +20,7 @@ class Decoder:
     def __init__(
         self,
         mesh_device: ttnn.MeshDevice,
-        config: ModelConfig,
+        shares: Split,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
@@ -28,10 +28,11 @@ class Decoder:
         layer: int,
     ) -> None:
         prefix = f"model.layers.{layer}"
-        self.attention_norm = RMSNorm(mesh_device, config, weights, configs, f"{prefix}.input_layernorm")
-        self.attention = Attention(mesh_device, config, weights, configs, precision, rope, layer)
-        self.mlp_norm = RMSNorm(mesh_device, config, weights, configs, f"{prefix}.post_attention_layernorm")
-        self.mlp = MLP(mesh_device, weights, configs, precision, layer)
+        norm = mesh_device, shares.local, weights, configs
+        self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm")
+        self.attention = Attention(mesh_device, shares, weights, configs, precision, rope, layer)
+        self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm")
+        self.mlp = MLP(mesh_device, shares, weights, configs, precision, layer)
         self._configs = configs
         self._dtype = precision.residual
 

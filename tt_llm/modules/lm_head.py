@@ -1,15 +1,16 @@
-"""Normed hidden state to logits over the vocabulary."""
+"""Normed hidden state to logits over the vocabulary, of which each device has a part."""
 
 from __future__ import annotations
 
+import torch
 import ttnn
 from torch.nn.functional import pad
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import ModelConfig
-from tt_llm.mesh import replicate
+from tt_llm.mesh import joined, scatter
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import Split
 
 
 class LMHead:
@@ -18,24 +19,31 @@ class LMHead:
     def __init__(
         self,
         mesh_device: ttnn.MeshDevice,
-        config: ModelConfig,
+        shares: Split,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
     ) -> None:
         columns = configs.lm_head_columns
-        # The last slice is padded with zeros. One slice at a time, so that no second table is held.
+        table = weights.lm_head  # [1, 1, dim, vocab]
+        self._vocab_size, self._devices = table.shape[-1], shares.devices
+        share = -(-shares.local.vocab_size // columns) * columns  # a device's part, in whole slices
+        # One slice at a time, so that no second table is held; what lies beyond the vocabulary is zeros.
         self._slices = [
-            replicate(pad(part, (0, columns - part.shape[-1])), mesh_device, precision.lm_head_weights)
-            for part in weights.lm_head.split(columns, dim=-1)
+            scatter(
+                torch.cat(
+                    [_columns(table, d * share + start, columns) for d in range(shares.devices)], dim=-1
+                ),
+                mesh_device,
+                -1,
+                precision.lm_head_weights,
+            )
+            for start in range(0, share, columns)
         ]
         self._configs = configs
 
     def __call__(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, R, dim] bf16 interleaved, R <= 1,024 -> [1, 1, R, padded vocab] bf16.
-
-        Columns from the vocabulary's size on are padding; the reader slices them off.
-        """
+        """[1, 1, R, dim] bf16 interleaved, R <= 1,024 -> [1, 1, R, a device's part of the padded vocabulary] bf16."""
         program = self._configs.lm_head(x.shape[-2])
         parts = [
             ttnn.linear(
@@ -49,3 +57,13 @@ class LMHead:
             for weight in self._slices
         ]
         return parts[0] if len(parts) == 1 else ttnn.concat(parts, dim=-1)
+
+    def to_host(self, logits: ttnn.Tensor) -> torch.Tensor:
+        """What a call returned -> [R, vocab] on the host, all devices' parts, without the padding."""
+        return joined(logits, -1)[0, 0, :, : self._vocab_size]
+
+
+def _columns(table: torch.Tensor, start: int, count: int) -> torch.Tensor:
+    """Columns of [1, 1, dim, vocab], zeros beyond its end."""
+    taken = table[..., start : start + count]
+    return pad(taken, (0, count - taken.shape[-1]))

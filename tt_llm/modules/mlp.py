@@ -8,6 +8,7 @@ from tt_llm.checkpoint import Checkpoint
 from tt_llm.linear import Linear
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import Split
 
 
 class MLP:
@@ -16,6 +17,7 @@ class MLP:
     def __init__(
         self,
         mesh_device: ttnn.MeshDevice,
+        shares: Split,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
@@ -24,9 +26,10 @@ class MLP:
         prefix = f"model.layers.{layer}.mlp"
         gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
         wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
-        self._gate = Linear(mesh_device, gate, *wide)
-        self._up = Linear(mesh_device, up, *wide)
-        self._down = Linear(mesh_device, down, configs.down, precision.down_weights, precision.branch_output)
+        self._gate = Linear(mesh_device, shares.hidden(gate, -1), *wide)
+        self._up = Linear(mesh_device, shares.hidden(up, -1), *wide)
+        narrow = configs.down, precision.down_weights, precision.branch_output
+        self._down = Linear(mesh_device, shares.hidden(down, -2), *narrow, row_parallel=True)
         self._gated_dtype = precision.silu_mul_output
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
@@ -38,7 +41,7 @@ class MLP:
         return self._down.decode(self._gated(self._gate.decode(x), self._up.decode(x)))
 
     def _gated(self, gate: ttnn.Tensor, up: ttnn.Tensor) -> ttnn.Tensor:
-        # [.., hidden_dim] twice -> [.., hidden_dim]
+        # [.., a device's part of hidden_dim] twice -> the same
         gated = ttnn.mul(
             gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], dtype=self._gated_dtype
         )

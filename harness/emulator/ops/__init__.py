@@ -3,6 +3,7 @@ other's helpers, never the api module, which is filled from the registry. Nothin
 
 from harness.emulator.ops import (
     attention,
+    ccl,
     creation,
     eltwise,
     embedding,
@@ -20,6 +21,7 @@ from harness.emulator.ops import (
 
 __all__ = [
     "attention",
+    "ccl",
     "creation",
     "eltwise",
     "embedding",

@@ -6,22 +6,29 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.emulator import fidelity
+from harness.emulator import fidelity, formats, mode
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.mode import Mode
+from harness.emulator.ops import prefill_steps
 from harness.emulator.ops.attention_core import attend
+from harness.emulator.ops.attention_decode import (
+    DEFAULT,
+    DecodeStep,
+    Lengths,
+    exp_is_approximate,
+    largest_chunk,
+)
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device, require_layout
-from harness.emulator.types import TILE_SIZE, DataType, Layout, MathFidelity
+from harness.emulator.types import TILE_SIZE, DataType, Layout
 
 _PREFILL = "ttnn.transformer.scaled_dot_product_attention"
 _DECODE = "ttnn.transformer.scaled_dot_product_attention_decode"
 _PAGED = "ttnn.transformer.paged_scaled_dot_product_attention_decode"
 _CACHE_DTYPES = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B)
-# numerics.md, "Between K blocks": what SDPA uses without a compute kernel config.
-_DEFAULT = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi2)
 _EMPTY = torch.empty(0, dtype=torch.bfloat16)
 
 
@@ -56,14 +63,21 @@ def scaled_dot_product_attention(
     masks: Sequence[torch.Tensor | None] = [None] * len(q.shards)
     if attn_mask is not None:
         masks = _check_mask(attn_mask, q, k)
-    math = (compute_kernel_config or _DEFAULT).math_fidelity
+    math = (compute_kernel_config or DEFAULT).math_fidelity
     factor = q.shape[-1] ** -0.5 if scale is None else scale
+    config = memory_config or DRAM_MEMORY_CONFIG
+    if mode.current() is not Mode.FAST:
+        setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
+        exact = [
+            formats.pack_round(prefill_steps.attend(*tensors, is_causal, setting), q.dtype)
+            for tensors in zip(q.shards, k.shards, v.shards, masks, strict=True)
+        ]
+        return make_tensor(_PREFILL, exact, q.shape, q.dtype, Layout.TILE, config, device_of(q))
     shards = []
     for x, keys, values, mask in zip(q.shards, k.shards, v.shards, masks, strict=True):
         x, keys = fidelity.matmul_operands(x, keys, math)
         values = fidelity.matmul_operands(_EMPTY, values, math)[1]
         shards.append(packed(attend(x, keys, values, mask, is_causal, factor), q.dtype))
-    config = memory_config or DRAM_MEMORY_CONFIG
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
 
 
@@ -90,14 +104,15 @@ def scaled_dot_product_attention_decode(
     if cur_pos_tensor is not None:
         lengths = _lengths(_DECODE, cur_pos_tensor, users)
     elif len(cur_pos) == users:
-        lengths = [_Lengths(torch.tensor(list(cur_pos)))] * len(q.shards)
+        lengths = [Lengths(torch.tensor(list(cur_pos)))] * len(q.shards)
     else:
         refuse(_DECODE, f"needs cur_pos or cur_pos_tensor for each of {users} users")
-    math = (compute_kernel_config or _DEFAULT).math_fidelity
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, largest_chunk(k.shape[2]))
     shards = []
     for x, keys, values, length in zip(q.shards, k.shards, v.shards, lengths, strict=True):
         span = min(length.longest, k.shape[2])
-        shards.append(_attend(x, keys[:, :, :span], values[:, :, :span], length.mask(span), scale, math))
+        cached = [length.of_present(cache)[:, :, :span] for cache in (keys, values)]
+        shards.append(step.attend(x, cached[0], cached[1], length))
     return _decoded(_DECODE, shards, q, memory_config)
 
 
@@ -127,7 +142,7 @@ def paged_scaled_dot_product_attention_decode(
     if cur_pos_tensor is None:
         refuse(_PAGED, "needs cur_pos_tensor in causal mode")
     lengths = _lengths(_PAGED, cur_pos_tensor, users)
-    math = (compute_kernel_config or _DEFAULT).math_fidelity
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, 0)
     heads, block, head_dim = k.shape[1:]
 
     shards = []
@@ -142,9 +157,7 @@ def paged_scaled_dot_product_attention_decode(
             )
         pages = table.shards[index]
 
-        def rows(
-            pages: torch.Tensor = pages, blocks: int = blocks, length: _Lengths = length
-        ) -> torch.Tensor:
+        def rows(pages: torch.Tensor = pages, blocks: int = blocks, length: Lengths = length) -> torch.Tensor:
             return _page_rows(pages[length.present, :blocks], heads, k.shape[0])
 
         order = table.derived(("rows", index, blocks, heads, length.present_users), rows)
@@ -153,16 +166,7 @@ def paged_scaled_dot_product_attention_decode(
             cache.view(-1, block * head_dim).index_select(0, order).view(present, heads, span, head_dim)
             for cache in (keys, values)
         ]
-        if present == users:
-            shards.append(_attend(x, gathered[0], gathered[1], length.mask(span), scale, math))
-            continue
-        out = torch.full_like(x, torch.nan)
-        if present:
-            asked = x.index_select(1, length.present)
-            out[:, length.present] = _attend(
-                asked, gathered[0], gathered[1], length.mask(span)[length.present], scale, math
-            )
-        shards.append(out)
+        shards.append(step.attend(x, gathered[0], gathered[1], length))
     return _decoded(_PAGED, shards, q, memory_config)
 
 
@@ -176,38 +180,17 @@ def check_page_table(name: str, table: Tensor, users: int) -> None:
         refuse(name, f"page table must be [{users} users, blocks], got {list(table.shape)}")
 
 
-class _Lengths:
-    """How many positions each user attends, and the mask that says so."""
-
-    def __init__(self, positions: torch.Tensor) -> None:
-        self.counts = positions.long() + 1  # [B]; 0 for a user at position -1
-        self.longest = max(int(self.counts.max()), 1)
-        self.present = (self.counts > 0).nonzero()[:, 0]  # users that are not at position -1
-        self.present_users = tuple(self.present.tolist())
-        self._masks: dict[int, torch.Tensor | None] = {}
-
-    def mask(self, span: int) -> torch.Tensor:
-        """Additive bf16 [B, 1, 1, span]; all NaN in the rows of a user at -1."""
-        mask = self._masks.get(span)
-        if mask is None:
-            beyond = torch.arange(span) >= self.counts[:, None]
-            mask = torch.zeros(beyond.shape, dtype=torch.bfloat16).masked_fill_(beyond, -torch.inf)
-            mask[self.counts <= 0] = torch.nan
-            self._masks[span] = mask = mask[:, None, None]
-        return mask
-
-
-def _lengths(name: str, positions: Tensor, users: int) -> list[_Lengths]:
+def _lengths(name: str, positions: Tensor, users: int) -> list[Lengths]:
     require_device(name, positions)
     if positions.dtype is not DataType.INT32:
         refuse(name, f"cur_pos must be INT32, got {positions.dtype}")
     if positions.volume() != users:
         refuse(name, f"cur_pos must have one position for each of {users} users, got {list(positions.shape)}")
 
-    def lengths() -> list[_Lengths]:
-        return [_Lengths(p.reshape(-1)) for p in positions.shards]
+    def lengths() -> list[Lengths]:
+        return [Lengths(p.reshape(-1)) for p in positions.shards]
 
-    result: list[_Lengths] = positions.derived("lengths", lengths)
+    result: list[Lengths] = positions.derived("lengths", lengths)
     return result
 
 
@@ -219,20 +202,18 @@ def _page_rows(pages: torch.Tensor, heads: int, blocks: int) -> torch.Tensor:
     return (valid[:, None, :] * heads + torch.arange(heads)[None, :, None]).reshape(-1)
 
 
-def _attend(
-    x: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    mask: torch.Tensor,
-    scale: float | None,
-    math: MathFidelity,
-) -> torch.Tensor:
-    """x [1, B, nq, D], keys and values [B, nkv, S, D], mask [B, 1, 1, S] -> [1, B, nq, D]."""
-    users, heads, _, head_dim = keys.shape
-    x, keys = fidelity.matmul_operands(x.view(users, heads, -1, head_dim), keys, math)
-    values = fidelity.matmul_operands(_EMPTY, values, math)[1]
-    factor = head_dim**-0.5 if scale is None else scale
-    return attend(x, keys, values, mask, False, factor).view(1, users, -1, head_dim)
+def _prefill_setting(
+    compute: WormholeComputeKernelConfig, program: SDPAProgramConfig | None, scale: float
+) -> prefill_steps.Setting:
+    return prefill_steps.Setting(
+        math=fidelity.Math(compute.math_fidelity, compute.fp32_dest_acc_en),
+        matmul_fidelity=program.matmul_math_fidelity if program is not None else None,
+        approx=compute.math_approx_mode,
+        exp_approx=exp_is_approximate(program),
+        scale=scale,
+        q_chunk=program.q_chunk_size if program is not None else TILE_SIZE,
+        k_chunk=program.k_chunk_size if program is not None else TILE_SIZE,
+    )
 
 
 def _decoded(name: str, shards: list[torch.Tensor], q: Tensor, memory_config: MemoryConfig | None) -> Tensor:

@@ -122,10 +122,8 @@ def _filled(
     config = memory_config or DRAM_MEMORY_CONFIG
     stored = formats.host_round(torch.tensor([float(value)], dtype=torch.float64).float(), dtype)
     with torch.inference_mode(False):
-        shards = [
-            torch.full(tuple(shape), stored.item(), dtype=formats.storage_dtype(dtype))
-            for _ in range(device.num_devices if device is not None else 1)
-        ]
+        made = torch.full(tuple(shape), stored.item(), dtype=formats.storage_dtype(dtype))
+    shards = [made] * (device.num_devices if device is not None else 1)
     if device is None:
         return Tensor(shards, Shape(shape), dtype, layout, config)
     return make_tensor(name, shards, Shape(shape), dtype, layout, config, device)

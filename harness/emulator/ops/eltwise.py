@@ -10,8 +10,10 @@ from harness.emulator import fidelity
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.mode import Mode, current
+from harness.emulator.ops.eltwise_steps import Binary
 from harness.emulator.ops.rounding import packed
-from harness.emulator.ops.unary import activation_function, activation_name
+from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
@@ -25,8 +27,8 @@ _FLOATS = frozenset((DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B, Da
 _FP32 = DataType.FLOAT32
 
 
-def _binary(names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
-    """An elementwise op; `on_fpu` is ttnn's default for `fast_and_approximate_mode`."""
+def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
+    """An elementwise op; `kind` as in `eltwise_steps`, `on_fpu` is ttnn's default for `fast_and_approximate_mode`."""
     name = names[0]
 
     @op(*names)
@@ -44,9 +46,9 @@ def _binary(names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable
     ) -> Tensor:
         a, b = input_tensor_a, input_tensor_b
         if not isinstance(b, Tensor):
-            return _with_scalar(name, compute, a, b, dtype, memory_config, output_tensor, False)
+            return _with_scalar(name, kind, compute, a, b, dtype, memory_config, output_tensor, False)
         if not isinstance(a, Tensor):
-            return _with_scalar(name, compute, b, a, dtype, memory_config, output_tensor, True)
+            return _with_scalar(name, kind, compute, b, a, dtype, memory_config, output_tensor, True)
         require_device(name, a, b)
         da, db = a.dtype, b.dtype
         if da is not db and (da not in _FLOATS or db not in _FLOATS):
@@ -55,8 +57,18 @@ def _binary(names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable
         out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
         mixed = (da is _FP32) is not (db is _FP32)
         fpu_multiply = fast_and_approximate_mode and not on_fpu
+        steps = None
+        if da in _FLOATS and current() is not Mode.FAST:
+            before_a, before_b, after = (
+                [function_name(name, each) for each in fused]
+                for fused in (input_tensor_a_activations, input_tensor_b_activations, activations)
+            )
+            steps = Binary(kind, da, db, out_dtype, fast_and_approximate_mode, before_a, before_b, after)
         shards = []
         for x, y in zip(a.shards, b.shards, strict=True):
+            if steps is not None:
+                shards.append(steps.packed(x, y))
+                continue
             if input_tensor_a_activations:
                 x = _activated(name, x, input_tensor_a_activations)
             if input_tensor_b_activations:
@@ -80,9 +92,9 @@ def _binary(names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable
     return binary
 
 
-add = _binary(("ttnn.add",), torch.add, True)
-subtract = _binary(("ttnn.subtract", "ttnn.sub"), torch.sub, True)
-multiply = _binary(("ttnn.multiply", "ttnn.mul"), torch.mul, False)
+add = _binary("add", ("ttnn.add",), torch.add, True)
+subtract = _binary("subtract", ("ttnn.subtract", "ttnn.sub"), torch.sub, True)
+multiply = _binary("multiply", ("ttnn.multiply", "ttnn.mul"), torch.mul, False)
 
 
 def _finish(
@@ -122,6 +134,7 @@ def _activated(name: str, x: torch.Tensor, activations: Sequence[Activation]) ->
 
 def _with_scalar(
     name: str,
+    kind: str,
     compute: _Compute,
     a: Tensor | Scalar,
     scalar: Tensor | Scalar,
@@ -148,6 +161,10 @@ def _with_scalar(
             if x.dtype is torch.float32
             else torch.tensor(scalar).bfloat16().float()
         )
+        if current() is not Mode.FAST:
+            pair = (number.to(x.dtype), x) if reverse else (x, number.to(x.dtype))
+            shards.append(Binary(kind, a.dtype, a.dtype, out_dtype).packed(*pair))
+            continue
         result = compute(number, x.float()) if reverse else compute(x.float(), number)
         shards.append(packed(result, out_dtype))
     if output is not None:

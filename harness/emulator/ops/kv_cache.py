@@ -55,6 +55,7 @@ def paged_fill_cache(
     if rows > page_table.shape[1] * block:
         refuse(_FILL, f"{rows} positions do not fit {page_table.shape[1]} blocks of {block}")
     full, rest = divmod(rows, block)
+    cache_tensor.own()
     for cache, new, pages in zip(cache_tensor.shards, input_tensor.shards, page_table.shards, strict=True):
         row = pages[batch_idx, : full + bool(rest)].long()
         _check_pages(_FILL, row, blocks)
@@ -115,6 +116,7 @@ def paged_update_cache(
             refuse(
                 _UPDATE, f"number of update_idxs ({update_idxs_tensor.volume()}) must match the {users} users"
             )
+    cache_tensor.own()
     for index, (cache, new) in enumerate(zip(cache_tensor.shards, input_tensor.shards, strict=True)):
         rows, kept = _target_rows(cache_tensor, update_idxs, update_idxs_tensor, page_table, index, users)
         packed = formats.pack_round(new, cache_tensor.dtype)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from harness.emulator import fidelity
+from harness.emulator import accumulate, fidelity, formats, fpu, sfpu
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.mode import Mode, current
+from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks
 from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
 from harness.emulator.ops.rounding import packed
-from harness.emulator.ops.unary import activation_function, activation_name
+from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
@@ -96,22 +99,6 @@ def linear(
     )
 
 
-def accumulate(
-    in0: torch.Tensor, in1: torch.Tensor, config: WormholeComputeKernelConfig, wide: bool
-) -> torch.Tensor:
-    """The sum over K of truncated operands, as it leaves Dest: bfloat16, or float32 where that can matter.
-
-    `wide`: the operands are exact in bfloat16, in1 is held as float32, and the sum is wanted in float32.
-    Mode `fast`: one float32 accumulation on the CPU's matrix units. Accumulation models of the destination (rounding after
-    every 16 k, partials between K blocks) plug in here; `config` tells them which.
-    """
-    if wide:
-        return _matmul_fp32_result(in0.float(), in1)
-    if in0.dtype is torch.bfloat16 and in1.dtype is torch.bfloat16:
-        return torch.matmul(in0, in1)
-    return torch.matmul(in0.float(), in1.float())
-
-
 def _matmul_fp32_result(in0: torch.Tensor, in1: torch.Tensor) -> torch.Tensor:
     """Float32 operands that are exact in bf16, multiplied on the bf16 units (a fifth of float32's time), summed in float32."""
     settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -154,22 +141,105 @@ def _matmul(
     if memory.sharded and memory.shard_spec is None:
         memory = output_shard_spec(name, memory, shape, program_config, a, device)
     bias_shards = _bias_shards(name, bias, shape) if bias is not None else None
-    apply = activation_function(name, activation_name(fused)) if fused is not None else None
-
-    wide = out_dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
-    wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
-    in0, in1 = _operands(a, b, config, transpose_a, transpose_b, wide)
-    shards = []
-    for index, (x, w) in enumerate(zip(in0, in1, strict=True)):
-        y = accumulate(x, w, config, wide)
-        if bias_shards is not None:
-            y = y + bias_shards[index]
-        if apply is not None:
-            y = apply(y.float())
-        shards.append(packed(y, out_dtype))
+    if current() is Mode.FAST:
+        shards = _fast(name, a, b, bias_shards, transpose_a, transpose_b, fused, config, out_dtype)
+    else:
+        sizes = Sizes.of(a, b, transpose_a, transpose_b)
+        grid = device.compute_with_storage_grid_size()
+        width = block_tiles(program_config, core_grid, sizes, a.config, b.config, memory, grid)
+        k_blocks = blocks(width, sizes.k, config, out_dtype, bias is not None)
+        name_of = function_name(name, fused) if fused is not None else None
+        in_dest = (
+            program_config is not None or core_grid is not None
+        )  # else the activation is an op of its own
+        last = _Last(bias_shards, name_of, in_dest, out_dtype, config.fp32_dest_acc_en)
+        shards = _modelled(a, b, transpose_a, transpose_b, config, k_blocks, last)
     if out is not None:
         return _write_output(name, out, shards, shape, out_dtype)
     return make_tensor(name, shards, shape, out_dtype, Layout.TILE, memory, device)
+
+
+@dataclass(frozen=True)
+class _Last:
+    """What happens to a sum after its last K block."""
+
+    bias: list[torch.Tensor] | None
+    activation: str | None
+    in_dest: bool  # the activation works on Dest, before the pack, not on the packed result
+    dtype: DataType
+    fp32_dest: bool
+
+    def __call__(self, dest: torch.Tensor, index: int) -> torch.Tensor:
+        if self.bias is not None:  # the packed partial sum is unpacked to SrcA, so TF32 at most
+            dest = fpu.add(fidelity.source(dest, self.fp32_dest), self.bias[index], fp32_dest=self.fp32_dest)
+        if self.activation is None:
+            return formats.pack_round(dest, self.dtype)
+        if self.in_dest:
+            return formats.pack_round(sfpu.apply(self.activation, dest, fp32_dest=self.fp32_dest), self.dtype)
+        result = formats.pack_round(dest, self.dtype)
+        wide = self.dtype is DataType.FLOAT32
+        return formats.pack_round(sfpu.apply(self.activation, result, fp32_dest=wide), self.dtype)
+
+
+def _modelled(
+    a: Tensor,
+    b: Tensor,
+    transpose_a: bool,
+    transpose_b: bool,
+    config: WormholeComputeKernelConfig,
+    k_blocks: accumulate.Blocks,
+    last: _Last,
+) -> list[torch.Tensor]:
+    """Modes `device` and `exact`: by the accumulation model. The weight's form for it stays cached on its tensor."""
+    math = fidelity.Math(config.math_fidelity, config.fp32_dest_acc_en)
+    key = ("prepared", transpose_b, math.fp32_dest and b.dtype is DataType.FLOAT32)
+
+    def prepare() -> list[accumulate.Prepared]:
+        unpacked = (formats.unpack(w, b.dtype, fp32_dest=math.fp32_dest) for w in b.shards)
+        return [
+            accumulate.prepare(_as_matrix(w.transpose(-1, -2) if transpose_b else w), math) for w in unpacked
+        ]
+
+    weights: list[accumulate.Prepared] = b.derived(key, prepare)
+    shards = []
+    for index, (x, w) in enumerate(zip(a.shards, weights, strict=True)):
+        x = formats.unpack(x, a.dtype, fp32_dest=math.fp32_dest)
+        x = x.transpose(-1, -2) if transpose_a else x
+        shards.append(last(accumulate.matmul(x, w, math, k_blocks), index))
+    return shards
+
+
+def _fast(
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    bias: list[torch.Tensor] | None,
+    transpose_a: bool,
+    transpose_b: bool,
+    activation: str | UnaryWithParam | UnaryOpType | None,
+    config: WormholeComputeKernelConfig,
+    dtype: DataType,
+) -> list[torch.Tensor]:
+    """Mode `fast`: truncated operands, one float32 accumulation on the CPU's matrix units, and the result's rounding."""
+    apply = activation_function(name, activation_name(activation)) if activation is not None else None
+    wide = dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
+    wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
+    shards = []
+    for index, (x, w) in enumerate(
+        zip(*_operands(a, b, config, transpose_a, transpose_b, wide), strict=True)
+    ):
+        if wide:
+            y = _matmul_fp32_result(x.float(), w)
+        elif x.dtype is torch.bfloat16 and w.dtype is torch.bfloat16:
+            y = torch.matmul(x, w)
+        else:
+            y = torch.matmul(x.float(), w.float())
+        if bias is not None:
+            y = y + bias[index]
+        if apply is not None:
+            y = apply(y.float())
+        shards.append(packed(y, dtype))
+    return shards
 
 
 def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> WormholeComputeKernelConfig:

@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 
+from harness.emulator import mode
 from harness.emulator.errors import refuse
+from harness.emulator.fidelity import Math
 from harness.emulator.geometry import round_up
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.mode import Mode
+from harness.emulator.ops import norm_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import (
     LayerNormShardedMultiCoreProgramConfig,
@@ -16,7 +20,7 @@ from harness.emulator.program_configs import (
 )
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
-from harness.emulator.types import TILE_SIZE, DataType, Layout
+from harness.emulator.types import TILE_SIZE, DataType, Layout, MathFidelity, ShardOrientation
 
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
 
@@ -47,6 +51,7 @@ def rms_norm(
         residual_input_tensor,
         memory_config,
         program_config,
+        compute_kernel_config,
     )
 
 
@@ -73,6 +78,7 @@ def layer_norm(
         residual_input_tensor,
         memory_config,
         program_config,
+        compute_kernel_config,
     )
 
 
@@ -86,6 +92,7 @@ def _norm(
     residual: Tensor | None,
     memory_config: MemoryConfig | None,
     program_config: Any,
+    compute_kernel_config: WormholeComputeKernelConfig | None,
 ) -> Tensor:
     require_device(name, x)
     if x.layout is not Layout.TILE:
@@ -100,6 +107,25 @@ def _norm(
         require_device(name, residual)
         if residual.shape != x.shape:
             refuse(name, f"residual {list(residual.shape)} must have the input's shape {list(x.shape)}")
+    config = _placed(output_config(x, memory_config), x)
+    if mode.current() is not Mode.FAST:
+        math = _math(compute_kernel_config, centred)
+        cores = _cores(x, program_config)
+        exact = [
+            norm_steps.normalise(
+                shard,
+                residual.shards[index] if residual is not None else None,
+                gamma[index] if gamma is not None else None,
+                beta[index] if beta is not None else None,
+                centred=centred,
+                epsilon=epsilon,
+                math=math,
+                dtype=x.dtype,
+                cores=cores,
+            )
+            for index, shard in enumerate(x.shards)
+        ]
+        return same_spec(name, x, exact, config)
     shards = []
     for index, shard in enumerate(x.shards):
         values = shard.float()
@@ -114,7 +140,29 @@ def _norm(
         if beta is not None:
             values.add_(beta[index])
         shards.append(packed(values, x.dtype))
-    return same_spec(name, x, shards, _placed(output_config(x, memory_config), x))
+    return same_spec(name, x, shards, config)
+
+
+def _math(config: WormholeComputeKernelConfig | None, centred: bool) -> Math:
+    """Without a compute kernel config (numerics.md, "Between K blocks") only layer norm has a float32 Dest."""
+    if config is None:
+        return Math(MathFidelity.HiFi4, fp32_dest=centred)
+    return Math(config.math_fidelity, config.fp32_dest_acc_en)
+
+
+def _cores(x: Tensor, program_config: Any) -> norm_steps.Cores | None:
+    """Those that share a row in the sharded kernel. Whole-height shards in several rows of cores are joined row by row."""
+    spec = x.config.shard_spec
+    if not isinstance(program_config, LayerNormShardedMultiCoreProgramConfig) or spec is None:
+        return None
+    box = spec.grid.bounding_box()
+    wide, tall = box.end.x - box.start.x + 1, box.end.y - box.start.y + 1
+    if spec.orientation is ShardOrientation.COL_MAJOR:
+        wide, tall = tall, wide
+    if x.volume() // x.shape[-1] > spec.shape[0]:
+        return norm_steps.Cores(spec.shape[1], wide, wide)
+    count = spec.num_cores()
+    return norm_steps.Cores(spec.shape[1], count, wide if tall > 1 and wide > 1 else count)
 
 
 def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import torch
 
+from harness.emulator import formats, fpu, mode
 from harness.emulator.errors import refuse
+from harness.emulator.fidelity import Math
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.mode import Mode
+from harness.emulator.ops import softmax_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
@@ -21,10 +25,12 @@ from harness.emulator.tensor import (
     require_layout,
     same_spec,
 )
-from harness.emulator.types import DataType, Layout
+from harness.emulator.types import DataType, Layout, MathFidelity
 
 _ARGMAX_TILE = (DataType.BFLOAT16, DataType.FLOAT32)
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
+# What a reduction without a compute kernel config gets, by tt-metal's public source.
+_REDUCE = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi3, fp32_dest_acc_en=True)
 
 
 @op("ttnn.argmax")
@@ -77,11 +83,19 @@ def softmax(
     """Softmax along `dim`."""
     _require_tiled_float("ttnn.softmax", input_tensor)
     dtype = input_tensor.dtype
-    shards = [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
+    if mode.current() is Mode.FAST:
+        shards = [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
+    else:
+        shards = [
+            softmax_steps.softmax(s, dim, numeric_stable, compute_kernel_config, dtype)
+            for s in input_tensor.shards
+        ]
     return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
 
 
-def _reduction(name: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tensor]) -> Callable[..., Tensor]:
+def _reduction(
+    name: str, kind: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tensor]
+) -> Callable[..., Tensor]:
     @op(name)
     def reduction(
         input_tensor: Tensor,
@@ -96,17 +110,32 @@ def _reduction(name: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tens
         x = input_tensor
         if dim is None:
             refuse(name, "the emulator models a reduction along one dim; give dim=")
-        shards = [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
+        if mode.current() is Mode.FAST or kind == "extreme":
+            shards = [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
+        else:
+            chosen = compute_kernel_config or _REDUCE
+            math = Math(chosen.math_fidelity, chosen.fp32_dest_acc_en)
+            scaler = scalar / x.shape[dim] if kind == "mean" else scalar
+            shards = [formats.pack_round(_sum(s, dim, math, scaler), x.dtype) for s in x.shards]
+            shards = shards if keepdim else [s.squeeze(dim) for s in shards]
         config = output_config(x, memory_config)
         return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))
 
     return reduction
 
 
-sum_ = _reduction("ttnn.sum", lambda x, dim, keep: x.sum(dim, keep))
-mean = _reduction("ttnn.mean", lambda x, dim, keep: x.mean(dim, keep))
-max_ = _reduction("ttnn.max", lambda x, dim, keep: x.amax(dim, keep))
-min_ = _reduction("ttnn.min", lambda x, dim, keep: x.amin(dim, keep))
+sum_ = _reduction("ttnn.sum", "sum", lambda x, dim, keep: x.sum(dim, keep))
+mean = _reduction("ttnn.mean", "mean", lambda x, dim, keep: x.mean(dim, keep))
+# The pool takes the largest as it is: no rounding to model.
+max_ = _reduction("ttnn.max", "extreme", lambda x, dim, keep: x.amax(dim, keep))
+min_ = _reduction("ttnn.min", "extreme", lambda x, dim, keep: x.amin(dim, keep))
+
+
+def _sum(x: torch.Tensor, dim: int, math: Math, scaler: float) -> torch.Tensor:
+    """The scaled sum in Dest, `dim` kept: along rows a matmul, along columns pooling; another dim is made the columns'."""
+    if dim % x.dim() == x.dim() - 1:
+        return fpu.row_sum(x, math, scaler)
+    return fpu.column_sum(x.transpose(dim, -2), math, scaler).transpose(dim, -2)
 
 
 def _first_largest(x: torch.Tensor, dim: int | None, keepdim: bool) -> torch.Tensor:

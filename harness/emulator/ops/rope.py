@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from harness.emulator import mode
 from harness.emulator.errors import refuse
+from harness.emulator.fidelity import Math
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.mode import Mode
+from harness.emulator.ops import rope_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
@@ -46,18 +50,23 @@ def rotary_embedding_llama(
         return [_one_tile(t) for t in trans_mat.shards]
 
     transforms: list[torch.Tensor] = trans_mat.derived("tiles", tiles)
+    math = _math(compute_kernel_config)
     shards = []
     for x, cos, sin, transform in zip(
         input_tensor.shards, cos_cache.shards, sin_cache.shards, transforms, strict=True
     ):
-        blocks = x.view(*x.shape[:-1], -1, TILE_SIZE)  # [.., .., rows, D] -> [.., .., rows, D / 32, 32]
         if transform.dim() == 3:  # a transform of its own for each user
-            transform = transform[:users].unsqueeze(1)
-        rotated = torch.matmul(blocks, transform).view(x.shape)
+            transform = transform[:users]
         # Decode: a user's angle is the first row of its tile, for all heads.
         positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
-        shards.append(_turn(x, rotated, cos, sin))
+        if math is not None:
+            shards.append(rope_steps.turn(x, rope_steps.rotate(x, transform, math), cos, sin, math))
+            continue
+        blocks = x.view(*x.shape[:-1], -1, TILE_SIZE)  # [.., .., rows, D] -> [.., .., rows, D / 32, 32]
+        if transform.dim() == 3:
+            transform = transform.unsqueeze(1)
+        shards.append(_turn(x, torch.matmul(blocks, transform).view(x.shape), cos, sin))
     return same_spec(_LLAMA, input_tensor, shards, output_config(input_tensor, memory_config))
 
 
@@ -74,13 +83,24 @@ def rotary_embedding_hf(
     """x * cos + rotate_half(x) * sin: the two halves of the head rotate. Shapes as `rotary_embedding_llama`."""
     _check(_HF, input_tensor, (cos_cache, sin_cache), is_decode_mode)
     rows, half = input_tensor.shape[-2], input_tensor.shape[-1] // 2
+    math = _math(compute_kernel_config)
     shards = []
     for x, cos, sin in zip(input_tensor.shards, cos_cache.shards, sin_cache.shards, strict=True):
         rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
         positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
-        shards.append(_turn(x, rotated, cos, sin))
+        if math is not None:
+            shards.append(rope_steps.turn(x, rotated, cos, sin, math))
+        else:
+            shards.append(_turn(x, rotated, cos, sin))
     return same_spec(_HF, input_tensor, shards, output_config(input_tensor, memory_config))
+
+
+def _math(config: WormholeComputeKernelConfig | None) -> Math | None:
+    """The matrix unit's setting; None in mode fast, which multiplies in bfloat16."""
+    if mode.current() is Mode.FAST:
+        return None
+    return rope_steps.DEFAULT if config is None else Math(config.math_fidelity, config.fp32_dest_acc_en)
 
 
 def _turn(x: torch.Tensor, rotated: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from harness.emulator.device import BLOCK_FLOATS, MeshDevice
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
-from harness.emulator.mesh import ConcatMeshToTensor, TensorToMesh
+from harness.emulator.mesh import MeshToTensor, TensorToMesh
 from harness.emulator.registry import op
 from harness.emulator.tensor import Storage, Tensor, make_tensor, require_device
 from harness.emulator.types import DataType, Layout
@@ -85,7 +85,8 @@ def from_torch(
             if device is not None
             else None
         )
-        shards = [_stored(piece, dtype) for piece in pieces]
+        stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+        shards = [stored[id(piece)] for piece in pieces]
     return Tensor(shards, shape, dtype, layout, config, storage)
 
 
@@ -108,13 +109,13 @@ def as_tensor(
     )
 
 
-@op("ttnn.to_torch")
+@op("ttnn.to_torch", across=True)
 def to_torch(
     tensor: Tensor,
     dtype: torch.dtype | None = None,
     *,
     torch_rank: int | None = None,
-    mesh_composer: ConcatMeshToTensor | None = None,
+    mesh_composer: MeshToTensor | None = None,
     device: MeshDevice | None = None,
     cq_id: int | None = None,
 ) -> torch.Tensor:
@@ -149,7 +150,8 @@ def to_device(
         return tensor
     shards = tensor.shards if len(tensor.shards) == device.num_devices else tensor.shards * device.num_devices
     config = memory_config or tensor.config
-    copies = [s.clone() for s in shards]
+    stored = {id(s): s.clone() for s in shards}
+    copies = [stored[id(s)] for s in shards]
     return make_tensor("ttnn.to_device", copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
 
 
@@ -181,6 +183,7 @@ def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id
     sources = host_tensor.shards
     if len(sources) != len(device_tensor.shards):
         sources = sources * len(device_tensor.shards)
+    device_tensor.own()
     for target, source in zip(device_tensor.shards, sources, strict=True):
         target.copy_(source)
     device_tensor.written()
@@ -196,9 +199,7 @@ def allocate_tensor_on_device(
 ) -> Tensor:
     """A device tensor to be written later; it holds zeros."""
     with torch.inference_mode(False):
-        shards = [
-            torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype)) for _ in range(device.num_devices)
-        ]
+        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * device.num_devices
     return make_tensor(
         "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, device
     )
@@ -210,7 +211,7 @@ def deallocate(tensor: Tensor, force: bool = True) -> None:
     tensor.deallocate(force)
 
 
-@op("ttnn.get_device_tensors")
+@op("ttnn.get_device_tensors", across=True)
 def get_device_tensors(tensor: Tensor) -> list[Tensor]:
     """One tensor per device, on the host side of the API: each shares the whole tensor's memory."""
     return [

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from harness.emulator import formats, sfpu
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.mode import Mode, current
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
@@ -42,14 +44,30 @@ def activation_name(activation: str | UnaryWithParam | UnaryOpType) -> str:
 
 
 def activation_function(op_name: str, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Mode `fast`'s function of that name."""
     function = _FUNCTIONS.get(name)
     if function is None:
         refuse(op_name, f"activation {name!r} is not one of {', '.join(sorted(_FUNCTIONS))}")
     return function
 
 
-def _unary(op_name: str, function_name: str) -> Callable[..., Tensor]:
-    function = _FUNCTIONS[function_name]
+def function_name(op_name: str, activation: str | UnaryWithParam | UnaryOpType) -> str:
+    """The name by which `sfpu.apply` knows a fused activation; refuses those it does not."""
+    name = activation_name(activation)
+    if name not in sfpu.RULES:
+        refuse(op_name, f"activation {name!r} is not one of {', '.join(sorted(sfpu.RULES))}")
+    return name
+
+
+def _on_sfpu(name: str, x: torch.Tensor, dtype: DataType) -> torch.Tensor:
+    """The function as the device computes and packs it; the Dest has 32 bits for FLOAT32."""
+    if dtype is DataType.BFLOAT16:
+        return sfpu.apply(name, x, fp32_dest=False, dtype=torch.bfloat16)
+    return formats.pack_round(sfpu.apply(name, x, fp32_dest=dtype is DataType.FLOAT32), dtype)
+
+
+def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
+    function = _FUNCTIONS[name]
 
     @op(op_name)
     def unary(
@@ -67,7 +85,10 @@ def _unary(op_name: str, function_name: str) -> Callable[..., Tensor]:
         ):
             refuse(op_name, f"dtype {input_tensor.dtype} is not a floating point format")
         dtype = input_tensor.dtype
-        shards = [packed(function(x), dtype) for x in input_tensor.shards]
+        if current() is Mode.FAST:
+            shards = [packed(function(x), dtype) for x in input_tensor.shards]
+        else:
+            shards = [_on_sfpu(name, x, dtype) for x in input_tensor.shards]
         return same_spec(op_name, input_tensor, shards, output_config(input_tensor, memory_config))
 
     return unary

@@ -3,9 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.emulator import DeviceError
+from harness.emulator import DeviceError, mode
 
 NQ, NKV, HD = 9, 3, 64
+
+
+@pytest.fixture(autouse=True, params=list(mode.Mode), ids=lambda m: m.value)
+def arithmetic(request):
+    """Everything here holds in every mode."""
+    with mode.using(request.param):
+        yield
 
 
 def transform() -> torch.Tensor:

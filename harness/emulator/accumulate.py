@@ -1,0 +1,226 @@
+"""Matmul as a Wormhole's matrix unit accumulates it: fidelity phases, Dest rounding, and partial sums between K blocks.
+
+Dest is rounded half away from zero after every 16 k and every phase, in the order K tile, phase, K half (numerics.md, "MVMUL").
+Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them; mode DEVICE leaves out that erratum, and what
+products lose when they are aligned within their group of 8. Between blocks of K the partial sums leave Dest (numerics.md,
+"Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math as pymath
+import warnings
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.emulator import formats, kernels, mode, mvmul
+from harness.emulator.fidelity import Math, source
+from harness.emulator.types import DataType
+
+TILE = 32
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How K is cut, and what happens to a partial sum between two blocks."""
+
+    width: int  # K elements of a block
+    partial: DataType  # what the packer writes a partial sum in
+    l1_acc: bool = False  # the packer adds partial sums up in L1, each block starts from a zero Dest
+    bias: bool = False  # a bias is added later: the last block too leaves Dest as a partial sum
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A weight [..., K, N] as the kernels read it: panels of 32 columns, padded to whole tiles."""
+
+    panels: Tensor  # bfloat16 [..., N/32, K/2, 32, 2], or float32 (TF32) [..., N/32, K, 32]
+    n: int
+    infinite: bool  # holds an Inf or NaN, which are ordinary numbers there: mode DEVICE then goes by the exact rules
+
+    @property
+    def wide(self) -> bool:
+        return self.panels.dtype == torch.float32
+
+    @property
+    def batch(self) -> torch.Size:
+        return self.panels.shape[: -3 if self.wide else -4]
+
+    def rows(self) -> Tensor:
+        """The weight as padded rows [..., K, N] again."""
+        if not self.wide:
+            swapped = self.panels.transpose(-1, -2)  # [..., N/32, K/2, 2, 32]
+            return Prepared(swapped.flatten(-3, -2).float(), self.n, self.infinite).rows()
+        return self.panels.transpose(-2, -3).flatten(-2)
+
+
+@dataclass
+class Erratum:
+    """An error of the silicon that mode EXACT reproduces, and how many Dest values it struck in this process."""
+
+    name: str
+    struck: int = 0
+
+
+FP32_DEST_ERRATUM = Erratum("tt-metal #38306: an fp32 Dest sum of exactly -2**(e-23) becomes -2**(e+4)")
+
+
+def matmul(in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | None = None) -> Tensor:
+    """Dest after `in0 @ in1`, before the final pack: float32 [..., M, N].
+
+    in0 [..., M, K] goes to SrcB and in1 [..., K, N] to SrcA, as bfloat16 or float32 with raw values; in1's batch dimensions are
+    in0's, or all 1. Without `blocks` all of K is one block. With `blocks.bias` the result is the packed partial sum that a bias
+    is to be added to. A strike of the erratum is counted and warned of.
+    """
+    weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
+    return _product(source(in0, math.fp32_dest), weight, math, blocks, None)
+
+
+def prepare(in1: Tensor, math: Math) -> Prepared:
+    """A weight's form for `matmul` with this `math`, to be made once; takes as much memory as the weight itself."""
+    return panels_of(source(in1, math.fp32_dest))
+
+
+def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Math) -> Tensor:
+    """Dest after `in0 @ in1` was accumulated onto `dest` (Dest values, float32 [..., M, N]); shapes as in `matmul`."""
+    weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
+    return _product(source(in0, math.fp32_dest), weight, math, None, dest)
+
+
+def panels_of(values: Tensor) -> Prepared:
+    """Src values [..., K, N] in panels."""
+    k, n = values.shape[-2:]
+    library = kernels.load() if values.dtype == torch.bfloat16 else None
+    if library is not None:
+        return Prepared(_compiled_panels(library, values), n, not formats.all_finite(values))
+    padded = F.pad(values, (0, -n % TILE, 0, -k % TILE)) if k % TILE or n % TILE else values
+    batch, (k, width) = padded.shape[:-2], padded.shape[-2:]
+    infinite = not formats.all_finite(values)
+    if values.dtype == torch.float32:
+        rows = padded.reshape(*batch, k, width // TILE, TILE)
+        return Prepared(rows.transpose(-2, -3).contiguous(), n, infinite)
+    pairs = padded.reshape(*batch, k // 2, 2, width // TILE, TILE)
+    order = (*range(len(batch)), *(len(batch) + i for i in (2, 0, 3, 1)))
+    return Prepared(pairs.permute(order).contiguous(), n, infinite)
+
+
+def _compiled_panels(library: kernels.Library, values: Tensor) -> Tensor:
+    *batch, k, n = values.shape
+    flat = values.reshape(-1, k, n)
+    out = torch.empty(*batch, -(-n // TILE), -(-k // TILE) * TILE // 2, TILE, 2, dtype=torch.bfloat16)
+    strides = dict(zip(("batch_stride", "k_stride", "n_stride"), flat.stride(), strict=True))
+    call = _PanelCall(
+        data=flat.data_ptr(),
+        batch=len(flat),
+        k=k,
+        n=n,
+        **strides,
+        out=out.data_ptr(),
+        threads=kernels.threads(),
+    )
+    library.tt_panels(ctypes.byref(call))
+    return out
+
+
+def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None) -> Tensor:
+    """`matmul` of Src values, from a zero Dest or going on from `dest`."""
+    exact = _exact() or weight.infinite
+    *batch, m, k = in0.shape
+    shared = pymath.prod(weight.batch) == 1
+    if not shared and weight.batch != in0.shape[:-2]:
+        raise ValueError(f"batch dimensions differ: {list(in0.shape[:-2])} and {list(weight.batch)}")
+    in0 = in0.reshape(1, -1, k) if shared else in0.reshape(-1, m, k)
+    shape = (in0.shape[0], in0.shape[1], weight.n)
+    onto = dest is not None
+    dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
+    library = _library()
+    if library is not None:
+        struck = _in_library(library, in0.contiguous(), weight, math, blocks, dest, onto, exact)
+    else:
+        struck = mvmul.matmul(in0, weight.rows(), math, blocks, dest, onto, exact)
+    if struck:
+        FP32_DEST_ERRATUM.struck += struck
+        warnings.warn(f"{struck} values struck by {FP32_DEST_ERRATUM.name}", stacklevel=3)
+    return dest.view(*batch, m, weight.n)
+
+
+def _exact() -> bool:
+    current = mode.current()
+    if current is mode.Mode.FAST:
+        raise ValueError("mode fast has no accumulation model")
+    return current is mode.Mode.EXACT
+
+
+class _PanelCall(ctypes.Structure):
+    """`PanelCall` of kernels/panels.cpp."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("batch", "k", "n", "batch_stride", "k_stride", "n_stride")),
+        ("out", ctypes.c_void_p),
+        ("threads", ctypes.c_int32),
+    )
+
+
+class _Product(ctypes.Structure):
+    """`Product` of kernels/matmul.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("in0", "in1", "dest")),
+        *((name, ctypes.c_int64) for name in ("batch", "m", "k", "n", "in1_stride", "block")),
+        *((name, ctypes.c_int32) for name in ("in0_wide", "in1_wide", "phases", "fp32_dest", "exact")),
+        *((name, ctypes.c_int32) for name in ("partial", "l1_acc", "partial_result", "onto_dest", "threads")),
+    )
+
+
+@functools.cache
+def _library() -> kernels.Library | None:
+    library = kernels.load()
+    if library is not None:
+        library.tt_matmul.argtypes = [ctypes.POINTER(_Product)]
+        library.tt_matmul.restype = ctypes.c_int64
+    return library
+
+
+def _in_library(
+    library: kernels.Library,
+    in0: Tensor,
+    weight: Prepared,
+    math: Math,
+    blocks: Blocks | None,
+    dest: Tensor,
+    onto: bool,
+    exact: bool,
+) -> int:
+    batch, m, k = in0.shape
+    blocks = blocks or Blocks(k, DataType.FLOAT32)
+    shared = pymath.prod(weight.batch) == 1
+    words = weight.panels.numel() // (1 if weight.wide else 2) // pymath.prod(weight.batch)
+    product = _Product(
+        in0=in0.data_ptr(),
+        in1=weight.panels.data_ptr(),
+        dest=dest.data_ptr(),
+        batch=batch,
+        m=m,
+        k=k,
+        n=weight.n,
+        in1_stride=0 if shared else words,
+        block=blocks.width,
+        in0_wide=in0.dtype == torch.float32,
+        in1_wide=weight.wide,
+        phases=math.phases,
+        fp32_dest=math.fp32_dest,
+        exact=exact,
+        partial=blocks.partial.value,
+        l1_acc=blocks.l1_acc,
+        partial_result=blocks.bias,
+        onto_dest=onto,
+        threads=kernels.threads(),
+    )
+    struck: int = library.tt_matmul(ctypes.byref(product))
+    return struck

@@ -1,0 +1,156 @@
+// Functions of the SFPU for a float32 Dest: the steps of sfpu.py, where they are explained. With a bfloat16 Dest the
+// results come from a table, made by sfpu.py.
+
+#include <algorithm>
+
+#include "lanes.h"
+#include "parallel.h"
+
+namespace {
+
+using namespace lanes;
+
+constexpr long kChunk = 1 << 13;  // elements one thread takes at a time
+
+constexpr float kLog2E = 1.442695f, kLn2 = -6.93145752e-1f, kLn2Rest = -1.42860677e-6f;
+
+template <class Step>
+inline W exp_polynomial(W f, const Step& step) {
+    W y = step(constant(1.37805939e-3f), f, 8.37312452e-3f);
+    y = step(y, f, 4.16695364e-2f);
+    y = step(y, f, 1.66664720e-1f);
+    y = step(y, f, 4.99999851e-1f);
+    return step(y, f, 1.0f);
+}
+
+inline W with_added_exponent(W r, I scaled) { return (r & ~kInf) | (W)(scaled & 255) << 23; }
+
+// Any x, every step a whole SFPMAD.
+inline W exp_of_any(W x) {
+    const I whole = to_int16(mul(x, kLog2E));
+    const W f = mad(to_float(whole), constant(kLn2Rest), mad(to_float(whole), constant(kLn2), x));
+    const W y = exp_polynomial(f, [](W a, W b, float c) { return mad(a, b, c); });
+    const W r = mad(y, f, 1.0f);
+    const I scaled = exponent(r) + whole;
+    // y with its last bit taken off, times 0: NaN where x was NaN or Inf, else 0; overflow adds Inf to that.
+    const I special = exponent(y - 1) == 255;
+    const W nan = ((y - 1) & kSign) | kNan;
+    const W under = pick(special, nan, W{}), over = pick(special, nan, all(kInf));
+    return pick(scaled < 1, under, pick(scaled < 255, with_added_exponent(r, scaled), over));
+}
+
+inline W exp(W x) {
+    if (any(exponent(x) > 127 + 6)) return exp_of_any(x);  // |x| >= 128, Inf, NaN
+    const I whole = to_int16(native_mul(x, kLog2E));
+    const W j = to_float(whole);
+    W f = fused(j, constant(kLn2), x);  // j has 8 bits, the constant 15: an exact product
+    const I product = exponent(j) + exponent(constant(kLn2Rest)) - 127;
+    const I close = (whole != 0) & (exponent(f) < product + 3);
+    f = any(close) ? mad(j, constant(kLn2Rest), f) : fused(j, constant(kLn2Rest), f);
+    const W y = exp_polynomial(f, [](W a, W b, float c) { return fused(a, b, c); });
+    const W r = fused(y, f, 1.0f);
+    const I scaled = exponent(r) + whole;
+    return pick(scaled < 1, W{}, pick(scaled < 255, with_added_exponent(r, scaled), all(kInf)));
+}
+
+inline W exp_approximate(W x, float factor) {
+    const I i = to_int16(mad(x, factor, 32500.818359375f));
+    return (W)pick(i < 0, -i, i) << 15 | ((W)i & kSign);
+}
+
+inline W reciprocal(W x) {
+    const W minus = (x & kMantissa) | 0xBF800000u;
+    W y = fused(minus, constant(0.3232325017452239990234375f), 1.4545459747314453125f);
+    y = mad(y, minus, 2.121212482452392578125f);
+    y = fused(y, mad(minus, y, 1.0f), y);
+    y = fused(y, mad(minus, y, 1.0f), y);
+    // Times 2**(127 - e), made as 2**(128 - e) and halved: zero gives Inf, Inf zero.
+    const I scale = 255 - exponent(x), biased = exponent(y) + scale - 1 - 127;
+    const W scaled = (y & kMantissa) | (W)biased << 23;
+    const W magnitude = pick(scale == 255, all(kInf), pick((scale <= 1) | (biased <= 0), W{}, scaled));
+    return magnitude | (x & kSign);
+}
+
+inline W rsqrt(W x) {
+    W y = 0x5F1110A0u - (x >> 1);
+    const W c = mul(y ^ kSign, mul(x, y));
+    y = mul(y, mad(c, add(c, 2.2533049f), 2.2825186f));
+    const W rest = mad(y ^ kSign, mul(x, y), 1.0f);
+    const W half = pick(exponent(y) == 0, y, y - 0x800000u);
+    const W ordinary = pick(negative(x), all(0x7FC00000u), mad(rest, half, y));
+    return pick(((x << 1) == 0) | (x == kInf), kInf - x, ordinary);
+}
+
+inline W sigmoid(W x) {
+    const W e = exp(x ^ kSign);
+    return reciprocal(any(exponent(e) == 255) ? add(e, 1.0f) : (W)((F)e + 1.0f));
+}
+
+// The lanes from p on, zeros after the first `count`.
+inline W some(const float* p, long count) {
+    if (count == kLanes) return load(p);
+    float part[kLanes] = {};
+    std::memcpy(part, p, sizeof(float) * count);
+    return load(part);
+}
+
+// Calls body(i, count) for all groups of up to 16 elements.
+template <class Body>
+void for_groups(long n, int threads, const Body& body) {
+    parallel_for(threads, (n + kChunk - 1) / kChunk, [&](long item) {
+        const long end = std::min(n, (item + 1) * kChunk);
+        for (long i = item * kChunk; i < end; i += kLanes) body(i, std::min(end - i, long(kLanes)));
+    });
+}
+
+template <class Function>
+void map(const float* x, float* y, long n, int threads, const Function& f) {
+    for_groups(n, threads, [&](long i, long count) {
+        const W w = stored(f(some(x + i, count)));
+        std::memcpy(y + i, &w, sizeof(float) * count);
+    });
+}
+
+}  // namespace
+
+extern "C" {
+
+// Operands with step 0 are one number.
+void sfpu_mad(const float* x, const float* y, const float* z, float* out, int x_step, int y_step, int z_step, long n,
+              int threads) {
+    const auto operand = [](const float* p, int step, long i, long count) {
+        return step ? some(p + i, count) : constant(*p);
+    };
+    for_groups(n, threads, [&](long i, long count) {
+        const W w = mad(operand(x, x_step, i, count), operand(y, y_step, i, count), operand(z, z_step, i, count));
+        std::memcpy(out + i, &w, sizeof(float) * count);
+    });
+}
+
+void sfpu_exp(const float* x, float* y, long n, int threads, float scale, int scaled) {
+    if (scaled)
+        map(x, y, n, threads, [=](W w) { return exp(mul(w, scale)); });
+    else
+        map(x, y, n, threads, [](W w) { return exp(w); });
+}
+
+void sfpu_exp_approximate(const float* x, float* y, long n, int threads, float factor) {
+    map(x, y, n, threads, [=](W w) { return exp_approximate(w, factor); });
+}
+
+void sfpu_reciprocal(const float* x, float* y, long n, int threads) {
+    map(x, y, n, threads, [](W w) { return reciprocal(w); });
+}
+
+void sfpu_rsqrt(const float* x, float* y, long n, int threads) {
+    map(x, y, n, threads, [](W w) { return rsqrt(w); });
+}
+
+void sfpu_sigmoid(const float* x, float* y, long n, int threads) {
+    map(x, y, n, threads, [](W w) { return sigmoid(w); });
+}
+
+void sfpu_silu(const float* x, float* y, long n, int threads) {
+    map(x, y, n, threads, [](W w) { return mul(w, sigmoid(w)); });
+}
+}

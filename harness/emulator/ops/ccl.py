@@ -1,0 +1,127 @@
+"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`. What they compute is in `harness.emulator.collectives`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.emulator import collectives, fabric
+from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
+from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.mesh import axis_groups
+from harness.emulator.registry import op
+from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.types import DataType
+
+_REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
+
+
+@op("ttnn.all_gather", across=True)
+def all_gather(
+    input_tensor: Tensor,
+    dim: int,
+    *,
+    cluster_axis: int | None = None,
+    memory_config: MemoryConfig | None = None,
+    num_links: int | None = None,
+    topology: fabric.Topology | None = None,
+) -> Tensor:
+    """Every device gets the tensors of all devices of its group, side by side along `dim`."""
+    name = "ttnn.all_gather"
+    groups = _groups(name, input_tensor, cluster_axis)
+    shape = list(input_tensor.shape)
+    if not -len(shape) <= dim < len(shape):
+        refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
+    shape[dim] *= len(groups[0])
+    made = {id(group): collectives.gather([input_tensor.shards[d] for d in group], dim) for group in groups}
+    shards = _placed([(group, [made[id(group)]] * len(group)) for group in groups])
+    return _result(name, input_tensor, shards, Shape(shape), memory_config)
+
+
+@op("ttnn.reduce_scatter", across=True)
+def reduce_scatter(
+    input_tensor: Tensor,
+    dim: int,
+    *,
+    cluster_axis: int | None = None,
+    memory_config: MemoryConfig | None = None,
+    intermediate_memory_config: MemoryConfig | None = None,
+    num_links: int | None = None,
+    topology: fabric.Topology | None = None,
+    chunks_per_sync: int | None = None,
+    num_workers_per_link: int | None = None,
+    num_buffers_per_channel: int | None = None,
+    compute_kernel_config: Any = None,
+) -> Tensor:
+    """The sum over each group of devices, of which a device keeps its slice along `dim`."""
+    name = "ttnn.reduce_scatter"
+    groups = _groups(name, input_tensor, cluster_axis)
+    shape, devices = list(input_tensor.shape), len(groups[0])
+    if not -len(shape) <= dim < len(shape):
+        refuse(name, f"no dim {dim} in a tensor of shape {shape}")
+    if shape[dim] % devices:
+        refuse(name, f"Dimension {dim} must be divisible by ring_size: {shape[dim]} by {devices} devices")
+    _check_reducible(name, input_tensor)
+    tuned = any(t is not None for t in (chunks_per_sync, num_workers_per_link, num_buffers_per_channel))
+    shape[dim] //= devices
+    shards = _placed([(g, _scattered(input_tensor, g, dim, tuned)) for g in groups])
+    return _result(name, input_tensor, shards, Shape(shape), memory_config)
+
+
+@op("ttnn.all_reduce", across=True)
+def all_reduce(
+    input_tensor: Tensor,
+    *,
+    cluster_axis: int | None = None,
+    memory_config: MemoryConfig | None = None,
+    num_links: int | None = None,
+    topology: fabric.Topology | None = None,
+) -> Tensor:
+    """The sum over each group of devices, the same on all of them: a reduce-scatter and an all-gather where one can be had."""
+    name = "ttnn.all_reduce"
+    groups = _groups(name, input_tensor, cluster_axis)
+    _check_reducible(name, input_tensor)
+    dim = collectives.scatter_dim(input_tensor.shape, len(groups[0]))
+    placed = []
+    for group in groups:
+        if dim is None:
+            total = collectives.sum_in_order([input_tensor.shards[d] for d in group], input_tensor.dtype)
+        else:
+            total = collectives.gather(_scattered(input_tensor, group, dim, False), dim)
+        placed.append((group, [total] * len(group)))
+    return _result(name, input_tensor, _placed(placed), input_tensor.shape, memory_config)
+
+
+def _groups(name: str, x: Tensor, cluster_axis: int | None) -> list[list[int]]:
+    require_device(name, x)
+    groups = axis_groups(name, device_of(x), cluster_axis)
+    if len(groups[0]) == 1:
+        refuse(name, "a collective needs more than one device, got 1")
+    fabric.require_fabric(name)
+    return groups
+
+
+def _check_reducible(name: str, x: Tensor) -> None:
+    if x.dtype not in _REDUCIBLE:
+        refuse(name, f"the emulator reduces {', '.join(d.name for d in _REDUCIBLE)}, not {x.dtype}")
+
+
+def _scattered(x: Tensor, group: list[int], dim: int, tuned: bool) -> list[torch.Tensor]:
+    how = collectives.reduction(fabric.is_ring(), tuned, x.shape, x.dtype)
+    return collectives.reduce_scatter([x.shards[d] for d in group], dim, x.dtype, how)
+
+
+def _placed(groups: list[tuple[list[int], list[torch.Tensor]]]) -> list[torch.Tensor]:
+    """Each group's tensors in the order of the mesh's devices."""
+    by_device = {
+        device: tensor for group, tensors in groups for device, tensor in zip(group, tensors, strict=True)
+    }
+    return [by_device[device] for device in sorted(by_device)]
+
+
+def _result(
+    name: str, x: Tensor, shards: list[torch.Tensor], shape: Shape, memory_config: MemoryConfig | None
+) -> Tensor:
+    return make_tensor(name, shards, shape, x.dtype, x.layout, output_config(x, memory_config), device_of(x))

@@ -1,0 +1,247 @@
+"""Prefill attention in the steps of the device's kernels (modes device and exact).
+
+Online softmax over chunks of keys. With a bfloat16 Dest the device runs its streaming kernel, with a float32 Dest its older
+one. Scores stay unscaled: the scale acts inside the exponentials. A step here takes one chunk of keys and every chunk of
+queries that sees it at once, as rows never meet; keys that a row does not see have weight zero, which the matrix unit skips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.emulator import accumulate, formats, fpu, sfpu
+from harness.emulator import sfpu_lanes as lanes
+from harness.emulator.fidelity import Math
+from harness.emulator.ops import attention_sfpu
+from harness.emulator.types import TILE_SIZE, DataType, MathFidelity
+
+# Subblocks of a matmul in tiles, (height, width): ttnn takes the first that divides the block and fits the Dest.
+_SUBBLOCKS = (
+    (2, 4), (4, 2), (1, 8), (8, 1), (1, 7), (7, 1), (2, 3), (3, 2), (1, 6), (6, 1),
+    (1, 5), (5, 1), (2, 2), (1, 4), (4, 1), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1),
+)  # fmt: skip
+_DEST_TILES = 8  # of a bfloat16 Dest, whose other half the packer empties
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of the configs changes the arithmetic; chunks in elements."""
+
+    math: Math
+    matmul_fidelity: MathFidelity | None  # of the products, where the streaming kernel has its own
+    approx: bool  # math_approx_mode
+    exp_approx: bool
+    scale: float
+    q_chunk: int
+    k_chunk: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Where a step's scores lie: query rows from `first`, keys from `start`; and what hides keys, if anything."""
+
+    first: int
+    start: int
+    span: int  # of all keys
+    causal: bool
+    mask: torch.Tensor | None  # [groups, heads, rows, keys] of the step
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    setting: Setting,
+) -> torch.Tensor:
+    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], mask [1 or B, 1 or nq, Sq, Sk] or None -> Dest values [B, nq, Sq, D]."""
+    batch, heads, rows, width = q.shape
+    kv_heads, span = k.shape[1:3]
+    queries = q.reshape(batch * kv_heads, heads // kv_heads, rows, width)
+    keys = k.reshape(-1, span, width).transpose(1, 2)
+    values = v.reshape(-1, span, width)
+    if mask is not None:
+        mask = mask.expand(batch, heads, rows, span).reshape(*queries.shape[:3], span)
+    kernel = _Standard(setting) if setting.math.fp32_dest else _Streaming(setting)
+    biggest, sums, out = (
+        torch.zeros(*queries.shape[:3], n, dtype=dtype)
+        for n, dtype in ((1, torch.bfloat16), (TILE_SIZE, kernel.wide), (width, torch.bfloat16))
+    )
+    for start in range(0, span, setting.k_chunk):
+        seen = slice(start, start + setting.k_chunk)
+        first = start // setting.q_chunk * setting.q_chunk if causal else 0
+        if first >= rows:
+            break
+        now = slice(first, rows)
+        place = Scores(first, start, span, causal, None if mask is None else mask[..., seen])
+        scores = kernel.scores(queries[:, :, now], keys[..., seen], place)
+        before = biggest[:, :, now] if start else None
+        largest = kernel.largest(scores, before)
+        weights = kernel.weights(scores, largest)
+        total = kernel.tile_sums(weights)
+        part = kernel.product(weights, values[:, seen], place)
+        if before is not None:
+            alpha = kernel.correction(before, largest)
+            total = kernel.corrected(total, sums[:, :, now], alpha)
+            part = l1_add(part, fpu.multiply(out[:, :, now], alpha, setting.math))
+        biggest[:, :, now], sums[:, :, now], out[:, :, now] = largest, total, part
+    return fpu.multiply(out, kernel.inverse(sums), setting.math).view(q.shape)
+
+
+class _Kernel:
+    """What both kernels share; `wide` is the storage of their buffers of scores and sums."""
+
+    wide = torch.bfloat16
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.math = setting, setting.math
+        own = None if setting.math.fp32_dest else setting.matmul_fidelity
+        self.products = Math(own or setting.math.fidelity, setting.math.fp32_dest)
+
+    def scores(self, queries: torch.Tensor, keys: torch.Tensor, place: Scores) -> torch.Tensor:
+        scores = grouped_matmul(queries, keys, self.products).to(self.wide)
+        if place.causal:
+            # Rows from the end of the chunk on see all of it.
+            rows = max(0, place.start + scores.shape[-1] - place.first)
+            hidden = torch.ones(rows, scores.shape[-1], dtype=torch.bool).triu_(place.first - place.start + 1)
+            scores[:, :, :rows].masked_fill_(hidden[: scores.shape[2]], -torch.inf)
+            return scores
+        return scores if place.mask is None else self.masked(scores, place.mask)
+
+    def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def correction(self, before: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        s, fp32 = self.setting, self.math.fp32_dest
+        below = fpu.subtract(before, largest, fp32_dest=fp32)
+        alpha = attention_sfpu.correction(below, s.scale, approx=s.exp_approx, fp32_dest=fp32)
+        return bf16(alpha) if fp32 else alpha.bfloat16()
+
+    def tile_sums(self, weights: torch.Tensor) -> torch.Tensor:
+        """The packer adds a chunk's tiles of weights on top of one another: [..., keys] -> [..., 32]."""
+        short = -weights.shape[-1] % TILE_SIZE
+        padded = torch.nn.functional.pad(weights, (0, short)) if short else weights
+        total: torch.Tensor = padded[..., :TILE_SIZE]
+        for column in range(TILE_SIZE, padded.shape[-1], TILE_SIZE):
+            total = total + padded[..., column : column + TILE_SIZE]
+        return total
+
+
+class _Streaming(_Kernel):
+    """The kernel of a bfloat16 Dest: all buffers are bfloat16, the exponential of scores is always the approximate one."""
+
+    def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return l1_add(scores, mask)
+
+    def largest(self, scores: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+        largest = scores.amax(-1, keepdim=True)
+        return largest if before is None else torch.maximum(largest, before)
+
+    def weights(self, scores: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        below = fpu.subtract(scores, largest, dtype=torch.bfloat16)
+        return sfpu.exp(below, fp32_dest=False, approx=True, scale=self.setting.scale).bfloat16().relu_()
+
+    def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
+        """Weights times values; in a query chunk's first rows the sum over keys goes through L1, block by block."""
+        out = grouped_matmul(weights, values, self.products).bfloat16()
+        for rows, block in self._split_rows(weights.shape[2], place, values.shape[-1]):
+            for column in range(0, weights.shape[-1], block):
+                keys = slice(column, column + block)
+                part = grouped_matmul(weights[:, :, rows, keys], values[:, keys], self.products).bfloat16()
+                out[:, :, rows] = out[:, :, rows] + part if column else part
+        return out
+
+    def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        return l1_add(total, fpu.multiply(before, alpha, self.math))
+
+    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
+        total = fpu.row_sum(sums, self.math)
+        if self.setting.approx:
+            return bf16(attention_sfpu.reciprocal(total, approx=True, fp32_dest=False))
+        return bf16(sfpu.reciprocal(total, fp32_dest=False))
+
+    def _split_rows(self, rows: int, place: Scores, width: int) -> list[tuple[torch.Tensor, int]]:
+        """Rows whose sum over keys is split, with the size of the blocks, one entry a size."""
+        tall, wide = self.setting.q_chunk // TILE_SIZE, self.setting.k_chunk // TILE_SIZE
+        block = _subblock(tall, wide)[1]
+        height, across = _subblock(tall, -(-width // TILE_SIZE), tallest=2)
+        if height == 1 and 2 * across <= _DEST_TILES and tall >= 2:
+            height = 2
+        by_block: dict[int, list[torch.Tensor]] = {}
+        start = place.start // TILE_SIZE
+        for chunk in range(
+            place.first // self.setting.q_chunk, -(-(place.first + rows) // self.setting.q_chunk)
+        ):
+            end = (chunk + 1) * tall if place.causal else -(-place.span // TILE_SIZE)
+            active = wide if place.mask is not None else min(wide, end - start)
+            size = max(n for n in range(1, min(active, block) + 1) if active % n == 0)
+            if active > size:
+                row = chunk * self.setting.q_chunk - place.first
+                last = min(row + height * TILE_SIZE, rows)
+                by_block.setdefault(size * TILE_SIZE, []).append(torch.arange(row, last))
+        return [(torch.cat(numbers), size) for size, numbers in by_block.items()]
+
+
+class _Standard(_Kernel):
+    """The kernel of a float32 Dest: scores, weights and sums are float32 buffers, maxima and outputs bfloat16."""
+
+    wide = torch.float32
+
+    def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return fpu.add(scores, mask, fp32_dest=True)
+
+    def largest(self, scores: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+        # On its way through the transposing unpacker the maximum is cut to bfloat16, so a weight may exceed 1.
+        largest = cut_bf16(scores.amax(-1, keepdim=True))
+        return largest if before is None else torch.maximum(largest, before)
+
+    def weights(self, scores: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        below = fpu.subtract(scores, largest, fp32_dest=True)
+        if self.setting.exp_approx:
+            return sfpu.exp(below, fp32_dest=True, approx=True, scale=self.setting.scale).relu_()
+        return sfpu.exp(lanes.mul(below, self.setting.scale), fp32_dest=True).relu_()
+
+    def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
+        return bf16(grouped_matmul(weights, values, self.products))
+
+    def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
+
+    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
+        total = cut_tf32(fpu.row_sum(sums, self.math))
+        return attention_sfpu.reciprocal(total, approx=self.setting.approx, fp32_dest=True)
+
+
+def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tensor:
+    """[groups, heads, n, K] @ [groups, K, m] -> Dest values [groups, heads, n, m]; the heads of a group share the right."""
+    groups, heads, rows, inner = left.shape
+    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math)
+    return result.view(groups, heads, rows, -1)
+
+
+def bf16(dest: torch.Tensor) -> torch.Tensor:
+    """Dest values as a bfloat16 buffer has them."""
+    return formats.pack_round(dest, DataType.BFLOAT16)
+
+
+def l1_add(buffer: torch.Tensor, dest: torch.Tensor) -> torch.Tensor:
+    """What the packer leaves when it adds a Dest onto a bfloat16 buffer: packed first, the sum rounded half to even."""
+    return buffer + bf16(dest)
+
+
+def cut_tf32(x: torch.Tensor) -> torch.Tensor:
+    """Float32 as it reaches a source register."""
+    return (x.view(torch.int32) & -0x2000).view(torch.float32)
+
+
+def cut_bf16(x: torch.Tensor) -> torch.Tensor:
+    """Float32 cut to bfloat16."""
+    return (x.view(torch.int32) >> 16).to(torch.int16).view(torch.bfloat16)
+
+
+def _subblock(tall: int, wide: int, tallest: int = _DEST_TILES) -> tuple[int, int]:
+    fits = ((h, w) for h, w in _SUBBLOCKS if h <= tallest and tall % h == 0 and wide % w == 0)
+    return next(fits)

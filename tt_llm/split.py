@@ -1,0 +1,125 @@
+"""How the model is divided over the devices of a mesh: heads, MLP width and vocabulary, so that sums come out the same.
+
+Column-parallel QKV, gate and up; row-parallel WO and down, whose outputs are summed over the devices (Megatron-LM,
+arXiv:1909.08053). What does not divide is padded with zeros, which add nothing, and key-value heads are repeated where
+there are fewer of them than devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from tt_llm.config import TILE, ModelConfig
+from tt_llm.errors import InputError
+
+Head = int | None  # the number of a head in the model; None: zeros
+
+
+@dataclass(frozen=True)
+class Split:
+    """The share of each device.
+
+    `local` is the model as one device sees it: its heads, its part of the MLP and of the vocabulary.
+    `queries[d]`, `kv[d]` name the query and key-value heads of device d, query heads of one key-value head together.
+    """
+
+    devices: int
+    local: ModelConfig
+    queries: tuple[tuple[Head, ...], ...]
+    kv: tuple[tuple[Head, ...], ...]
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key-value heads of the model."""
+        return len({head for heads in self.kv for head in heads if head is not None})
+
+    def qkv(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Columns of all heads, each [1, 1, dim, heads * head_dim] -> [1, 1, dim, devices * qkv_dim], a device after the other."""
+        parts = []
+        for queries, kv in zip(self.queries, self.kv, strict=True):
+            parts += [self._columns(q, queries), self._columns(k, kv), self._columns(v, kv)]
+        return torch.cat(parts, dim=-1)
+
+    def wo(self, weight: torch.Tensor) -> torch.Tensor:
+        """[1, 1, n_heads * head_dim, dim] -> [1, 1, devices * local heads * head_dim, dim], rows as the heads lie."""
+        turned = weight.transpose(-1, -2)
+        columns = [self._columns(turned, queries) for queries in self.queries]
+        return torch.cat(columns, dim=-1).transpose(-1, -2).contiguous()
+
+    def hidden(self, weight: torch.Tensor, dim: int) -> torch.Tensor:
+        """Zeros after the MLP's width along `dim`, up to the width of all devices."""
+        missing = self.devices * self.local.hidden_dim - weight.shape[dim]
+        if not missing:
+            return weight
+        shape = list(weight.shape)
+        shape[dim] = missing
+        return torch.cat([weight, weight.new_zeros(shape)], dim)
+
+    def kv_heads(self, heads: torch.Tensor) -> torch.Tensor:
+        """[B, key-value heads, S, head_dim] -> [B, devices * local heads, S, head_dim]: each device's, one after the other."""
+        nothing = torch.zeros_like(heads[:, :1])
+        wanted = [head for share in self.kv for head in share]
+        return torch.cat([nothing if h is None else heads[:, h : h + 1] for h in wanted], dim=1)
+
+    def place_of_kv(self, head: int) -> tuple[int, int]:
+        """The first device that holds a key-value head, and its number there."""
+        return self.places_of_kv(head)[0]
+
+    def places_of_kv(self, head: int) -> list[tuple[int, int]]:
+        """Every device that holds a key-value head, with its number there."""
+        return [(d, heads.index(head)) for d, heads in enumerate(self.kv) if head in heads]
+
+    def _columns(self, heads: torch.Tensor, wanted: tuple[Head, ...]) -> torch.Tensor:
+        width = self.local.head_dim
+        nothing = heads.new_zeros(*heads.shape[:-1], width)
+        return torch.cat(
+            [nothing if h is None else heads[..., h * width : (h + 1) * width] for h in wanted], -1
+        )
+
+
+def split(config: ModelConfig, devices: int) -> Split:
+    """The shares of a model. Raises InputError for more devices than the MLP or the vocabulary has tiles."""
+    for what, width in (("intermediate_size", config.hidden_dim), ("vocab_size", config.vocab_size)):
+        tiles = -(-width // TILE)
+        if devices > tiles:
+            raise InputError(
+                f"{devices} devices: {what} {width} is {tiles} tiles of {TILE}, it splits over at most {tiles} devices"
+            )
+    queries, kv = _heads(config.n_heads, config.n_kv_heads, devices)
+    local = replace(
+        config,
+        n_heads=len(queries[0]),
+        n_kv_heads=len(kv[0]),
+        hidden_dim=_share(config.hidden_dim, devices),
+        vocab_size=_share(config.vocab_size, devices) if devices > 1 else config.vocab_size,
+    )
+    return Split(devices, local, queries, kv)
+
+
+def _share(width: int, devices: int) -> int:
+    return -(-width // (TILE * devices)) * TILE
+
+
+def _heads(
+    n_heads: int, n_kv: int, devices: int
+) -> tuple[tuple[tuple[Head, ...], ...], tuple[tuple[Head, ...], ...]]:
+    """Query and key-value heads of each device: whole groups where there are enough of them, else a group in parts."""
+    group = n_heads // n_kv
+    slots = max(1, -(-n_kv // devices))  # key-value heads a device
+    # Query heads a slot: fewest such that all parts of all groups find a slot.
+    size = (
+        next(m for m in range(1, group + 1) if n_kv * -(-group // m) <= devices * slots)
+        if slots == 1
+        else group
+    )
+    parts: list[tuple[Head, tuple[Head, ...]]] = []
+    for head in range(n_kv):
+        for start in range(0, group, size):
+            own = range(head * group + start, head * group + min(start + size, group))
+            parts.append((head, (*own, *(None,) * (size - len(own)))))
+    parts += [(None, (None,) * size)] * (devices * slots - len(parts))
+    shares = [parts[d * slots : (d + 1) * slots] for d in range(devices)]
+    queries = tuple(tuple(q for _, heads in share for q in heads) for share in shares)
+    return queries, tuple(tuple(head for head, _ in share) for share in shares)
