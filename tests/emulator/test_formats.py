@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.emulator.formats import host_round, pack_round, storage_dtype, typecast_round
+from harness.emulator.formats import (
+    host_round,
+    l1_accumulate,
+    pack_round,
+    storage_dtype,
+    typecast_round,
+    unpack,
+)
 from harness.emulator.types import DataType
 
 VECTORS = np.load(Path(__file__).parent / "data" / "formats.npz")
@@ -33,13 +40,18 @@ def recorded(name: str) -> Tensor:
 
 
 def block_float_values(l1: np.ndarray[Any, Any], format_name: str) -> Tensor:
-    """What the bytes of a tile in L1 stand for: 64 exponents, then 16 elements for each."""
+    """What the bytes of a tile in L1 stand for: 64 exponents, then 16 elements for each; exponent 255 is one like any other."""
     exponents, elements = l1[:64].astype(np.int64), l1[64:].astype(np.int64)
     if format_name == "bfp4":
         elements = np.stack([elements & 15, elements >> 4], -1).reshape(-1) << 4
-    magnitudes = np.where(elements & 128, -1.0, 1.0) * (elements & 127)
-    values = magnitudes.reshape(64, 16) * 2.0 ** (exponents[:, None] - 133)
-    return torch.from_numpy(values).to(torch.float32).bfloat16()
+    elements = elements.reshape(64, 16)
+    magnitudes = elements & 127
+    shift = 7 - np.log2(np.maximum(magnitudes, 1)).astype(np.int64)  # to a bfloat16's hidden bit
+    exponent = exponents[:, None] + 1 - shift
+    normal = exponent << 7 | (magnitudes << shift & 127)
+    denormal = magnitudes << np.maximum(exponents[:, None], 0).clip(max=7)
+    bits = np.where(magnitudes == 0, 0, np.where(exponent > 0, normal, denormal)) | (elements & 128) << 8
+    return torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)
 
 
 def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
@@ -68,8 +80,65 @@ def test_rounding_equals_recorded_packer(name: str) -> None:
     x = recorded(f"pack/{kind}/input")
     if dest == "bf16":
         x = (x.view(torch.int32) >> 16).to(torch.int16).view(torch.bfloat16)
-    rounding = pack_round if path == "pack" else typecast_round
-    assert_same_bits(rounding(x, FORMATS[format_name]), recorded(name))
+    precise = path == "precise"
+    assert_same_bits(pack_round(x, FORMATS[format_name], precise=precise), recorded(name))
+    if precise and format_name == "bfp8":
+        assert_same_bits(typecast_round(x, FORMATS[format_name]), recorded(name))
+
+
+@pytest.mark.parametrize("name", ["bf16", "bfp8", "bfp4", "fp32_tf32", "fp32_bf16"])
+def test_unpack_equals_recorded_unpacker(name: str) -> None:
+    """unpack gives the Src words of the simulated unpacker, with wrapped exponents and -Inf for -0 of block floats."""
+    l1, source = VECTORS[f"unpack/{name}/l1"], VECTORS[f"unpack/{name}/src"]
+    format_name = name[:4]
+    if format_name in ("bfp8", "bfp4"):
+        x = block_float_values(l1, format_name)
+    else:
+        x = torch.from_numpy(l1.view(np.int16 if name == "bf16" else np.float32)).view(64, 16)
+        x = x.view(torch.bfloat16) if name == "bf16" else x
+    unpacked = unpack(x, FORMATS[format_name], fp32_dest=name == "fp32_tf32")
+    assert_same_bits(unpacked, torch.from_numpy(source.view(np.float32)))
+
+
+@pytest.mark.parametrize("format_name", ["fp32", "bf16"])
+def test_l1_accumulation_equals_recorded_packer(format_name: str) -> None:
+    """l1_accumulate adds as the simulated packer does in L1, denormals, Inf and NaN included."""
+    dest = torch.from_numpy(VECTORS["l1acc/new"].view(np.float32))
+    if format_name == "fp32":
+        stored = torch.from_numpy(VECTORS["l1acc/old"].view(np.float32))
+    else:
+        stored = torch.from_numpy(VECTORS["l1acc/old_bf16"].view(np.int16)).view(torch.bfloat16)
+    total = l1_accumulate(stored, dest, FORMATS[format_name])
+    words = VECTORS[f"l1acc/out_{format_name}"]
+    expected = words if format_name == "fp32" else words.astype(np.uint32) << 16
+    assert_same_bits(total, torch.from_numpy(expected.view(np.float32)))
+
+
+@pytest.mark.parametrize("dtype", [DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B])
+@pytest.mark.parametrize("rounding", [host_round, pack_round, typecast_round])
+def test_rounding_is_idempotent(rounding: Callable[[Tensor, DataType], Tensor], dtype: DataType) -> None:
+    """What a format holds is not changed by rounding to it again, whichever way."""
+    x = torch.randn(256, 64, generator=torch.Generator().manual_seed(3))
+    once = rounding(x * 2.0 ** torch.arange(-32, 32), dtype)
+    for again in (host_round, pack_round, typecast_round):
+        assert_same_bits(again(once, dtype), once)
+
+
+@pytest.mark.parametrize("dtype", [DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B])
+@pytest.mark.parametrize("rounding", [host_round, pack_round, typecast_round])
+def test_rounding_is_odd_and_monotonic(
+    rounding: Callable[[Tensor, DataType], Tensor], dtype: DataType
+) -> None:
+    """-x rounds to minus what x rounds to, and of two numbers of a block the larger does not round to the smaller."""
+    x = (
+        torch.randn(256, 64, generator=torch.Generator().manual_seed(4))
+        .unflatten(1, (4, 16))
+        .sort()
+        .values.flatten(1)
+    )
+    rounded = rounding(x, dtype).float()
+    assert torch.equal(rounding(-x, dtype).float(), -rounded)
+    assert (rounded.unflatten(1, (4, 16)).diff() >= 0).all()
 
 
 @pytest.mark.parametrize("case", sorted({name.split("/")[1] for name in cases("typecast")}))

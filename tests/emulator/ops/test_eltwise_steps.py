@@ -141,6 +141,8 @@ def test_a_scalar_is_an_operand_in_the_tensors_format(ttnn, put):
         for op in (ttnn.add, ttnn.subtract, ttnn.multiply):
             assert torch.equal(ttnn.to_torch(op(x, 0.3)), ttnn.to_torch(op(x, number)))
             assert torch.equal(ttnn.to_torch(op(0.3, x)), ttnn.to_torch(op(number, x)))
+            fused = {"activations": [ttnn.UnaryOpType.SILU]}
+            assert torch.equal(ttnn.to_torch(op(x, 0.3, **fused)), ttnn.to_torch(op(x, number, **fused)))
 
 
 @pytest.mark.parametrize("modelled", [Mode.DEVICE, Mode.EXACT])

@@ -1,0 +1,108 @@
+"""Collectives as ops: specs, groups of a mesh, refusals in ttnn's words, and what is held once stays right when written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import ttnn
+
+from harness.emulator.replicas import replicated
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Any]:
+    """Two rows of four devices."""
+    ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
+    device = ttnn.open_mesh_device(ttnn.MeshShape(2, 4))
+    yield device
+    ttnn.close_mesh_device(device)
+    ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
+
+
+def numbered(mesh: Any, *shape: int) -> Any:
+    """On device d a tensor of d + 1 everywhere."""
+    whole = torch.cat([torch.full((1, *shape[1:]), d + 1.0) for d in range(8)])
+    return put(mesh, whole, ttnn.ShardTensorToMesh(mesh, dim=0))
+
+
+def put(mesh: Any, tensor: torch.Tensor, mapper: Any = None, dtype: Any = ttnn.bfloat16) -> Any:
+    mapper = mapper or ttnn.ReplicateTensorToMesh(mesh)
+    return ttnn.from_torch(tensor, dtype=dtype, layout=ttnn.TILE_LAYOUT, device=mesh, mesh_mapper=mapper)
+
+
+def held(tensor: Any) -> list[torch.Tensor]:
+    return [ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "sums"), [(None, [36] * 8), (1, [10] * 4 + [26] * 4), (0, [6, 8, 10, 12] * 2)]
+)
+def test_all_reduce_sums_over_all_or_along_an_axis(mesh: Any, axis: int | None, sums: list[int]) -> None:
+    """Devices of a row share its sum, or of a column; the spec stays."""
+    x = numbered(mesh, 1, 1, 32, 256)
+    y = ttnn.all_reduce(x, cluster_axis=axis)
+    assert [float(t.max()) for t in held(y)] == [float(t.min()) for t in held(y)] == sums
+    assert (y.shape, y.dtype, y.memory_config()) == (x.shape, x.dtype, x.memory_config())
+
+
+def test_gather_and_scatter_along_an_axis(mesh: Any) -> None:
+    """A row's tensors side by side in device order; a device keeps the slice of the sum that has its number."""
+    x = numbered(mesh, 1, 1, 32, 128)
+    gathered = held(ttnn.all_gather(x, dim=-1, cluster_axis=1))
+    assert gathered[0][0, 0, 0, ::128].tolist() == [1, 2, 3, 4]
+    assert gathered[7][0, 0, 0, ::128].tolist() == [5, 6, 7, 8]
+    scattered = ttnn.reduce_scatter(x, dim=3, cluster_axis=1)
+    assert list(scattered.shape) == [1, 1, 32, 32]
+    assert [float(t.max()) for t in held(scattered)] == [10] * 4 + [26] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda x: ttnn.all_gather(x, dim=4), "Invalid gather dim 4 for 4D input tensor"),
+        (
+            lambda x: ttnn.reduce_scatter(x, dim=0, cluster_axis=1),
+            "Dimension 0 must be divisible by ring_size",
+        ),
+        (lambda x: ttnn.all_reduce(x, cluster_axis=2), "cluster_axis 2"),
+    ],
+)
+def test_refusals_name_the_op_and_the_reason(mesh: Any, call: Any, reason: str) -> None:
+    """As the real ttnn says it, on one line."""
+    with pytest.raises(RuntimeError, match=reason) as caught:
+        call(numbered(mesh, 1, 1, 32, 128))
+    assert str(caught.value).startswith("ttnn.")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_fabric_no_collective(mesh: Any) -> None:
+    """Without a fabric ttnn has nothing to send over; the line says which call is missing."""
+    x = numbered(mesh, 1, 1, 32, 128)
+    ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)
+    with pytest.raises(RuntimeError, match="set_fabric_config"):
+        ttnn.all_reduce(x)
+    ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
+
+
+def test_mappers_and_composers_are_inverse(mesh: Any) -> None:
+    """Rows of a mesh shard one dimension and columns another; joined the same way they are the whole."""
+    tensor = torch.randn(1, 1, 64, 128).bfloat16()
+    config = ttnn.MeshMapperConfig([ttnn.PlacementShard(2), ttnn.PlacementShard(3)])
+    there = put(mesh, tensor, ttnn.create_mesh_mapper(mesh, config))
+    assert list(there.shape) == [1, 1, 32, 32]
+    composer = ttnn.create_mesh_composer(mesh, ttnn.MeshComposerConfig([2, 3]))
+    assert torch.equal(ttnn.to_torch(there, mesh_composer=composer), tensor)
+
+
+def test_replicas_are_computed_once_and_parted_by_a_write(mesh: Any) -> None:
+    """An op on replicas gives replicas; a write with a different tensor on each device leaves each its own."""
+    x = put(mesh, torch.ones(1, 1, 32, 64))
+    y = ttnn.add(x, x)
+    assert replicated(y)
+    assert not replicated(ttnn.add(x, numbered(mesh, 1, 1, 32, 64)))
+    ttnn.copy(numbered(mesh, 1, 1, 32, 64), y)
+    assert [float(t.max()) for t in held(y)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert float(held(x)[3].max()) == 1

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from harness.emulator import accumulate, kernels, mode, mvmul
+from harness.emulator.accumulate import Blocks
+from harness.emulator.fidelity import Math
+from harness.emulator.formats import pack_round
+from harness.emulator.mode import Mode
+from harness.emulator.types import DataType, MathFidelity
+from tests.emulator.test_fpu import (
+    EVERY_MATH,
+    INSTRUCTION_SETS,
+    bits,
+    floats,
+    library_for,
+    random_bits,
+    scattered,
+)
+
+VECTORS = np.load(Path(__file__).parent / "data" / "matmul.npz")
+MATMULS = sorted({name.split("/")[0] for name in VECTORS.files} - {"blocks", "mvmul"})
+FORMATS = {"bf16": DataType.BFLOAT16, "fp32": DataType.FLOAT32, "bfp8": DataType.BFLOAT8_B}
+BF16_LOFI = Math(MathFidelity.LoFi, fp32_dest=False)
+FP32_HIFI4 = Math(MathFidelity.HiFi4, fp32_dest=True)
+
+
+def operand(name: str) -> Tensor:
+    """A recorded operand, bfloat16 or float32."""
+    array = VECTORS[name]
+    return floats(array).bfloat16() if array.dtype == np.uint16 else torch.from_numpy(array)
+
+
+def dest_name(math: Math) -> str:
+    return "fp32" if math.fp32_dest else "bf16"
+
+
+def product(in0: Tensor, in1: Tensor, math: Math, blocks: Blocks | None = None) -> Tensor:
+    """`accumulate.matmul` in mode exact; where it strikes, the erratum is part of the result."""
+    with mode.using(Mode.EXACT), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return accumulate.matmul(in0, in1, math, blocks)
+
+
+def one_minus_pcc(x: Tensor, y: Tensor) -> float:
+    return 1 - float(torch.corrcoef(torch.stack((x.double().flatten(), y.double().flatten())))[0, 1])
+
+
+def gain(x: Tensor, exact: Tensor) -> float:
+    """By how much x is larger than `exact`, by least squares."""
+    return float((x.double() * exact).sum() / (exact * exact).sum()) - 1
+
+
+@pytest.mark.parametrize("math", EVERY_MATH, ids=str)
+@pytest.mark.parametrize("case", MATMULS)
+def test_exact_equals_recorded_matmul(case: str, math: Math) -> None:
+    """Mode exact has the simulator's Dest, bit for bit, in every format, fidelity and Dest."""
+    in0, in1 = operand(f"{case}/in0"), operand(f"{case}/in1")
+    expected = floats(VECTORS[f"{case}/{math.fidelity.name}/{dest_name(math)}"])
+    if in0.dtype == torch.float32 and not math.fp32_dest:
+        # The recording feeds TF32 to a 16-bit Dest, which ttnn's unpacker never does: hand it over as it is.
+        with mode.using(Mode.EXACT):
+            result = accumulate._product(in0, accumulate.panels_of(in1), math, None, None)
+    else:
+        result = product(in0, in1, math)
+    assert torch.equal(bits(result), bits(expected))
+
+
+@pytest.mark.parametrize("setting", sorted({name[7:] for name in VECTORS.files if name.count("/") == 4}))
+def test_exact_equals_recorded_blocks(setting: str) -> None:
+    """Partial sums between K blocks, reloaded or added up in L1, in bf16, fp32 and bfp8, give the recorded result."""
+    fidelity, dest, way, partial = setting.split("/")
+    math = Math(MathFidelity[fidelity], fp32_dest=dest == "fp32")
+    blocks = Blocks(128, FORMATS[partial], l1_acc=way == "l1acc")
+    result = product(operand("blocks/in0"), operand("blocks/in1"), math, blocks)
+    packed = pack_round(result, DataType.BFLOAT8_B if partial == "bfp8" else DataType.BFLOAT16)
+    assert torch.equal(bits(packed), bits(floats(VECTORS[f"blocks/{setting}"])))
+
+
+@pytest.mark.parametrize("phase", range(4))
+@pytest.mark.parametrize("fp32_dest", [False, True])
+def test_one_mvmul_of_any_registers_equals_the_recorded(phase: int, fp32_dest: bool) -> None:
+    """One MVMUL of any Src and Dest words, denormals, Inf and NaN among them, gives the recorded Dest."""
+    for i, expected in enumerate(VECTORS["mvmul/out"][:, int(fp32_dest), phase]):
+        in0, in1, dest = (floats(VECTORS[f"mvmul/{name}"][i]) for name in ("srcb", "srca", "dst_in"))
+        dest = dest if fp32_dest else (bits(dest) & -0x10000).view(torch.float32)
+        b, a = ([*mvmul.significands(x)] for x in (in0, in1))
+        result, _ = mvmul._mvmul(dest, b, a, phase, fp32_dest)
+        assert torch.equal(bits(result), bits(floats(expected)))
+        if phase == 0:  # the compiled kernel starts with it
+            weight = accumulate.panels_of(in1)
+            with mode.using(Mode.EXACT), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                math = Math(MathFidelity.LoFi, fp32_dest)
+                compiled = accumulate._product(in0, weight, math, None, dest)
+            assert torch.equal(bits(compiled), bits(result))
+
+
+@pytest.mark.parametrize("math", EVERY_MATH, ids=str)
+@pytest.mark.parametrize("case", MATMULS)
+def test_device_is_close_to_exact(case: str, math: Math) -> None:
+    """Between device and exact, 1-PCC is a tenth at most of what exact has to float64, and their bias is the same to 5%."""
+    in0, in1 = operand(f"{case}/in0"), operand(f"{case}/in1")
+    exact = product(in0, in1, math)
+    with mode.using(Mode.DEVICE):
+        device = accumulate.matmul(in0, in1, math)
+    reference = in0.double() @ in1.double()
+    error = one_minus_pcc(exact, reference)
+    if error < 1e-12:  # nothing is lost: the products are exact
+        assert torch.allclose(device, exact, rtol=1e-6)
+        return
+    assert one_minus_pcc(device, exact) <= error / 10
+    assert abs(gain(device, reference) - gain(exact, reference)) <= 0.05 * abs(gain(exact, reference)) + 1e-8
+
+
+@pytest.mark.parametrize("fidelity", MathFidelity)
+def test_device_has_the_drift_of_a_bf16_destination(fidelity: MathFidelity) -> None:
+    """On positive data the halves rounded away from zero add up to a gain that device has as exact has it."""
+    generator = torch.Generator().manual_seed(1)
+    in0, in1 = (torch.rand(*shape, generator=generator).bfloat16() for shape in ((32, 4096), (4096, 32)))
+    math = Math(fidelity, fp32_dest=False)
+    lossless = Math(fidelity, fp32_dest=True)
+    with mode.using(Mode.DEVICE):
+        device = accumulate.matmul(in0, in1, math)
+    exact, reference = product(in0, in1, math), product(in0, in1, lossless).double()
+    assert gain(exact, reference) > 0.05
+    assert gain(device, reference) == pytest.approx(gain(exact, reference), rel=0.05)
+
+
+BLOCKS = [
+    None,
+    Blocks(32, DataType.BFLOAT8_B),
+    Blocks(64, DataType.BFLOAT4_B, bias=True),
+    Blocks(32, DataType.BFLOAT16, l1_acc=True),
+    Blocks(32, DataType.FLOAT32, l1_acc=True, bias=True),
+]
+
+
+@pytest.mark.parametrize(
+    "blocks", BLOCKS, ids=lambda b: "one block" if b is None else f"{b.partial.name} {b.l1_acc}"
+)
+@pytest.mark.parametrize("values", [scattered, random_bits])
+@pytest.mark.parametrize("march", INSTRUCTION_SETS)
+def test_compiled_exact_equals_torch(march, values, blocks, monkeypatch):
+    """The kernels have the bits of the rules in torch, for any bits, sizes and blocks, in each instruction set."""
+    library = library_for(march)
+    for math in EVERY_MATH:
+        for shape0, shape1 in (((33, 100), (100, 37)), ((2, 5, 64), (2, 64, 40))):
+            for dtype in (torch.float32, torch.bfloat16):
+                in0, in1 = values(*shape0).to(dtype), values(*shape1, seed=1).to(dtype)
+                results = []
+                for chosen in (library, None):
+                    monkeypatch.setattr(kernels, "load", lambda chosen=chosen: chosen)
+                    results.append(bits(product(in0, in1, math, blocks)))
+                assert torch.equal(*results), (math, shape0, dtype)
+
+
+@pytest.mark.parametrize("march", INSTRUCTION_SETS)
+def test_compiled_device_is_the_same_on_every_instruction_set(march, monkeypatch):
+    """Device with a 16-bit Dest gives the same values whatever the CPU has, but for a rounding in 500."""
+    results = []
+    for instructions in ("native", march):
+        library = library_for(instructions)
+        monkeypatch.setattr(kernels, "load", lambda library=library: library)
+        with mode.using(Mode.DEVICE):
+            results.append(accumulate.matmul(scattered(50, 256), scattered(256, 64, seed=1), BF16_LOFI))
+    assert (results[0] != results[1]).double().mean() <= 0.002
+
+
+def test_torch_device_is_close_to_exact(monkeypatch):
+    """Without a compiler, device is within a tenth of exact's own error at K = 1024 with a 16-bit Dest."""
+    in0, in1 = operand("bf16_bf16_K1024_n/in0"), operand("bf16_bf16_K1024_n/in1")
+    monkeypatch.setattr(kernels, "load", lambda: None)
+    for fidelity in MathFidelity:
+        math = Math(fidelity, fp32_dest=False)
+        exact = floats(VECTORS[f"bf16_bf16_K1024_n/{fidelity.name}/bf16"])
+        with mode.using(Mode.DEVICE):
+            device = accumulate.matmul(in0, in1, math)
+        assert one_minus_pcc(device, exact) <= one_minus_pcc(exact, in0.double() @ in1.double()) / 10
+
+
+@pytest.mark.parametrize("arithmetic", [Mode.DEVICE, Mode.EXACT])
+@pytest.mark.parametrize("math", [BF16_LOFI, FP32_HIFI4], ids=str)
+def test_tile_padding_never_leaks(arithmetic: Mode, math: Math) -> None:
+    """A product of odd sizes is the same as with zeros around it, and no row depends on the others."""
+    in0, in1 = scattered(37, 70).bfloat16(), scattered(70, 41, seed=1).bfloat16()
+    with mode.using(arithmetic):
+        alone = accumulate.matmul(in0, in1, math)
+        padded = accumulate.matmul(
+            torch.nn.functional.pad(in0, (0, 26, 0, 27)), torch.nn.functional.pad(in1, (0, 23, 0, 26)), math
+        )
+        rows = torch.cat([accumulate.matmul(row, in1, math) for row in in0.split(1)])
+    assert torch.equal(padded[:37, :41], alone)
+    assert not padded[37:].any()
+    assert not padded[:, 41:].any()
+    assert torch.equal(rows, alone)
+
+
+@pytest.mark.parametrize("arithmetic", [Mode.DEVICE, Mode.EXACT])
+def test_one_product_has_the_sign_of_its_operands(arithmetic: Mode) -> None:
+    """With one product a result, negating an operand negates it; only sums break the symmetry, in how halves are rounded."""
+    values = scattered(32, 1).bfloat16()
+    for math in EVERY_MATH:
+        with mode.using(arithmetic):
+            plus, minus = (accumulate.matmul(values, sign * values.T, math) for sign in (1, -1))
+        assert torch.equal(plus, -minus)
+
+
+def test_going_on_from_dest_is_one_longer_product() -> None:
+    """Accumulating the second half of K onto the first half's Dest is the product over all of K."""
+    in0, in1 = scattered(3, 20, 128).bfloat16(), scattered(3, 128, 48, seed=1).bfloat16()
+    for math in EVERY_MATH:
+        first = product(in0[..., :64], in1[:, :64], math)
+        with mode.using(Mode.EXACT):
+            both = accumulate.accumulate_into(first, in0[..., 64:], in1[:, 64:], math)
+        assert torch.equal(both, product(in0, in1, math))
+
+
+def test_a_prepared_weight_gives_the_same_bits_in_its_own_size() -> None:
+    """A prepared weight takes no more memory than whole tiles of it and serves every fidelity, and any batch of in0."""
+    in0, in1 = scattered(2, 3, 7, 96).bfloat16(), scattered(96, 70, seed=1).bfloat16()
+    weight = accumulate.prepare(in1, BF16_LOFI)
+    assert weight.panels.nbytes == 96 * 96 * 2
+    assert torch.equal(weight.rows()[:, :70], in1.float())
+    for math in EVERY_MATH:
+        assert torch.equal(product(in0, weight, math), product(in0, in1, math))
+
+
+def test_the_erratum_is_counted_and_named() -> None:
+    """-(1 + 2**-23) + 1 gives -16 with an fp32 Dest, with a warning that names the issue; device and a bf16 Dest do without."""
+    dest, one = torch.tensor([[-(1 + 2.0**-23)]]), torch.ones(1, 1).bfloat16()
+    before = accumulate.FP32_DEST_ERRATUM.struck
+    with mode.using(Mode.EXACT), pytest.warns(UserWarning, match=r"^1 values struck by tt-metal #38306"):
+        struck = accumulate.accumulate_into(dest, one, one, FP32_HIFI4)
+    assert struck.item() == -16
+    assert accumulate.FP32_DEST_ERRATUM.struck == before + 1
+    with mode.using(Mode.DEVICE):
+        assert accumulate.accumulate_into(dest, one, one, FP32_HIFI4).item() == -(2.0**-23)
+
+
+def test_infinities_are_ordinary_numbers_in_every_mode() -> None:
+    """Inf * 0 is 0 and Inf - Inf is 0, on either side: the matrix unit makes no NaN."""
+    in0, in1 = torch.zeros(1, 32), torch.ones(32, 1)
+    in0[0, :2] = torch.tensor([torch.inf, -torch.inf])
+    for arithmetic in (Mode.DEVICE, Mode.EXACT):
+        with mode.using(arithmetic):
+            for left, right in ((in0, in1), (in1.T, in0.T)):
+                assert accumulate.matmul(left.bfloat16(), right.bfloat16(), FP32_HIFI4).item() == 0
+
+
+def test_mode_fast_has_no_accumulation_model() -> None:
+    """Asked for in mode fast, the model says so rather than answering by other rules."""
+    with mode.using(Mode.FAST), pytest.raises(ValueError, match="mode fast has no accumulation model"):
+        accumulate.matmul(torch.ones(1, 32), torch.ones(32, 1), BF16_LOFI)
