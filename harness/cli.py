@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import typer
+from rich.console import Console
 
 from harness.errors import USAGE_EXIT
+from harness.meshes import run_each
 from harness.options import DEFAULT_MODEL, Options
 from harness.records import ResultsError, read_results
 from harness.targets.emulator import DEFAULT_MODE, MODES
@@ -33,7 +35,8 @@ SUITES = {
     "quick": ("modules", "model", "accuracy"),
     "conformance": ("conformance",),
     "counters": ("counters",),
-    "all": ("modules", "model", "accuracy", "conformance", "counters"),
+    "numerics": ("numerics",),
+    "all": ("modules", "model", "accuracy", "conformance", "counters", "numerics"),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]
@@ -45,7 +48,7 @@ Corpus = Annotated[Path | None, typer.Option(help="reference text (default: CPyt
 def run(
     model: Model = DEFAULT_MODEL,
     target: Annotated[str, typer.Option(help="what answers `import ttnn`: emulator, dryrun")] = "emulator",
-    mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
+    mesh: Annotated[str, typer.Option(help="mesh shapes, rows x columns, comma-separated")] = "1x1",
     precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
     suite: Annotated[str, typer.Option(help=", ".join(SUITES))] = "quick",
     out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
@@ -64,9 +67,7 @@ def run(
         *(str(root / folder) for folder in SUITES[suite]),
         f"--tt-model={model}",
         f"--tt-target={target}",
-        f"--tt-mesh={mesh}",
         f"--tt-precision={precision}",
-        f"--tt-results={results}",
         "--tt-update-goldens",
         *([f"--tt-goldens={goldens}"] if goldens else []),
         *([f"--tt-corpus={corpus}"] if corpus else []),
@@ -77,13 +78,22 @@ def run(
         # pytest warns that this process has imported the harness already; no test in it needs rewritten assertions.
         *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
     ]
-    status = int(pytest.main(arguments))
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise typer.Exit(USAGE_EXIT)
-    from harness.report import write_html
-
+    meshes = mesh.split(",")
+    if len(set(meshes)) != len(meshes):
+        _refuse(f"mesh {mesh!r}: names a shape twice")
     try:
-        write_html(read_results(results), out / "report.html")
+        if len(meshes) > 1:
+            status = run_each(meshes, arguments, out, typer.echo)
+        else:
+            status = int(pytest.main([*arguments, f"--tt-mesh={mesh}", f"--tt-results={results}"]))
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise typer.Exit(USAGE_EXIT)
+        from harness.report import render, write_html
+
+        found = read_results(results)
+        if len(meshes) > 1:
+            render(found, Console())
+        write_html(found, out / "report.html")
     except ResultsError as error:
         _refuse(str(error))
     typer.echo(f"{results}\n{out / 'report.html'}")

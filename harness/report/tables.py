@@ -22,6 +22,16 @@ ACCURACY_COLUMNS = (
     "n",
 )
 REFERENCE_TARGET = "torch"
+# Title -> whether of the whole model or of its modules, and the metric.
+MESH_COLUMNS = {
+    "modules' PCC": (False, "pcc"),
+    "modules' worst row": (False, "worst_row_pcc"),
+    "model's PCC": (True, "pcc"),
+    "top-1": (True, "top1"),
+    "mean KL": (True, "kl"),
+    "perplexity error": (True, "perplexity_error"),
+    "greedy agreement": (True, "agreement_length"),
+}
 ORDER = ("embedding", "rope", "norm", "attention", "kv_cache", "mlp", "decoder", "lm_head", "model")
 
 
@@ -56,21 +66,48 @@ def accuracy_table(records: Sequence[Record], model: str) -> Table | None:
     table.add_column("precision", overflow="fold", min_width=11)
     for title in ACCURACY_COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
-    rows = list(
-        dict.fromkeys((r.target, r.precision, r.phase, r.golden) for r in judged)
-    )  # a row for each text
+    several = len({r.mesh for r in judged}) > 1
+    rows = list(dict.fromkeys(_accuracy_row(r) for r in judged))
     rows.sort(key=lambda row: row[0] == REFERENCE_TARGET)
     for row in rows:
-        target, precision, phase, _ = row
-        same = [r for r in judged if (r.target, r.precision, r.phase, r.golden) == row]
-        logits = _logits(records, same)
+        target, precision, phase, _, mesh = row
+        same = [r for r in judged if _accuracy_row(r) == row]
+        logits = _logits([r for r in records if r.mesh == same[0].mesh], same)
         name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
-        table.add_row(Text(f"{name}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
+        where = f" {mesh}" if several and mesh else ""
+        table.add_row(Text(f"{name}{where}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
     yardsticks = SIMULATED_WORMHOLE if model == YARDSTICK_MODEL else {}
     for precision in dict.fromkeys(row[1] for row in rows if row[1] in yardsticks):
         yardstick = SIMULATED_WORMHOLE[precision]
         name = f"{precision} simulated Wormhole, {yardstick.n} tokens (recorded)"
         table.add_row(Text(name, style="dim"), *_yardstick_cells(yardstick))
+    return table
+
+
+def _accuracy_row(r: Record) -> tuple[str, str, str | None, str | None, str]:
+    """What the figures of one row share: a row for each text and mesh; the reference runs on none."""
+    return r.target, r.precision, r.phase, r.golden, "" if r.target == REFERENCE_TARGET else r.mesh
+
+
+def mesh_table(records: Sequence[Record]) -> Table | None:
+    """Accuracy by device count, each cell the worst of its mesh and precision; None where there is one mesh only."""
+    ours = [r for r in records if r.target != REFERENCE_TARGET]
+    meshes = list(dict.fromkeys(r.mesh for r in ours))
+    if len(meshes) < 2:
+        return None
+    table = _table("By device count (worst of all tests)")
+    for title in ("mesh", "precision"):
+        table.add_column(title, no_wrap=True)
+    for title in (*MESH_COLUMNS, "checks"):
+        table.add_column(title, justify="right")
+    for mesh in meshes:
+        for precision in dict.fromkeys(r.precision for r in ours if r.mesh == mesh):
+            group = [r for r in ours if (r.mesh, r.precision) == (mesh, precision)]
+            cells = [
+                _cell([r for r in group if (r.module == "model") == whole], metric)
+                for whole, metric in MESH_COLUMNS.values()
+            ]
+            table.add_row(mesh, precision, *cells, str(len(group)))
     return table
 
 

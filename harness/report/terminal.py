@@ -14,6 +14,7 @@ from harness.report.tables import (
     accuracy_table,
     counters_tables,
     latency_table,
+    mesh_table,
     module_tables,
 )
 
@@ -45,6 +46,7 @@ def render(results: Results, console: Console) -> None:
         _print(console, line)
     _print(console, Text(_where(results.environment, records), style="dim"))
     for table in (
+        mesh_table(records),
         *module_tables(records),
         accuracy_table(records, results.environment.model),
         latency_table(records),

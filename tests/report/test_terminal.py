@@ -274,3 +274,18 @@ def test_counters_are_shown_whole_and_their_gate_is_equality() -> None:
     assert "mlp decode batch 32, seq 128: device ops 30 (gate: exactly 28)" in lines[1]
     assert lines[1].endswith("baseline 28 (+2 Tilize)")
     assert "1,234,567!" in lines[line_of(lines, "device ops  ")]
+
+
+def test_several_meshes_are_told_apart() -> None:
+    """A row for each mesh with the worst of its modules, of the model and of its text; one mesh needs no such table."""
+    one = [record("pcc", 0.99991, mesh="1x1"), record("kl", 0.002, module="model", mesh="1x1")]
+    lines = drawn(*one)
+    assert not any("By device count" in line for line in lines)
+    lines = drawn(*one, record("pcc", 0.9995, mesh="1x2"), record("kl", 0.003, module="model", mesh="1x2"))
+    start = line_of(lines, "By device count")
+    assert "0.99991" in lines[line_of(lines[start:], "1x1") + start]
+    row = lines[line_of(lines[start:], "1x2") + start]
+    assert "0.99950" in row
+    assert "0.003" in row
+    accuracy = line_of(lines, "Accuracy against the fp32 golden")
+    assert any("performance 1x2" in line for line in lines[accuracy:])
