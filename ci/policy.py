@@ -14,11 +14,12 @@ from typing import Literal
 import yaml
 
 Direction = Literal["higher", "lower"]
-SELECTORS = ("module", "precision", "target", "phase", "layer")
+SELECTORS = ("module", "precision", "target", "phase", "layer", "mode")
 SECTIONS = ("metrics", "guidelines", "gates")
 KNOWN_VALUES: dict[str, tuple[str, ...]] = {
     "phase": ("prefill", "decode"),
     "target": ("emulator", "dryrun", "ttsim", "silicon", "torch"),
+    "mode": ("fast", "device", "exact"),  # of the emulator
 }
 
 
@@ -78,6 +79,7 @@ class Policy:
         target: str | None = None,
         phase: str | None = None,
         layer: int | None = None,
+        mode: str | None = None,
     ) -> Rule:
         """The rule for one measurement. Raises PolicyError when no gate matches or two contradict each other."""
         if metric not in self.directions:
@@ -90,6 +92,7 @@ class Policy:
             "target": target,
             "phase": phase,
             "layer": layer,
+            "mode": mode,
         }
         gate = _most_specific(self.gates, metric, facts)
         if gate is None:

@@ -35,8 +35,9 @@ SUITES = {
     "quick": ("modules", "model", "accuracy"),
     "conformance": ("conformance",),
     "counters": ("counters",),
+    "devices": ("devices",),
     "numerics": ("numerics",),
-    "all": ("modules", "model", "accuracy", "conformance", "counters", "numerics"),
+    "all": ("modules", "model", "accuracy", "conformance", "counters", "devices", "numerics"),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]

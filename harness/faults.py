@@ -107,6 +107,90 @@ def bf16_gate_weights(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(precision, "POLICIES", policies)
 
 
+def dropped_all_reduce(patch: pytest.MonkeyPatch) -> None:
+    """The MLP of layer 0 does not sum over the devices: each goes on with its own part."""
+    from tt_llm.modules.mlp import MLP
+
+    init = MLP.__init__
+
+    @functools.wraps(init)
+    def unsummed(self: MLP, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if args[-1] == 0:
+            self._down._row_parallel = False
+
+    patch.setattr(MLP, "__init__", unsummed)
+
+
+def averaged_all_reduce(patch: pytest.MonkeyPatch) -> None:
+    """The devices' parts are averaged where they should be summed."""
+    import ttnn
+
+    from tt_llm import linear, mesh
+
+    def averaged(tensor: ttnn.Tensor) -> Any:
+        devices = tensor.device().get_num_devices()
+        memory = tensor.memory_config()
+        return ttnn.multiply(mesh.all_reduce(tensor), 1 / devices, memory_config=memory)
+
+    patch.setattr(linear, "all_reduce", averaged)
+
+
+def wo_sharded_on_the_wrong_dim(patch: pytest.MonkeyPatch) -> None:
+    """The rows of WO go to the devices interleaved, not in the order of their heads."""
+    from tt_llm.split import Split
+
+    wo = Split.wo
+
+    def mixed(self: Split, weight: Any) -> Any:
+        right = wo(self, weight)
+        rows = right.shape[-2] // self.devices
+        return right.unflatten(-2, (rows, self.devices)).transpose(-3, -2).flatten(-3, -2).contiguous()
+
+    patch.setattr(Split, "wo", mixed)
+
+
+def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
+    """The first two devices have one another's key and value heads."""
+    from tt_llm.split import Split
+
+    qkv = Split.qkv
+
+    def swapped(self: Split, q: Any, k: Any, v: Any) -> Any:
+        order = list(self.kv)
+        order[0], order[1] = order[1], order[0]
+        from dataclasses import replace
+
+        return qkv(replace(self, kv=tuple(order)), q, k, v)
+
+    patch.setattr(Split, "qkv", swapped)
+
+
+def stale_cache_on_one_device(patch: pytest.MonkeyPatch) -> None:
+    """The last device does not write its cache in prefill."""
+    import ttnn
+
+    fill = ttnn.experimental.paged_fill_cache
+
+    def skipping(cache: ttnn.Tensor, rows: ttnn.Tensor, *args: Any, **kwargs: Any) -> Any:
+        last = len(ttnn.get_device_tensors(cache)) - 1
+        cache.own()  # the emulator's: a shard for each device
+        kept = cache.shards[last].clone()
+        result = fill(cache, rows, *args, **kwargs)
+        cache.shards[last].copy_(kept)
+        return result
+
+    patch.setattr(ttnn.experimental, "paged_fill_cache", skipping)
+
+
+def padded_vocabulary_wins(patch: pytest.MonkeyPatch) -> None:
+    """The padding of the vocabulary is cut off at the wrong end: its zeros compete, and every token is another one."""
+    from tt_llm.mesh import joined
+    from tt_llm.modules.lm_head import LMHead
+
+    patch.setattr(LMHead, "to_host", lambda self, logits: joined(logits, -1)[0, 0, :, -self._vocab_size :])
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     fault.__name__: fault
     for fault in (
@@ -117,6 +201,18 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         values_cached_as_keys,
     )
 }
+# These need several devices to go wrong.
+MESH_FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    fault.__name__: fault
+    for fault in (
+        dropped_all_reduce,
+        averaged_all_reduce,
+        wo_sharded_on_the_wrong_dim,
+        swapped_kv_heads,
+        stale_cache_on_one_device,
+        padded_vocabulary_wins,
+    )
+}
 # These leave the numbers right: only counters and latency show them.
 SLOWDOWNS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     slowdown.__name__: slowdown for slowdown in (reshard_in_every_layer, bf16_gate_weights)
@@ -125,7 +221,7 @@ SLOWDOWNS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("tt-harness").addoption(
-        "--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS | SLOWDOWNS)}"
+        "--tt-fault", metavar="NAME", help=f"plant one of: {', '.join(FAULTS | MESH_FAULTS | SLOWDOWNS)}"
     )
 
 
@@ -133,7 +229,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     name = session.config.getoption("tt_fault")
     if name is None:
         return
-    known = FAULTS | SLOWDOWNS
+    known = FAULTS | MESH_FAULTS | SLOWDOWNS
     if name not in known:
         pytest.exit(f"fault {name!r}: choose one of {', '.join(known)}", returncode=USAGE_EXIT)
     patch = pytest.MonkeyPatch()

@@ -77,7 +77,7 @@ def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
 
     target = active()
     no_numbers = None if target.computes else f"{target.name} runs every op and computes none ({target.what})"
-    return Recorder(base, tt_session.policy, file, no_numbers)
+    return Recorder(base, tt_session.policy, file, no_numbers, target.mode)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ class Options:
     goldens: str | None = None  # None: the default store
     update_goldens: bool = False
     corpus: Path | None = None
+    strict: bool = False  # compare the devices wherever the model takes their tensors for one
     time_limit: float = 600  # seconds a test, in a worker process
     baselines: Path | None = None  # None: those that come with the harness
     update_baselines: bool = False
@@ -52,6 +53,7 @@ class Options:
             corpus=Path(given.tt_corpus) if given.tt_corpus else None,
             baselines=Path(given.tt_baselines) if given.tt_baselines else None,
             update_baselines=given.tt_update_baselines,
+            strict=given.tt_strict,
             time_limit=given.tt_time_limit,
             emulator_mode=given.tt_emulator_mode,
         )
@@ -84,6 +86,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--tt-update-baselines", action="store_true", help="make the counters of this run the baseline"
+    )
+    group.addoption(
+        "--tt-strict",
+        action="store_true",
+        help="compare the devices of a mesh wherever the model takes their tensors for one",
     )
     group.addoption(
         "--tt-emulator-mode",

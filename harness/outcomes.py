@@ -125,7 +125,6 @@ class Outcomes:
         if ended is not None and not explained:
             self.records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
 
-
     def _without_records(self, test: Record) -> tuple[Verdict, str]:
         """What a test that passed has shown that filed nothing: its own assertions hold, if there were numbers to judge."""
         if test.golden is not None:

@@ -62,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "tt_golden(module, ...): run the test once per golden; see harness/golden_marks.py"
     )
+    config.addinivalue_line("markers", "devices: about a mesh of several devices")
     config.addinivalue_line("markers", "slow: left out by `tt-harness run --suite quick`")
     if OPTIONS not in config.stash:
         return

@@ -32,16 +32,17 @@ class Recorder:
     policy: Policy
     file: Callable[[Record], None]
     no_numbers: str | None = None
+    mode: str | None = None  # the emulator's, for gates that depend on it
 
     def compare(
-        self, actual: torch.Tensor, golden: torch.Tensor, module: str | None = None
+        self, actual: torch.Tensor, golden: torch.Tensor, module: str | None = None, note: str = ""
     ) -> TensorComparison | None:
         """Compares two tensors of equal shape [..., width] and files the tensor metrics.
 
         Logits are compared with each row's mean taken off: a constant added to a row changes no probability, yet
         would rule the relative error and the norm. Their PCC over the whole tensor is that of the logits as they are,
         the figure that others publish.
-        `module` names what is compared where it is not the golden's module (such as "kv_cache").
+        `module` names what is compared where it is not the golden's module (such as "kv_cache"), `note` which part of it.
         Raises Regression when any metric misses its gate, and files that first. A shape mismatch is a regression.
         Returns None where the target gives no numbers.
         """
@@ -71,6 +72,7 @@ class Recorder:
             found.n,
             module,
             details=details,
+            note=note,
         )
         return found
 
@@ -97,6 +99,7 @@ class Recorder:
                 target=self.base.target,
                 phase=self.base.phase,
                 layer=self.base.layer,
+                mode=self.mode,
             )
             verdict: Verdict = judge(value, rule)
             self.file(
@@ -116,8 +119,9 @@ class Recorder:
             )
             if verdict != "pass":
                 sign = "<" if rule.direction == "higher" else ">"
+                part = f", {note}" if note else ""
                 lines.append(
-                    f"{self._where(module)}: {metric} {value:.6g} {sign} gate {rule.gate:g} ({rule.source})"
+                    f"{self._where(module)}{part}: {metric} {value:.6g} {sign} gate {rule.gate:g} ({rule.source})"
                 )
         if lines:
             raise Regression("\n".join(lines))

@@ -26,6 +26,7 @@ from goldens import (
     missing,
     windows,
 )
+from harness import strict
 from harness.blank_weights import BlankCheckpoint
 from harness.options import Options
 from harness.records import Environment, check_writable
@@ -51,6 +52,8 @@ class Session:
         self.policy = Policy.load()
         self.mesh_shape = parse_mesh_shape(options.mesh)
         self._generators: dict[str, tt_llm.Generator] = {}
+        if options.strict:
+            strict.watch(setattr)
 
     def check(self) -> None:
         """Looks up what the options name, so that a mistake ends the run before it starts and not in its middle.
@@ -98,6 +101,15 @@ class Session:
     def mesh_device(self) -> ttnn.MeshDevice:
         """The opened mesh."""
         return open_mesh(self.mesh_shape)
+
+    @functools.cached_property
+    def alone(self) -> ttnn.MeshDevice:
+        """A mesh of one device beside the run's own, where the target can have both: the emulator."""
+        return open_mesh((1, 1))
+
+    def generator_alone(self, precision: str) -> tt_llm.Generator:
+        """The same model on one device, not kept."""
+        return tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
 
     @functools.cache  # noqa: B019 - one session a process
     def reference(self, dtype: str) -> Reference:
@@ -150,5 +162,6 @@ class Session:
     def close(self) -> None:
         """Frees models and closes the mesh, if it was opened."""
         self._generators.clear()
-        if "mesh_device" in self.__dict__:
-            ttnn.close_mesh_device(self.__dict__.pop("mesh_device"))
+        for name in ("mesh_device", "alone"):
+            if name in self.__dict__:
+                ttnn.close_mesh_device(self.__dict__.pop(name))

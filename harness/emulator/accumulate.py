@@ -1,15 +1,15 @@
 """Matmul as a Wormhole's matrix unit accumulates it: fidelity phases, Dest rounding, and partial sums between K blocks.
 
 Dest is rounded half away from zero after every 16 k and every phase, in the order K tile, phase, K half (numerics.md, "MVMUL").
-Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them; mode DEVICE leaves out that erratum, and what
-products lose when they are aligned within their group of 8. Between blocks of K the partial sums leave Dest (numerics.md,
-"Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no compiler.
+Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. Mode DEVICE leaves out that erratum, what the
+products of the third and fourth phase lose when they are aligned within their group of 8, and how a 32-bit Dest rounds its
+last bit. Between blocks of K the partial sums leave Dest (numerics.md, "Between K blocks"). The arithmetic is in kernels/
+(C++), with mvmul.py (torch) where there is no compiler; there DEVICE leaves out the alignment of all phases.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import math as pymath
 import warnings
 from dataclasses import dataclass
@@ -132,13 +132,13 @@ def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, d
     exact = _exact() or weight.infinite
     *batch, m, k = in0.shape
     shared = pymath.prod(weight.batch) == 1
-    if not shared and weight.batch != in0.shape[:-2]:
+    if not shared and pymath.prod(weight.batch) != pymath.prod(batch):
         raise ValueError(f"batch dimensions differ: {list(in0.shape[:-2])} and {list(weight.batch)}")
     in0 = in0.reshape(1, -1, k) if shared else in0.reshape(-1, m, k)
     shape = (in0.shape[0], in0.shape[1], weight.n)
     onto = dest is not None
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
-    library = _library()
+    library = kernels.load()
     if library is not None:
         struck = _in_library(library, in0.contiguous(), weight, math, blocks, dest, onto, exact)
     else:
@@ -178,15 +178,6 @@ class _Product(ctypes.Structure):
     )
 
 
-@functools.cache
-def _library() -> kernels.Library | None:
-    library = kernels.load()
-    if library is not None:
-        library.tt_matmul.argtypes = [ctypes.POINTER(_Product)]
-        library.tt_matmul.restype = ctypes.c_int64
-    return library
-
-
 def _in_library(
     library: kernels.Library,
     in0: Tensor,
@@ -222,5 +213,6 @@ def _in_library(
         onto_dest=onto,
         threads=kernels.threads(),
     )
+    library.tt_matmul.restype = ctypes.c_int64
     struck: int = library.tt_matmul(ctypes.byref(product))
     return struck

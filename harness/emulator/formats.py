@@ -132,9 +132,9 @@ def unpack(x: Tensor, dtype: DataType, *, fp32_dest: bool) -> Tensor:
     if dtype not in BLOCK_FLOATS:
         return x
     words = x.view(torch.int16)
+    if not x.numel() or (((words - 1) & 0x7FFF).amin() >= 0x7F and words.amin() != -0x8000):
+        return x  # no denormal and no -0
     denormal = ((words & 0x7F80) == 0) & (words != 0)
-    if not denormal.any():
-        return x
     words = words.int()
     mantissa = words & 0x7F
     length = torch.frexp(mantissa.float())[1]  # bits in use

@@ -17,6 +17,8 @@ LABELS = {
     "perplexity_error": "perplexity error",
     "agreement_length": "greedy agreement",
     "op_differences": "ops unlike the real ttnn's",
+    "mesh_perplexity_change": "perplexity beside one device's",
+    "mesh_agreement_length": "greedy agreement with one device",
     "flip_cost": "cost of a greedy flip (nats)",
 }
 # What is counted exactly, in the order a report shows it.
@@ -36,7 +38,7 @@ COUNTERS = {
     "collective_bytes": "collectives, bytes",
 }
 SHARES = ("top1", "top5")
-ERRORS_IN_PERCENT = ("perplexity_error", "norm_error")
+ERRORS_IN_PERCENT = ("perplexity_error", "norm_error", "mesh_perplexity_change")
 CORRELATIONS = ("pcc", "worst_row_pcc")
 
 
@@ -57,7 +59,7 @@ def figure(metric: str, value: float | None, unit: str = "") -> str:
         return f"{math.floor(round(value * 1e3, 6)) / 10:.1f}%"
     if metric in ERRORS_IN_PERCENT:
         return f"{math.ceil(round(value * 1e4, 6)) / 100:.2f}%"
-    if metric == "agreement_length":
+    if metric in ("agreement_length", "mesh_agreement_length"):
         return f"{value:.0f} tokens"
     if metric in COUNTERS:
         return f"{value:,.0f}"

@@ -9,6 +9,13 @@ from rich.text import Text
 from harness.records import Record, Verdict
 
 AGREEMENT, ERRORS, SHARE = "bit_exact", "error_change", "kl_share"
+AGREEMENT_COLUMNS = (
+    "bit exact,\nn",
+    "max\nulp",
+    "ulps, %: 0/1/2\n3-4/5-16/more",
+    "1-PCC to\nrecorded;\nto fp32",
+    "norm\nratio",
+)
 BAD: tuple[Verdict, ...] = ("regression",)
 
 
@@ -24,33 +31,25 @@ def _agreement_table(records: Sequence[Record]) -> Table | None:
     if not rows:
         return None
     table = _table(
-        "Against the recorded output of a simulated Wormhole (a cell: ours, below it the recorded)"
+        "Against the recorded output of a simulated Wormhole (to fp32, norm: ours over the recorded's)"
     )
-    table.add_column("op and setting", overflow="fold", min_width=20)
-    for title in (
-        "n",
-        "bit\nexact",
-        "max\nulp",
-        "ulps, % of\n0/1/2/3-4/\n5-16/more",
-        "1-PCC to\nrecorded",
-        "1-PCC\nto fp32",
-        "norm\nratio",
-    ):
+    table.add_column("op and setting", overflow="fold", min_width=18)
+    for title in AGREEMENT_COLUMNS:
         table.add_column(title, justify="right", overflow="fold")
     missed = {r.test for r in records if r.verdict in BAD and r.metric != "none"}
     groups: dict[str, list[Record]] = {}
     for r in rows:
-        groups.setdefault(str(r.details["setting"]), []).append(r)
+        groups.setdefault(_group(r), []).append(r)
     for setting, group in groups.items():
         bad = any(r.verdict in BAD for r in group) or _missed(records, group, missed)
         exact = min(r.value if r.value is not None else 0.0 for r in group)
         cells = (
-            str(sum(r.n for r in group)),
-            _share(exact),
+            f"{_share(exact)}\n{sum(r.n for r in group)}",
             _worst(group, "max_ulp", "{:.3g}"),
             _histogram(group),
-            _worst(group, "recorded_gap", "{:.1e}"),
-            f"{_worst(group, 'fp32_gap', '{:.1e}')}\n{_worst(group, 'recorded_fp32_gap', '{:.1e}')}",
+            "\n".join(
+                _worst(group, key, "{:.1e}") for key in ("recorded_gap", "fp32_gap", "recorded_fp32_gap")
+            ),
             f"{_far(group, 'norm_ratio')}\n{_far(group, 'recorded_norm_ratio')}",
         )
         style = "red" if bad else ""
@@ -68,20 +67,35 @@ def _error_table(records: Sequence[Record]) -> Table | None:
     table.add_column("what", overflow="fold")
     for title in ("ours", "recorded", "change\nor share"):
         table.add_column(title, justify="right", no_wrap=True)
-    for r in rows:
+    for r, of in _worst_of_groups(rows):
         bad = r.verdict in BAD
         value = 0.0 if r.value is None else r.value
         change = f"{100 * value:.3g}%" if r.metric == ERRORS else f"{value:.3g}"
         ours, recorded = (_number(r.details[key]) for key in ("ours", "recorded"))
         cells = (
             f"{r.precision} {r.module}",
-            str(r.details["what"]),
+            str(r.details["what"]) + (f" (worst of {of})" if of > 1 else ""),
             ours,
             recorded,
             change + ("!" if bad else ""),
         )
         table.add_row(*(Text(cell, style="red" if bad else "") for cell in cells))
     return table
+
+
+def _group(record: Record) -> str:
+    """What a row is for: the setting without K and its blocks, or the wider one that the record says it belongs to."""
+    setting = str(record.details.get("group", record.details["setting"]))
+    parts = [part for part in setting.split(", ") if not part.startswith(("blocks of", "K"))]
+    return ", ".join(parts)
+
+
+def _worst_of_groups(rows: Sequence[Record]) -> list[tuple[Record, int]]:
+    """Records as they are, but of each group within a run the worst one only, with how many it stands for."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for r in rows:
+        groups.setdefault((r.test, str(r.details.get("group", r.details["what"]))), []).append(r)
+    return [(max(group, key=lambda r: r.value or 0.0), len(group)) for group in groups.values()]
 
 
 def _missed(records: Sequence[Record], group: Sequence[Record], tests: set[str]) -> bool:
@@ -115,7 +129,8 @@ def _histogram(group: Sequence[Record]) -> str:
     ]
     if not shares:
         return "-"
-    return "/".join(f"{sum(column) / len(shares):.3g}" for column in zip(*shares, strict=True))
+    means = [f"{sum(column) / len(shares):.3g}" for column in zip(*shares, strict=True)]
+    return f"{'/'.join(means[:3])}\n{'/'.join(means[3:])}"
 
 
 def _share(value: float) -> str:

@@ -123,13 +123,15 @@ def test_device_is_close_to_exact(case: str, math: Math) -> None:
 def test_device_has_the_drift_of_a_bf16_destination(fidelity: MathFidelity) -> None:
     """On positive data the halves rounded away from zero add up to a gain that device has as exact has it."""
     generator = torch.Generator().manual_seed(1)
-    in0, in1 = (torch.rand(*shape, generator=generator).bfloat16() for shape in ((32, 4096), (4096, 32)))
+    in0, in1 = (
+        torch.randn(*shape, generator=generator).abs().bfloat16() for shape in ((32, 4096), (4096, 32))
+    )
     math = Math(fidelity, fp32_dest=False)
     lossless = Math(fidelity, fp32_dest=True)
     with mode.using(Mode.DEVICE):
         device = accumulate.matmul(in0, in1, math)
     exact, reference = product(in0, in1, math), product(in0, in1, lossless).double()
-    assert gain(exact, reference) > 0.05
+    assert gain(exact, reference) > 0.03
     assert gain(device, reference) == pytest.approx(gain(exact, reference), rel=0.05)
 
 
@@ -165,8 +167,7 @@ def test_compiled_exact_equals_torch(march, values, blocks, monkeypatch):
 def test_compiled_device_is_the_same_on_every_instruction_set(march, monkeypatch):
     """Device with a 16-bit Dest gives the same values whatever the CPU has, but for a rounding in 500."""
     results = []
-    for instructions in ("native", march):
-        library = library_for(instructions)
+    for library in (library_for("native"), library_for(march)):
         monkeypatch.setattr(kernels, "load", lambda library=library: library)
         with mode.using(Mode.DEVICE):
             results.append(accumulate.matmul(scattered(50, 256), scattered(256, 64, seed=1), BF16_LOFI))
@@ -203,13 +204,17 @@ def test_tile_padding_never_leaks(arithmetic: Mode, math: Math) -> None:
 
 
 @pytest.mark.parametrize("arithmetic", [Mode.DEVICE, Mode.EXACT])
-def test_one_product_has_the_sign_of_its_operands(arithmetic: Mode) -> None:
-    """With one product a result, negating an operand negates it; only sums break the symmetry, in how halves are rounded."""
+@pytest.mark.parametrize("fp32_dest", [False, True])
+def test_a_single_product_is_odd_in_both_operands(arithmetic: Mode, fp32_dest: bool) -> None:
+    """With one product of one phase, negating an operand negates the result; where terms meet, halves go up, so not there."""
     values = scattered(32, 1).bfloat16()
-    for math in EVERY_MATH:
-        with mode.using(arithmetic):
-            plus, minus = (accumulate.matmul(values, sign * values.T, math) for sign in (1, -1))
-        assert torch.equal(plus, -minus)
+    with mode.using(arithmetic):
+        results = [
+            accumulate.matmul(sign * values, other * values.T, Math(MathFidelity.LoFi, fp32_dest))
+            for sign, other in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+        ]
+    for result, sign in zip(results, (1, -1, -1, 1), strict=True):
+        assert torch.equal(result, sign * results[0])
 
 
 def test_going_on_from_dest_is_one_longer_product() -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 ENGINEERS_TEST = """
 import pytest
@@ -26,7 +25,6 @@ def test_mlp(mesh_device, tt_module, golden, compare):
     actual = tt_module(golden.inputs)
     compare(actual, golden.output)
 """
-CHAT = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
     """A Hugging Face folder: two layers, head_dim 32, a vocabulary of bytes, weights from a fixed seed."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     config = LlamaConfig(
@@ -73,11 +71,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT).save_pretrained(folder)
+    save_byte_tokenizer(folder)
     return folder
 
 

@@ -24,6 +24,7 @@ class RMSNorm:
         gamma = weights[f"{name}.weight"].reshape(
             1, 1, -1, TILE
         )  # row-major rows of a tile's width: no padding
+        self.name = name
         self._gamma = replicate(gamma, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         self._eps = config.norm_eps
         self._configs = configs

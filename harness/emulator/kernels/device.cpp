@@ -68,76 +68,98 @@ inline F nudge(F magic) { return (F)((I)magic - (kMagic + kLeast)); }
 
 inline F rounded_to_bf16(F x) { return (F)(((W)x + 0x8000u) & 0xFFFF0000u); }
 
+// By how much the exponents of a phase's products lie below those of the first.
+constexpr int kLower[] = {0, 5, 7, 12};
+
+// Enlarges a product by so little that none but one at a tie changes its rounding.
+constexpr float kPastTheTie = 1 + 1.0f / 8192;
+
+// Columns of row k of a panel, as float32 bits.
+inline W row_of(const uint32_t* panel, bool wide, long k, long column) {
+    if (wide) return load<W>(panel + k * kPanel + column);
+    const W pairs = load<W>(panel + k / 2 * kPanel + column);
+    return k % 2 ? pairs & 0xFFFF0000u : pairs << 16;
+}
+
+inline W exponent_or_none(W bits) {
+    return (W)lanes::pick(lanes::exponent(bits) == 0, lanes::all_int(kNoExponent), lanes::exponent(bits));
+}
+
 template <int Rows>
 using Dest = F[Rows][kVectors];
 
-// The first phase's sums of one group of eight, each product aligned to the group's largest exponent: adding up from
-// `magic` of that exponent does it.
+// `magic` of two vectors of columns, upper halves of the floats: the first vector's in the even lanes.
 template <int Rows>
-inline void aligned_group(const FirstPhase& p, long k, long row, long stride, Dest<Rows>& sum, Dest<Rows>& magic) {
-    S largest[Rows][kVectors / 2];
-    for (auto& row_largest : largest)
-        for (S& x : row_largest) x = S{} + (int16_t)(2 * kNoExponent);
+using Grid = S[Rows][kVectors / 2];
+
+inline F magic(const S (&grid)[kVectors / 2], int v, int lower) {
+    const W both = (W)grid[v / 2];
+    return (F)((v % 2 ? both & 0xFFFF0000u : both << 16) - ((W{} + lower) << 23));
+}
+
+inline F common_magic(const S (&grid0)[kVectors / 2], const S (&grid1)[kVectors / 2], int v, int lower, F dest) {
+    return larger(larger(magic(grid0, v, lower), magic(grid1, v, lower)), magic_of(dest));
+}
+
+// The grid of one group of eight, by the largest exponent of its products.
+template <int Rows>
+inline void find_grid(const FirstPhases& p, long k, long row, long stride, Grid<Rows>& grid) {
+    for (auto& largest : grid)
+        for (S& x : largest) x = S{} + (int16_t)1;
+#pragma GCC unroll 2  // more makes it slower
     for (int i = 0; i < kGroup; ++i)
         for (int v = 0; v < kVectors; v += 2) {
-            const S a = load<S>(p.exponent_a + (k + i) * kPanel + v * kLanes);
-            for (int r = 0; r < Rows; ++r)
-                largest[r][v / 2] = larger(largest[r][v / 2], a + p.exponent_b[(row + r) * stride + k + i]);
+            const S a = load<S>(p.exponent_a + ((k + i) * kPanel + v * kLanes) / 2);
+            for (int r = 0; r < Rows; ++r) {
+                const S b = (S)(W{} + p.exponent_b[(row + r) * stride + k + i]);
+                grid[r][v / 2] = larger(grid[r][v / 2], a + b);
+            }
         }
+    for (auto& largest : grid)
+        for (S& x : largest) x = (smaller(x, S{} + (int16_t)(kMost >> 23)) << 7) + (int16_t)(kMagic >> 16);
+}
+
+// One of the first phases' sums of a group, each product aligned to the group's grid: adding up from its `magic` does it.
+template <int Rows>
+inline void aligned_group(const FirstPhases& p, int phase, long k, long row, long stride, const Grid<Rows>& grid,
+                          Dest<Rows>& sum) {
     for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < kVectors; v += 2) {
-            const S least = S{} + (int16_t)1, most = S{} + (int16_t)(kMost >> 23);
-            const S biased = smaller(larger(largest[r][v / 2] - (int16_t)127, least), most);
-            const S upper = (biased << 7) + (int16_t)(kMagic >> 16);
-            lanes::H halves[2];
-            std::memcpy(halves, &upper, sizeof upper);
-            for (int h = 0; h < 2; ++h)
-                sum[r][v + h] = magic[r][v + h] = (F)(__builtin_convertvector(halves[h], W) << 16);
-        }
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = magic(grid[r], v, kLower[phase]);
+#pragma GCC unroll 2  // more makes it slower
     for (int i = 0; i < kGroup; ++i)
         for (int v = 0; v < kVectors; ++v) {
-            const F a = load<F>(p.a + (k + i) * kPanel + v * kLanes);
+            const F a = load<F>(p.a[phase] + (k + i) * kPanel + v * kLanes);
             for (int r = 0; r < Rows; ++r) sum[r][v] += a * p.b[(row + r) * stride + k + i];
         }
     for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < kVectors; ++v) sum[r][v] -= magic[r][v];
+        for (int v = 0; v < kVectors; ++v) sum[r][v] -= magic(grid[r], v, kLower[phase]);
 }
 
-// The first phase of 16 k onto a 32-bit Dest.
+// One of the first phases of 16 k onto a 16-bit Dest: both groups and Dest are rounded to the grid of the largest exponent
+// of the three before they meet.
 template <int Rows>
-inline void first_phase(Dest<Rows>& dest, const FirstPhase& p, long k, long row, long stride) {
-    for (long group = k; group < k + kDepth; group += kGroup) {
-        Dest<Rows> sum, magic;
-        aligned_group<Rows>(p, group, row, stride, sum, magic);
-        for (int r = 0; r < Rows; ++r)
-            for (int v = 0; v < kVectors; ++v) dest[r][v] += sum[r][v];
-    }
-}
-
-// The first phase of 16 k onto a 16-bit Dest: both groups and Dest are rounded to the grid of the largest exponent of the
-// three before they meet. `magic` returns that of the groups.
-template <int Rows>
-inline void first_phase(Dest<Rows>& dest, const FirstPhase& p, long k, long row, long stride, Dest<Rows>& magic) {
-    Dest<Rows> sum0, sum1, magic1;
-    aligned_group<Rows>(p, k, row, stride, sum0, magic);
-    aligned_group<Rows>(p, k + kGroup, row, stride, sum1, magic1);
+inline void first_phase(Dest<Rows>& dest, const FirstPhases& p, int phase, long k, long row, long stride,
+                        const Grid<Rows> (&grid)[2]) {
+    Dest<Rows> sum0, sum1;
+    aligned_group<Rows>(p, phase, k, row, stride, grid[0], sum0);
+    aligned_group<Rows>(p, phase, k + kGroup, row, stride, grid[1], sum1);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            magic[r][v] = larger(magic[r][v], magic1[r][v]);
-            const F grid = larger(magic[r][v], magic_of(dest[r][v])), up = nudge(grid);
-            dest[r][v] = rounded_to_bf16(((grid + dest[r][v]) + (sum0[r][v] + up) + (sum1[r][v] + up)) - grid);
+            const F common = common_magic(grid[0][r], grid[1][r], v, kLower[phase], dest[r][v]), up = nudge(common);
+            const F total = (common + dest[r][v]) + (sum0[r][v] + up) + (sum1[r][v] + up);
+            dest[r][v] = rounded_to_bf16(total - common);
         }
 }
 
-// A later phase of the same 16 k, whose exponents are `lower` by 5, 7 or 12.
+// A later phase of 16 k onto a 16-bit Dest: the same, but for the products' alignment.
 template <int Rows>
-inline void later_phase(Dest<Rows>& dest, const uint32_t* a, const uint32_t* b, long stride, const Dest<Rows>& magic,
-                        int lower) {
-    Dest<Rows> sum0, sum1, grid;
+inline void later_phase(Dest<Rows>& dest, const uint32_t* a, const uint32_t* b, long stride, int lower,
+                        const Grid<Rows> (&grid)[2]) {
+    Dest<Rows> sum0, sum1, common;
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            grid[r][v] = larger((F)((I)magic[r][v] - (lower << 23)), magic_of(dest[r][v]));
-            sum0[r][v] = sum1[r][v] = nudge(grid[r][v]);
+            common[r][v] = common_magic(grid[0][r], grid[1][r], v, lower, dest[r][v]);
+            sum0[r][v] = sum1[r][v] = nudge(common[r][v]);
         }
     const auto add = [&](Dest<Rows>& sum, int pair) {
         for (int v = 0; v < kVectors; ++v) {
@@ -149,8 +171,8 @@ inline void later_phase(Dest<Rows>& dest, const uint32_t* a, const uint32_t* b, 
     for (int pair = kGroup / 2; pair < kGroup; ++pair) add(sum1, pair);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            const F sum = (grid[r][v] + dest[r][v]) + sum0[r][v] + sum1[r][v];
-            dest[r][v] = rounded_to_bf16(sum - grid[r][v]);
+            const F sum = (common[r][v] + dest[r][v]) + sum0[r][v] + sum1[r][v];
+            dest[r][v] = rounded_to_bf16(sum - common[r][v]);
         }
 }
 
@@ -167,28 +189,40 @@ inline void store_dest(const Dest<Rows>& d, float* dest) {
 }
 
 template <int Rows>
-void rows16(float* dest, const FirstPhase& p, const Pass* passes, int count, long row, long stride, long first, long last) {
+void rows16(float* dest, const FirstPhases& p, const Pass* passes, int count, long row, long stride, long first, long last) {
     Dest<Rows> d;
     load_dest<Rows>(d, dest);
-    constexpr int lower[] = {5, 7, 12};
     for (long tile = first; tile < last; tile += kTile) {
-        Dest<Rows> magic[2];
-        for (int half = 0; half < 2; ++half) first_phase<Rows>(d, p, tile + half * kDepth, row, stride, magic[half]);
+        Grid<Rows> grid[2][2];  // of each half's groups
+        for (int group = 0; group < kTile / kGroup; ++group)
+            find_grid<Rows>(p, tile + group * kGroup, row, stride, grid[group / 2][group % 2]);
+        for (int phase = 0; phase < p.count; ++phase)
+            for (int half = 0; half < 2; ++half)
+                first_phase<Rows>(d, p, phase, tile + half * kDepth, row, stride, grid[half]);
         for (int pass = 0; pass < count; ++pass)
             for (int half = 0; half < 2; ++half) {
                 const long pair = (tile + half * kDepth) / 2;
                 later_phase<Rows>(d, passes[pass].a + pair * kPanel, passes[pass].b + row * stride / 2 + pair, stride / 2,
-                                  magic[half], lower[pass]);
+                                  kLower[2 + pass], grid[half]);
             }
     }
     store_dest<Rows>(d, dest);
 }
 
 template <int Rows>
-void rows32(float* dest, const FirstPhase& p, const Pass* passes, int count, long row, long stride, long first, long last) {
+void rows32(float* dest, const FirstPhases& p, const Pass* passes, int count, long row, long stride, long first, long last) {
     Dest<Rows> d;
     load_dest<Rows>(d, dest);
-    for (long k = first; k < last; k += kDepth) first_phase<Rows>(d, p, k, row, stride);
+    for (long k = first; k < last; k += kGroup) {
+        Grid<Rows> grid;
+        find_grid<Rows>(p, k, row, stride, grid);
+        for (int phase = 0; phase < p.count; ++phase) {
+            Dest<Rows> sum;
+            aligned_group<Rows>(p, phase, k, row, stride, grid, sum);
+            for (int r = 0; r < Rows; ++r)
+                for (int v = 0; v < kVectors; ++v) d[r][v] += sum[r][v];
+        }
+    }
     for (int pass = 0; pass < count; ++pass) {
         const uint32_t* b = passes[pass].b + row * stride / 2;
         for (long pair = first / 2; pair < last / 2; ++pair)
@@ -202,13 +236,29 @@ void rows32(float* dest, const FirstPhase& p, const Pass* passes, int count, lon
 
 }  // namespace
 
-void device_accumulate(float* dest, long rows, const FirstPhase& phase, const Pass* passes, int count, long stride,
+void device_take_apart_a(const uint32_t* panel, bool wide, long k, float* const (&a)[2], uint32_t* exponent_a) {
+    for (long i = 0; i < k; ++i)
+        for (long n = 0; n < kPanel; n += 2 * kLanes) {
+            W bits[2];
+            for (int h = 0; h < 2; ++h) {
+                bits[h] = row_of(panel, wide, i, n + h * kLanes);
+                const F high = (F)(bits[h] & kSideA.high), low = (F)(bits[h] & kSideA.all) - high;
+                const long at = i * kPanel + n + h * kLanes;
+                lanes::store(a[0] + at, (W)(high * kPastTheTie));
+                if (a[1]) lanes::store(a[1] + at, (W)(low * kPastTheTie));
+            }
+            const W both = (exponent_or_none(bits[0]) & 0xFFFFu) | exponent_or_none(bits[1]) << 16;
+            std::memcpy(exponent_a + (i * kPanel + n) / 2, &both, sizeof both);
+        }
+}
+
+void device_accumulate(float* dest, long rows, const FirstPhases& phases, const Pass* passes, int count, long stride,
                        long first, long last, bool fp32_dest) {
     long row = 0;
     const auto run = [&](auto block, auto single) {
         for (; row + kBlock <= rows; row += kBlock)
-            block(dest + row * kPanel, phase, passes, count, row, stride, first, last);
-        for (; row < rows; ++row) single(dest + row * kPanel, phase, passes, count, row, stride, first, last);
+            block(dest + row * kPanel, phases, passes, count, row, stride, first, last);
+        for (; row < rows; ++row) single(dest + row * kPanel, phases, passes, count, row, stride, first, last);
     };
     if (fp32_dest) run(rows32<kBlock>, rows32<1>);
     else run(rows16<kBlock>, rows16<1>);

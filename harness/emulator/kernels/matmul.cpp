@@ -2,6 +2,7 @@
 // partial sums away between K blocks.
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -37,24 +38,15 @@ namespace {
 
 constexpr long round_up(long x, long to) { return (x + to - 1) / to * to; }
 
-enum Part { kHigh, kLow, kWhole };  // of a significand
-using Passes = std::vector<std::pair<Part, Part>>;
-
-// What mode DEVICE multiplies after the first phase. A 32-bit Dest loses so little in its own rounding that phases may be
-// added up in one: a whole bfloat16 has all that two phases read.
-Passes later_passes(const Product& p) {
-    if (p.phases == 4 && p.fp32_dest && !p.in1_wide) return {{kLow, kHigh}, {kWhole, kLow}};
-    Passes phases{{kLow, kHigh}, {kHigh, kLow}, {kLow, kLow}};
-    phases.resize(p.phases - 1);
-    return phases;
+// What mode DEVICE multiplies after the first two phases, each with in0's low slice: with a part of in1. A 32-bit Dest loses
+// so little in its own rounding that two phases may be added up in one: a whole bfloat16 has all that they read.
+enum Part { kHigh, kLow, kWhole };
+std::vector<Part> later_passes(const Product& p) {
+    if (p.phases < 3) return {};
+    if (p.phases == 3) return {kHigh};
+    if (p.fp32_dest && !p.in1_wide) return {kWhole};
+    return {kHigh, kLow};
 }
-
-// A part of a Src value as a bfloat16 in a word's upper half. `high` has the bits of the high part, `all` those that any
-// phase reads: TF32 has one more in SrcA.
-struct Side {
-    uint32_t high, all;
-};
-constexpr Side kSideA{0xFFF80000u, 0xFFFFC000u}, kSideB{0xFFFE0000u, 0xFFFFE000u};
 
 inline float as_float(uint32_t bits) {
     float x;
@@ -62,9 +54,9 @@ inline float as_float(uint32_t bits) {
     return x;
 }
 
-inline uint32_t part_of(uint32_t bits, Part part, Side side) {
-    if (part == kWhole) return bits & 0xFFFF0000u;
-    if (part == kHigh) return bits & side.high;
+// Slices of Src values, as bfloat16 in a word's upper half.
+inline uint32_t high_slice(uint32_t bits, Side side) { return bits & side.high; }
+inline uint32_t low_slice(uint32_t bits, Side side) {
     return lanes::bits(as_float(bits & side.all) - as_float(bits & side.high)) & 0xFFFF0000u;
 }
 
@@ -72,11 +64,11 @@ inline uint32_t pair_of(uint32_t even, uint32_t odd) { return even >> 16 | odd; 
 
 // in0 taken apart, each row padded to whole tiles of k.
 struct Rows {
-    long stride;                    // from one row to the next, in k
-    std::vector<int16_t> exponent;
-    std::vector<int16_t> slice[2];  // EXACT
-    std::vector<float> high;        // DEVICE, first phase
-    std::vector<uint32_t> part[3];  // DEVICE, in pairs of k, where a pass wants the part
+    long stride;                              // from one row to the next, in k
+    std::vector<int16_t> exponent, slice[2];  // EXACT
+    std::vector<uint32_t> first_exponent;     // DEVICE, first two phases
+    std::vector<float> first;
+    std::vector<uint32_t> low;                // DEVICE, later phases, in pairs of k
 };
 
 // One row's Src values as float32 bits. Returns whether an exponent is 255.
@@ -92,85 +84,90 @@ bool read_row(const Product& p, long row, std::vector<uint32_t>& bits) {
     return largest == lanes::kInf;
 }
 
-int16_t exponent_of(uint32_t bits) { return bits & lanes::kInf ? bits >> 23 & 255 : kNoExponent; }
+// A Src value's exponent for the first phase: less its bias, in both halves of a word.
+inline uint32_t exponent_of(uint32_t bits) {
+    const int exponent = (bits & lanes::kInf ? (int)(bits >> 23 & 255) : kNoExponent) - 127;
+    return (exponent & 0xFFFF) * 0x10001u;
+}
 
-bool take_apart(const Product& p, const Passes& passes, Rows& rows) {
-    const long count = p.batch * p.m, stride = rows.stride;
-    bool infinite = false;
-    std::vector<uint32_t> bits(stride);
-    rows.exponent.resize(count * stride);
-    if (p.exact)
-        for (auto& slice : rows.slice) slice.resize(count * stride);
-    else
-        rows.high.resize(count * stride);
-    for (const auto& [a, b] : passes) rows.part[b].resize(count * stride / 2);
-    for (long row = 0; row < count; ++row) {
-        infinite |= read_row(p, row, bits);
-        const long at = row * stride;
-        if (p.exact) {
-            exact_take_apart_b(bits.data(), stride, &rows.exponent[at], &rows.slice[0][at], &rows.slice[1][at]);
-            continue;
-        }
-        for (long k = 0; k < stride; ++k) {
-            rows.exponent[at + k] = exponent_of(bits[k]);
-            rows.high[at + k] = as_float(part_of(bits[k], kHigh, kSideB));
-        }
-        for (Part part : {kHigh, kLow, kWhole})
-            if (!rows.part[part].empty())
-                for (long k = 0; k < stride; k += 2)
-                    rows.part[part][(at + k) / 2] =
-                        pair_of(part_of(bits[k], part, kSideB), part_of(bits[k + 1], part, kSideB));
+// Takes one row apart; returns whether an exponent is 255.
+bool take_row_apart(const Product& p, long row, std::vector<uint32_t>& bits, Rows& rows) {
+    const bool infinite = read_row(p, row, bits);
+    const long at = row * rows.stride;
+    if (p.exact) {
+        exact_take_apart_b(bits.data(), rows.stride, &rows.exponent[at], &rows.slice[0][at], &rows.slice[1][at]);
+        return infinite;
     }
+    for (long k = 0; k < rows.stride; ++k) {
+        rows.first[at + k] = as_float(high_slice(bits[k], kSideB));
+        rows.first_exponent[at + k] = exponent_of(bits[k]);
+    }
+    if (p.phases > 2)
+        for (long k = 0; k < rows.stride; k += 2)
+            rows.low[(at + k) / 2] = pair_of(low_slice(bits[k], kSideB), low_slice(bits[k + 1], kSideB));
+    return infinite;
+}
+
+// Takes all of in0 apart; returns whether an exponent is 255.
+bool take_apart(const Product& p, Rows& rows) {
+    const long count = p.batch * p.m, stride = rows.stride;
+    if (p.exact) {
+        rows.exponent.resize(count * stride);
+        for (auto& slice : rows.slice) slice.resize(count * stride);
+    } else {
+        rows.first.resize(count * stride);
+        rows.first_exponent.resize(count * stride);
+        if (p.phases > 2) rows.low.resize(count * stride / 2);
+    }
+    std::atomic<bool> infinite = false;
+    const long chunk = 16;
+    parallel_for(p.threads, (count + chunk - 1) / chunk, [&](long item) {
+        std::vector<uint32_t> bits(stride);
+        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row)
+            if (take_row_apart(p, row, bits, rows)) infinite = true;
+    });
     return infinite;
 }
 
 // What a thread needs for one panel.
 struct Workspace {
-    std::vector<float> high;        // DEVICE, first phase
-    std::vector<int16_t> exponent;
-    std::vector<uint32_t> part[3];  // DEVICE, in pairs of k
+    std::vector<uint32_t> first_exponent;  // DEVICE, first two phases
+    std::vector<float> first[2];
+    std::vector<uint32_t> part[2];         // DEVICE, later phases: high and low slices, in pairs of k
     alignas(64) float dest[kRows * kPanel], stored[kRows * kPanel];
 };
 
-// The two values of a pair of k in one column, as float32 bits.
-inline std::pair<uint32_t, uint32_t> pair_at(const uint32_t* panel, bool wide, long pair, long n) {
-    if (wide) return {panel[2 * pair * kPanel + n], panel[(2 * pair + 1) * kPanel + n]};
-    const uint32_t word = panel[pair * kPanel + n];
-    return {word << 16, word & 0xFFFF0000u};
-}
-
-void take_panel_apart(const uint32_t* panel, bool wide, long k, const Passes& passes, Workspace& work) {
-    work.high.resize(k * kPanel);
-    work.exponent.resize(k * kPanel);
+// One slice of a panel in pairs of k.
+template <class Slice>
+void take_slice(const uint32_t* panel, bool wide, long k, Slice slice, std::vector<uint32_t>& out) {
+    out.resize(k / 2 * kPanel);
     for (long pair = 0; pair < k / 2; ++pair)
         for (long n = 0; n < kPanel; ++n) {
-            const auto [even, odd] = pair_at(panel, wide, pair, n);
-            const long at = 2 * pair * kPanel + n;
-            work.high[at] = as_float(part_of(even, kHigh, kSideA)) * kPastTheTie;
-            work.high[at + kPanel] = as_float(part_of(odd, kHigh, kSideA)) * kPastTheTie;
-            work.exponent[at] = exponent_of(even);
-            work.exponent[at + kPanel] = exponent_of(odd);
+            const uint32_t word = panel[pair * kPanel + n];
+            const uint32_t even = wide ? panel[2 * pair * kPanel + n] : word << 16;
+            const uint32_t odd = wide ? panel[(2 * pair + 1) * kPanel + n] : word & 0xFFFF0000u;
+            out[pair * kPanel + n] = pair_of(slice(even, kSideA), slice(odd, kSideA));
         }
-    for (const auto& pass : passes) {
-        std::vector<uint32_t>& out = work.part[pass.first];
-        if (pass.first == kWhole && !wide) continue;  // the panel itself
-        out.resize(k / 2 * kPanel);
-        for (long pair = 0; pair < k / 2; ++pair)
-            for (long n = 0; n < kPanel; ++n) {
-                const auto [even, odd] = pair_at(panel, wide, pair, n);
-                out[pair * kPanel + n] = pair_of(part_of(even, pass.first, kSideA), part_of(odd, pass.first, kSideA));
-            }
+}
+
+void take_panel_apart(const uint32_t* panel, const Product& p, long k, const std::vector<Part>& passes, Workspace& work) {
+    work.first_exponent.resize(k * kPanel / 2);
+    for (int phase = 0; phase < std::min(p.phases, 2); ++phase) work.first[phase].resize(k * kPanel);
+    device_take_apart_a(panel, p.in1_wide, k, {work.first[0].data(), p.phases > 1 ? work.first[1].data() : nullptr},
+                        work.first_exponent.data());
+    for (Part part : passes) {
+        if (part == kHigh) take_slice(panel, p.in1_wide, k, high_slice, work.part[kHigh]);
+        if (part == kLow) take_slice(panel, p.in1_wide, k, low_slice, work.part[kLow]);
     }
 }
 
 class Matmul {
    public:
-    Matmul(const Product& p) : p_(p), k_(round_up(p.k, kTile)), passes_(p.exact ? Passes{} : later_passes(p)) {
+    Matmul(const Product& p, Rows& rows) : p_(p), k_(round_up(p.k, kTile)), passes_(later_passes(p)), rows_(rows) {
         rows_.stride = k_;
-        if (take_apart(p_, passes_, rows_) && !p_.exact) {  // Inf is an ordinary number there, so go by the exact rules
+        if (take_apart(p_, rows_) && !p_.exact) {  // Inf is an ordinary number there, so go by the exact rules
             p_.exact = 1;
-            passes_.clear();
-            take_apart(p_, passes_, rows_);
+            take_apart(p_, rows_);
         }
         block_ = std::min(round_up(p.block, kTile), k_);
         blocks_ = (k_ + block_ - 1) / block_;
@@ -200,7 +197,7 @@ class Matmul {
         static thread_local Workspace work;
         const uint32_t* panel = static_cast<const uint32_t*>(p_.in1) + batch * p_.in1_stride +
                                 index * k_ * kPanel / (p_.in1_wide ? 1 : 2);
-        if (!p_.exact) take_panel_apart(panel, p_.in1_wide, k_, passes_, work);
+        if (!p_.exact) take_panel_apart(panel, p_, k_, passes_, work);
         const long width = std::min<long>(kPanel, p_.n - index * kPanel);
         long struck = 0;
         for (long row = first; row < last; row += kRows) {
@@ -228,13 +225,15 @@ class Matmul {
             const ExactRows b{&rows_.exponent[offset], {&rows_.slice[0][offset], &rows_.slice[1][offset]}, k_};
             return exact_accumulate(work.dest, rows, b, panel, p_.in1_wide, first, last, p_.phases, p_.fp32_dest);
         }
-        const FirstPhase phase{work.high.data(), &rows_.high[offset], work.exponent.data(), &rows_.exponent[offset]};
-        Pass passes[3];
-        for (size_t i = 0; i < passes_.size(); ++i) {
-            const auto [a, b] = passes_[i];
-            passes[i] = {a == kWhole ? panel : work.part[a].data(), &rows_.part[b][offset / 2]};
-        }
-        device_accumulate(work.dest, rows, phase, passes, passes_.size(), k_, first, last, p_.fp32_dest);
+        const FirstPhases phases{std::min(p_.phases, 2),
+                                 {work.first[0].data(), work.first[1].data()},
+                                 work.first_exponent.data(),
+                                 &rows_.first[offset],
+                                 &rows_.first_exponent[offset]};
+        Pass passes[2];
+        for (size_t i = 0; i < passes_.size(); ++i)
+            passes[i] = {passes_[i] == kWhole ? panel : work.part[passes_[i]].data(), &rows_.low[offset / 2]};
+        device_accumulate(work.dest, rows, phases, passes, passes_.size(), k_, first, last, p_.fp32_dest);
         return 0;
     }
 
@@ -261,11 +260,14 @@ class Matmul {
     Product p_;
     long k_, block_, blocks_;
     bool in_l1_;
-    Passes passes_;
-    Rows rows_;
+    std::vector<Part> passes_;
+    Rows& rows_;
 };
 
 }  // namespace
 
 // Returns how often the fp32 Dest erratum struck (0 in mode DEVICE, which does not model it).
-extern "C" int64_t tt_matmul(const Product* product) { return Matmul(*product).run(); }
+extern "C" int64_t tt_matmul(const Product* product) {
+    static thread_local Rows rows;  // kept: fresh memory would cost a tenth of a large product
+    return Matmul(*product, rows).run();
+}

@@ -44,11 +44,18 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
         input_tensor_a_activations: Sequence[Activation] = (),
         input_tensor_b_activations: Sequence[Activation] = (),
     ) -> Tensor:
+        def steps(da: DataType, db: DataType, out: DataType) -> Binary | None:
+            if da not in _FLOATS or current() is Mode.FAST:
+                return None
+            fused = (input_tensor_a_activations, input_tensor_b_activations, activations)
+            names = ([function_name(name, each) for each in some] for some in fused)
+            return Binary(kind, da, db, out, fast_and_approximate_mode, *names)
+
         a, b = input_tensor_a, input_tensor_b
         if not isinstance(b, Tensor):
-            return _with_scalar(name, kind, compute, a, b, dtype, memory_config, output_tensor, False)
+            return _with_scalar(name, compute, steps, a, b, dtype, memory_config, output_tensor, False)
         if not isinstance(a, Tensor):
-            return _with_scalar(name, kind, compute, b, a, dtype, memory_config, output_tensor, True)
+            return _with_scalar(name, compute, steps, b, a, dtype, memory_config, output_tensor, True)
         require_device(name, a, b)
         da, db = a.dtype, b.dtype
         if da is not db and (da not in _FLOATS or db not in _FLOATS):
@@ -57,17 +64,11 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
         out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
         mixed = (da is _FP32) is not (db is _FP32)
         fpu_multiply = fast_and_approximate_mode and not on_fpu
-        steps = None
-        if da in _FLOATS and current() is not Mode.FAST:
-            before_a, before_b, after = (
-                [function_name(name, each) for each in fused]
-                for fused in (input_tensor_a_activations, input_tensor_b_activations, activations)
-            )
-            steps = Binary(kind, da, db, out_dtype, fast_and_approximate_mode, before_a, before_b, after)
+        exactly = steps(da, db, out_dtype)
         shards = []
         for x, y in zip(a.shards, b.shards, strict=True):
-            if steps is not None:
-                shards.append(steps.packed(x, y))
+            if exactly is not None:
+                shards.append(exactly.packed(x, y))
                 continue
             if input_tensor_a_activations:
                 x = _activated(name, x, input_tensor_a_activations)
@@ -134,8 +135,8 @@ def _activated(name: str, x: torch.Tensor, activations: Sequence[Activation]) ->
 
 def _with_scalar(
     name: str,
-    kind: str,
     compute: _Compute,
+    steps: Callable[[DataType, DataType, DataType], Binary | None],
     a: Tensor | Scalar,
     scalar: Tensor | Scalar,
     dtype: DataType | None,
@@ -149,6 +150,7 @@ def _with_scalar(
         )
     require_device(name, a)
     out_dtype = dtype or a.dtype
+    exactly = steps(a.dtype, a.dtype, out_dtype)
     shards = []
     for x in a.shards:
         if a.dtype not in _FLOATS:
@@ -161,9 +163,9 @@ def _with_scalar(
             if x.dtype is torch.float32
             else torch.tensor(scalar).bfloat16().float()
         )
-        if current() is not Mode.FAST:
+        if exactly is not None:
             pair = (number.to(x.dtype), x) if reverse else (x, number.to(x.dtype))
-            shards.append(Binary(kind, a.dtype, a.dtype, out_dtype).packed(*pair))
+            shards.append(exactly.packed(*pair))
             continue
         result = compute(number, x.float()) if reverse else compute(x.float(), number)
         shards.append(packed(result, out_dtype))

@@ -12,14 +12,14 @@ from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mode import Mode, current
-from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks
+from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks, fitting_core_tiles
 from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
 from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
-from harness.emulator.types import DataType, Layout, MathFidelity, UnaryOpType
+from harness.emulator.types import BufferType, DataType, Layout, MathFidelity, UnaryOpType
 
 _FLOATS = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B, DataType.FLOAT32)
 _BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
@@ -146,7 +146,9 @@ def _matmul(
     else:
         sizes = Sizes.of(a, b, transpose_a, transpose_b)
         grid = device.compute_with_storage_grid_size()
-        width = block_tiles(program_config, core_grid, sizes, a.config, b.config, memory, grid)
+        room = device.allocator.usage(BufferType.L1).largest_free
+        share = fitting_core_tiles(a.dtype, b.dtype, out_dtype, config, room)
+        width = block_tiles(program_config, core_grid, sizes, a.config, b.config, memory, grid, share)
         k_blocks = blocks(width, sizes.k, config, out_dtype, bias is not None)
         name_of = function_name(name, fused) if fused is not None else None
         in_dest = (
@@ -205,7 +207,8 @@ def _modelled(
     for index, (x, w) in enumerate(zip(a.shards, weights, strict=True)):
         x = formats.unpack(x, a.dtype, fp32_dest=math.fp32_dest)
         x = x.transpose(-1, -2) if transpose_a else x
-        shards.append(last(accumulate.matmul(x, w, math, k_blocks), index))
+        dest = accumulate.matmul(x if x.dim() > 1 else x.unsqueeze(0), w, math, k_blocks)
+        shards.append(last(dest if x.dim() > 1 else dest.squeeze(0), index))
     return shards
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.emulator.accumulate import Blocks
+from harness.emulator.device import TILE_BYTES
 from harness.emulator.geometry import CoreCoord, CoreGrid, round_up
 from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.program_configs import WormholeComputeKernelConfig
@@ -18,7 +19,6 @@ from harness.emulator.tensor import Tensor
 from harness.emulator.types import TILE_SIZE, BufferType, DataType, TensorMemoryLayout
 
 _NARROW = 8  # beyond this ratio of an output's sides one dimension of cores shares it
-_CORE_TILES = 16  # tiles along either side that one core's share of an output is first tried with
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,12 @@ def block_tiles(
     b: MemoryConfig,
     out: MemoryConfig,
     grid: CoreCoord,
+    core_tiles: int = 16,
 ) -> int | None:
-    """`in0_block_w` of the program given or chosen, None where all of K is one block; `grid` is the device's."""
+    """`in0_block_w` of the program given or chosen, None where all of K is one block.
+
+    `grid` is the device's; `core_tiles` what `fitting_core_tiles` gives, which matters to tensors in L1 only.
+    """
     if program is not None:
         width: int = program.in0_block_w
         return width
@@ -71,11 +75,21 @@ def block_tiles(
         return _on_given_grid(core_grid, sizes, a, b)
     if a.sharded:
         return _sharded(sizes, a, b, grid)
-    return _interleaved(sizes, a, b, out, grid)
+    return _interleaved(sizes, a, b, out, grid, core_tiles)
+
+
+def fitting_core_tiles(
+    a: DataType, b: DataType, out: DataType, config: WormholeComputeKernelConfig, room: int
+) -> int:
+    """Tiles along either side of one core's share of an output, the most whose buffers fit `room` bytes of L1."""
+    partial = DataType.FLOAT32 if config.fp32_dest_acc_en or out is DataType.FLOAT32 else DataType.BFLOAT16
+    side, area = 4 * (TILE_BYTES[a] + TILE_BYTES[b]), TILE_BYTES[a] + TILE_BYTES[partial]
+    fitting = (tiles for tiles in (16, 8, 4, 2) if side * tiles + area * tiles**2 < room)
+    return next(fitting, 1)
 
 
 def _interleaved(
-    sizes: Sizes, a: MemoryConfig, b: MemoryConfig, out: MemoryConfig, grid: CoreCoord
+    sizes: Sizes, a: MemoryConfig, b: MemoryConfig, out: MemoryConfig, grid: CoreCoord, core_tiles: int
 ) -> int | None:
     """The program for an interleaved in0."""
     interleaved = not (a.sharded or b.sharded or out.sharded)
@@ -86,10 +100,10 @@ def _interleaved(
         return even
     if in_dram:
         return sizes.k // grid.x if sizes.k % grid.x == 0 else 1
-    blocks_m, blocks_n = -(-sizes.m // _CORE_TILES), -(-sizes.n // _CORE_TILES)
-    if out.sharded or blocks_m * blocks_n > 1:
-        return even if blocks_m * blocks_n <= grid.x * grid.y else None
-    return None
+    rows, columns = -(-sizes.m // core_tiles), -(-sizes.n // core_tiles)
+    if out.sharded:
+        return even if rows * columns <= grid.x * grid.y else None
+    return even if rows * columns > 1 and rows <= grid.y and columns <= grid.x else None
 
 
 def _on_given_grid(core_grid: CoreGrid, sizes: Sizes, a: MemoryConfig, b: MemoryConfig) -> int:

@@ -1,0 +1,28 @@
+"""Single ttnn calls on random and on special values: every format, fidelity, destination and K block that was recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.numerics.exact import exact
+from harness.numerics.layer import Outcome
+from harness.numerics.recordings import Recording
+from harness.numerics.replay import call, put, read
+from suites.numerics.filing import Filing
+
+OPS = Recording("ops")
+
+
+@pytest.mark.parametrize("step", OPS.steps, ids=lambda step: step.point)
+def test_call(step, computing_device, recorder):
+    """A call gives the recorded output."""
+    tensors = [
+        put(OPS.arrays[spec.name].reshape(spec.shape), spec, computing_device) for spec in step.tensors
+    ]
+    held = [read(tensor) for tensor in tensors]
+    ours = read(call(step, tensors)[0])
+    output, wanted = step.outputs[0], exact(step, held)
+    filing = Filing(recorder)
+    outcome = Outcome(step, output, ours, OPS.arrays[output.name], wanted[0] if wanted else None)
+    filing.outcome(outcome, vector=True)
+    filing.close()
