@@ -66,7 +66,7 @@ def test_exact_equals_recorded_matmul(case: str, math: Math) -> None:
     if in0.dtype == torch.float32 and not math.fp32_dest:
         # The recording feeds TF32 to a 16-bit Dest, which ttnn's unpacker never does: hand it over as it is.
         with mode.using(Mode.EXACT):
-            result = accumulate._product(in0, accumulate.panels_of(in1), math, None, None)
+            result = accumulate._product(in0, accumulate.in_src(in1), math, None, None)
     else:
         result = product(in0, in1, math)
     assert torch.equal(bits(result), bits(expected))
@@ -94,7 +94,7 @@ def test_one_mvmul_of_any_registers_equals_the_recorded(phase: int, fp32_dest: b
         result, _ = mvmul._mvmul(dest, b, a, phase, fp32_dest)
         assert torch.equal(bits(result), bits(floats(expected)))
         if phase == 0:  # the compiled kernel starts with it
-            weight = accumulate.panels_of(in1)
+            weight = accumulate.in_src(in1)
             with mode.using(Mode.EXACT), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 math = Math(MathFidelity.LoFi, fp32_dest)
@@ -227,14 +227,32 @@ def test_going_on_from_dest_is_one_longer_product() -> None:
         assert torch.equal(both, product(in0, in1, math))
 
 
-def test_a_prepared_weight_gives_the_same_bits_in_its_own_size() -> None:
-    """A prepared weight takes no more memory than whole tiles of it and serves every fidelity, and any batch of in0."""
+def test_a_prepared_weight_gives_the_same_bits_and_is_no_copy() -> None:
+    """A prepared bfloat16 weight shares the weight's memory and serves every fidelity, and any batch of in0."""
     in0, in1 = scattered(2, 3, 7, 96).bfloat16(), scattered(96, 70, seed=1).bfloat16()
     weight = accumulate.prepare(in1, BF16_LOFI)
-    assert weight.panels.nbytes == 96 * 96 * 2
-    assert torch.equal(weight.rows()[:, :70], in1.float())
+    assert weight.values.data_ptr() == in1.data_ptr()
     for math in EVERY_MATH:
         assert torch.equal(product(in0, weight, math), product(in0, in1, math))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_any_strides_are_read(dtype: torch.dtype) -> None:
+    """Transposed and sliced operands give what their copies give."""
+    in0, in1 = scattered(3, 70, 33).to(dtype).mT, scattered(3, 90, 140, seed=1).to(dtype)[:, :45, ::2].mT
+    in0 = in0[..., :70]
+    for math in (BF16_LOFI, FP32_HIFI4):
+        assert torch.equal(product(in0, in1, math), product(in0.contiguous(), in1.contiguous(), math))
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    """Unequal K, or batches that are neither equal nor 1, raise one line with both shapes."""
+    for shape0, shape1 in (((1, 32), (64, 1)), ((2, 1, 32), (3, 32, 1))):
+        with (
+            mode.using(Mode.EXACT),
+            pytest.raises(ValueError, match=r"^shapes do not fit: \[.*\] and \[.*\]$"),
+        ):
+            accumulate.matmul(torch.ones(shape0), torch.ones(shape1), BF16_LOFI)
 
 
 def test_the_erratum_is_counted_and_named() -> None:

@@ -155,16 +155,19 @@ def run(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def test_the_whole_model_is_legal_and_nothing_is_compared(tmp_path: Path) -> None:
-    """Modules and model pass, every record says that no number was compared, and why."""
-    done = run(
-        tmp_path / "results.json", "suites/modules", "suites/model", "--tt-precision", "accuracy,bfp4_mlp"
-    )
+@pytest.mark.parametrize(
+    ("mesh", "precision"), [("1x1", "accuracy,bfp4_mlp"), ("1x2", "accuracy,performance")]
+)
+def test_the_whole_model_is_legal_and_nothing_is_compared(tmp_path: Path, mesh: str, precision: str) -> None:
+    """On an N150 and an N300 modules and model pass, every record says that no number was compared, and why."""
+    options = (f"--tt-mesh={mesh}", f"--tt-precision={precision}")
+    done = run(tmp_path / "results.json", "suites/modules", "suites/model", *options)
     assert done.returncode == 0, done.stdout[-3000:]
     results = read_results(tmp_path / "results.json")
     assert len(results.records) > 200
     assert {record.verdict for record in results.records} == {"not_compared"}
-    assert {record.note for record in results.records if "computes none" not in record.note} == set()
+    notes = {record.note for record in results.records}
+    assert {note for note in notes if "computes no" not in note} == set()
     assert results.environment.weights_digest is None, "no weights were read"
 
 
@@ -176,7 +179,8 @@ def test_a_refused_op_is_one_failing_test(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
     assert "2 failed, 1 passed" in done.stdout
     line = WRONG.splitlines().index("    ttnn.matmul(x, x)") + 1
-    refused, wrong_shape = read_results(tmp_path / "results.json").records
+    legal, refused, wrong_shape = read_results(tmp_path / "results.json").records
+    assert legal.verdict == "not_compared", "it ran, on zeros"
     assert f"ttnn.matmul at {tests}:{line}: The width of the first tensor must be equal" in refused.note
     assert refused.verdict == "regression"
     assert wrong_shape.verdict == "regression"
@@ -222,3 +226,22 @@ def test_each_mistake_of_a_model_is_one_failing_test(tmp_path: Path, mesh: str) 
         op = call.partition("(")[0]
         assert f"{op} at {model}:{line}: " in notes[mistake], notes[mistake]
         assert reason in notes[mistake]
+
+
+def test_the_emulator_takes_the_real_ops_on_two_devices(tmp_path: Path) -> None:
+    """The op streams of a split model, collectives included, are the same op by op."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "suites/conformance/test_stream.py",
+    ]
+    command += ["--tt-mesh=1x2", "--tt-precision=accuracy", f"--tt-results={tmp_path / 'results.json'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    (record,) = read_results(tmp_path / "results.json").records
+    assert (record.metric, record.value, record.mesh) == ("op_differences", 0, "1x2")
+    assert record.n > 1000
