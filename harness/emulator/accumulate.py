@@ -15,14 +15,11 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.emulator import formats, kernels, mode, mvmul
 from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
-
-TILE = 32
 
 
 @dataclass(frozen=True)
@@ -37,26 +34,10 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A weight [..., K, N] as the kernels read it: panels of 32 columns, padded to whole tiles."""
+    """A weight [..., K, N] as it is in SrcA."""
 
-    panels: Tensor  # bfloat16 [..., N/32, K/2, 32, 2], or float32 (TF32) [..., N/32, K, 32]
-    n: int
+    values: Tensor  # bfloat16, or float32 holding TF32; any strides
     infinite: bool  # holds an Inf or NaN, which are ordinary numbers there: mode DEVICE then goes by the exact rules
-
-    @property
-    def wide(self) -> bool:
-        return self.panels.dtype == torch.float32
-
-    @property
-    def batch(self) -> torch.Size:
-        return self.panels.shape[: -3 if self.wide else -4]
-
-    def rows(self) -> Tensor:
-        """The weight as padded rows [..., K, N] again."""
-        if not self.wide:
-            swapped = self.panels.transpose(-1, -2)  # [..., N/32, K/2, 2, 32]
-            return Prepared(swapped.flatten(-3, -2).float(), self.n, self.infinite).rows()
-        return self.panels.transpose(-2, -3).flatten(-2)
 
 
 @dataclass
@@ -82,8 +63,8 @@ def matmul(in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | Non
 
 
 def prepare(in1: Tensor, math: Math) -> Prepared:
-    """A weight's form for `matmul` with this `math`, to be made once; takes as much memory as the weight itself."""
-    return panels_of(source(in1, math.fp32_dest))
+    """A weight's form for `matmul` with this `math`, to be made once; of a bfloat16 weight it is no copy."""
+    return in_src(source(in1, math.fp32_dest))
 
 
 def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Math) -> Tensor:
@@ -92,61 +73,31 @@ def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Mat
     return _product(source(in0, math.fp32_dest), weight, math, None, dest)
 
 
-def panels_of(values: Tensor) -> Prepared:
-    """Src values [..., K, N] in panels."""
-    k, n = values.shape[-2:]
-    library = kernels.load() if values.dtype == torch.bfloat16 else None
-    if library is not None:
-        return Prepared(_compiled_panels(library, values), n, not formats.all_finite(values))
-    padded = F.pad(values, (0, -n % TILE, 0, -k % TILE)) if k % TILE or n % TILE else values
-    batch, (k, width) = padded.shape[:-2], padded.shape[-2:]
-    infinite = not formats.all_finite(values)
-    if values.dtype == torch.float32:
-        rows = padded.reshape(*batch, k, width // TILE, TILE)
-        return Prepared(rows.transpose(-2, -3).contiguous(), n, infinite)
-    pairs = padded.reshape(*batch, k // 2, 2, width // TILE, TILE)
-    order = (*range(len(batch)), *(len(batch) + i for i in (2, 0, 3, 1)))
-    return Prepared(pairs.permute(order).contiguous(), n, infinite)
-
-
-def _compiled_panels(library: kernels.Library, values: Tensor) -> Tensor:
-    *batch, k, n = values.shape
-    flat = values.reshape(-1, k, n)
-    out = torch.empty(*batch, -(-n // TILE), -(-k // TILE) * TILE // 2, TILE, 2, dtype=torch.bfloat16)
-    strides = dict(zip(("batch_stride", "k_stride", "n_stride"), flat.stride(), strict=True))
-    call = _PanelCall(
-        data=flat.data_ptr(),
-        batch=len(flat),
-        k=k,
-        n=n,
-        **strides,
-        out=out.data_ptr(),
-        threads=kernels.threads(),
-    )
-    library.tt_panels(ctypes.byref(call))
-    return out
+def in_src(values: Tensor) -> Prepared:
+    """A weight that already is as in SrcA."""
+    return Prepared(values, not formats.all_finite(values))
 
 
 def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None) -> Tensor:
     """`matmul` of Src values, from a zero Dest or going on from `dest`."""
     exact = _exact() or weight.infinite
     *batch, m, k = in0.shape
-    shared = pymath.prod(weight.batch) == 1
-    if not shared and pymath.prod(weight.batch) != pymath.prod(batch):
-        raise ValueError(f"batch dimensions differ: {list(in0.shape[:-2])} and {list(weight.batch)}")
-    in0 = in0.reshape(1, -1, k) if shared else in0.reshape(-1, m, k)
-    shape = (in0.shape[0], in0.shape[1], weight.n)
+    in1 = weight.values.reshape(-1, *weight.values.shape[-2:])
+    if len(in1) not in (1, pymath.prod(batch)) or in1.shape[1] != k:
+        raise ValueError(f"shapes do not fit: {list(in0.shape)} and {list(weight.values.shape)}")
+    in0 = in0.reshape(1, -1, k) if len(in1) == 1 else in0.reshape(-1, m, k)
+    shape = (in0.shape[0], in0.shape[1], in1.shape[2])
     onto = dest is not None
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
     library = kernels.load()
     if library is not None:
-        struck = _in_library(library, in0.contiguous(), weight, math, blocks, dest, onto, exact)
+        struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
-        struck = mvmul.matmul(in0, weight.rows(), math, blocks, dest, onto, exact)
+        struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, exact)
     if struck:
         FP32_DEST_ERRATUM.struck += struck
         warnings.warn(f"{struck} values struck by {FP32_DEST_ERRATUM.name}", stacklevel=3)
-    return dest.view(*batch, m, weight.n)
+    return dest.view(*batch, m, shape[2])
 
 
 def _exact() -> bool:
@@ -156,23 +107,14 @@ def _exact() -> bool:
     return current is mode.Mode.EXACT
 
 
-class _PanelCall(ctypes.Structure):
-    """`PanelCall` of kernels/panels.cpp."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("batch", "k", "n", "batch_stride", "k_stride", "n_stride")),
-        ("out", ctypes.c_void_p),
-        ("threads", ctypes.c_int32),
-    )
-
-
 class _Product(ctypes.Structure):
     """`Product` of kernels/matmul.cpp."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("in0", "in1", "dest")),
-        *((name, ctypes.c_int64) for name in ("batch", "m", "k", "n", "in1_stride", "block")),
+        *((name, ctypes.c_int64) for name in ("batch", "m", "k", "n")),
+        ("in1_stride", ctypes.c_int64 * 3),
+        ("block", ctypes.c_int64),
         *((name, ctypes.c_int32) for name in ("in0_wide", "in1_wide", "phases", "fp32_dest", "exact")),
         *((name, ctypes.c_int32) for name in ("partial", "l1_acc", "partial_result", "onto_dest", "threads")),
     )
@@ -181,7 +123,7 @@ class _Product(ctypes.Structure):
 def _in_library(
     library: kernels.Library,
     in0: Tensor,
-    weight: Prepared,
+    in1: Tensor,
     math: Math,
     blocks: Blocks | None,
     dest: Tensor,
@@ -190,20 +132,18 @@ def _in_library(
 ) -> int:
     batch, m, k = in0.shape
     blocks = blocks or Blocks(k, DataType.FLOAT32)
-    shared = pymath.prod(weight.batch) == 1
-    words = weight.panels.numel() // (1 if weight.wide else 2) // pymath.prod(weight.batch)
     product = _Product(
         in0=in0.data_ptr(),
-        in1=weight.panels.data_ptr(),
+        in1=in1.data_ptr(),
         dest=dest.data_ptr(),
         batch=batch,
         m=m,
         k=k,
-        n=weight.n,
-        in1_stride=0 if shared else words,
+        n=in1.shape[2],
+        in1_stride=(in1.stride(0) if len(in1) > 1 else 0, in1.stride(1), in1.stride(2)),
         block=blocks.width,
         in0_wide=in0.dtype == torch.float32,
-        in1_wide=weight.wide,
+        in1_wide=in1.dtype == torch.float32,
         phases=math.phases,
         fp32_dest=math.fp32_dest,
         exact=exact,

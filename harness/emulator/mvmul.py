@@ -31,14 +31,15 @@ _INF = 0x7F800000
 def matmul(
     in0: Tensor, in1: Tensor, math: Math, blocks: Blocks | None, dest: Tensor, onto: bool, exact: bool
 ) -> int:
-    """in0 [B, M, K] @ in1 [B or 1, K padded, N padded] (Src values) into dest [B, M, N], from zero or (`onto`) from what it holds.
+    """in0 [B, M, K] @ in1 [B or 1, K, N] (Src values) into dest [B, M, N], from zero or (`onto`) from what it holds.
 
     Returns how often the fp32 Dest erratum struck (0 unless `exact`).
     """
     struck = 0
     exact = exact or not formats.all_finite(in0)  # Inf and NaN are ordinary numbers there
-    in0 = F.pad(in0, (0, in1.shape[-2] - in0.shape[-1]))
-    in1 = in1.reshape(-1, *in1.shape[-2:]).expand(in0.shape[0], -1, -1)
+    k, n = in1.shape[1:]
+    in0 = F.pad(in0, (0, -k % TILE))
+    in1 = F.pad(in1, (0, -n % TILE, 0, -k % TILE)).expand(in0.shape[0], -1, -1)
     rows = max(1, _WORK // (DEPTH * in1.shape[-1]))
     for x, w, out in zip(in0, in1, dest, strict=True):
         for part, into in zip(x.split(rows), out.split(rows), strict=True):

@@ -92,13 +92,22 @@ using Dest = F[Rows][kVectors];
 template <int Rows>
 using Grid = S[Rows][kVectors / 2];
 
-inline F magic(const S (&grid)[kVectors / 2], int v, int lower) {
+inline F magic(const S (&grid)[kVectors / 2], int v) {
     const W both = (W)grid[v / 2];
-    return (F)((v % 2 ? both & 0xFFFF0000u : both << 16) - ((W{} + lower) << 23));
+    return (F)(v % 2 ? both & 0xFFFF0000u : both << 16);
 }
 
-inline F common_magic(const S (&grid0)[kVectors / 2], const S (&grid1)[kVectors / 2], int v, int lower, F dest) {
-    return larger(larger(magic(grid0, v, lower), magic(grid1, v, lower)), magic_of(dest));
+// The grid of a phase whose exponents are lower.
+template <int Rows>
+inline void lower_grid(const Grid<Rows>& grid, int lower, Grid<Rows>& lowered) {
+    for (int r = 0; r < Rows; ++r)
+        for (int s = 0; s < kVectors / 2; ++s) lowered[r][s] = grid[r][s] - (int16_t)(lower << 7);
+}
+
+// The grid on which two groups and Dest meet.
+inline F common_magic(const S (&grid0)[kVectors / 2], const S (&grid1)[kVectors / 2], int v, F dest) {
+    const W both = (W)larger(grid0[v / 2], grid1[v / 2]);
+    return larger((F)(v % 2 ? both & 0xFFFF0000u : both << 16), magic_of(dest));
 }
 
 // The grid of one group of eight, by the largest exponent of its products.
@@ -124,7 +133,7 @@ template <int Rows>
 inline void aligned_group(const FirstPhases& p, int phase, long k, long row, long stride, const Grid<Rows>& grid,
                           Dest<Rows>& sum) {
     for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = magic(grid[r], v, kLower[phase]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = magic(grid[r], v);
 #pragma GCC unroll 2  // more makes it slower
     for (int i = 0; i < kGroup; ++i)
         for (int v = 0; v < kVectors; ++v) {
@@ -132,7 +141,7 @@ inline void aligned_group(const FirstPhases& p, int phase, long k, long row, lon
             for (int r = 0; r < Rows; ++r) sum[r][v] += a * p.b[(row + r) * stride + k + i];
         }
     for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < kVectors; ++v) sum[r][v] -= magic(grid[r], v, kLower[phase]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] -= magic(grid[r], v);
 }
 
 // One of the first phases of 16 k onto a 16-bit Dest: both groups and Dest are rounded to the grid of the largest exponent
@@ -141,11 +150,14 @@ template <int Rows>
 inline void first_phase(Dest<Rows>& dest, const FirstPhases& p, int phase, long k, long row, long stride,
                         const Grid<Rows> (&grid)[2]) {
     Dest<Rows> sum0, sum1;
-    aligned_group<Rows>(p, phase, k, row, stride, grid[0], sum0);
-    aligned_group<Rows>(p, phase, k + kGroup, row, stride, grid[1], sum1);
+    Grid<Rows> grid0, grid1;
+    lower_grid<Rows>(grid[0], kLower[phase], grid0);
+    lower_grid<Rows>(grid[1], kLower[phase], grid1);
+    aligned_group<Rows>(p, phase, k, row, stride, grid0, sum0);
+    aligned_group<Rows>(p, phase, k + kGroup, row, stride, grid1, sum1);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            const F common = common_magic(grid[0][r], grid[1][r], v, kLower[phase], dest[r][v]), up = nudge(common);
+            const F common = common_magic(grid0[r], grid1[r], v, dest[r][v]), up = nudge(common);
             const F total = (common + dest[r][v]) + (sum0[r][v] + up) + (sum1[r][v] + up);
             dest[r][v] = rounded_to_bf16(total - common);
         }
@@ -156,9 +168,12 @@ template <int Rows>
 inline void later_phase(Dest<Rows>& dest, const uint32_t* a, const uint32_t* b, long stride, int lower,
                         const Grid<Rows> (&grid)[2]) {
     Dest<Rows> sum0, sum1, common;
+    Grid<Rows> grid0, grid1;
+    lower_grid<Rows>(grid[0], lower, grid0);
+    lower_grid<Rows>(grid[1], lower, grid1);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            common[r][v] = common_magic(grid[0][r], grid[1][r], v, lower, dest[r][v]);
+            common[r][v] = common_magic(grid0[r], grid1[r], v, dest[r][v]);
             sum0[r][v] = sum1[r][v] = nudge(common[r][v]);
         }
     const auto add = [&](Dest<Rows>& sum, int pair) {
@@ -218,7 +233,9 @@ void rows32(float* dest, const FirstPhases& p, const Pass* passes, int count, lo
         find_grid<Rows>(p, k, row, stride, grid);
         for (int phase = 0; phase < p.count; ++phase) {
             Dest<Rows> sum;
-            aligned_group<Rows>(p, phase, k, row, stride, grid, sum);
+            Grid<Rows> lowered;
+            lower_grid<Rows>(grid, kLower[phase], lowered);
+            aligned_group<Rows>(p, phase, k, row, stride, lowered, sum);
             for (int r = 0; r < Rows; ++r)
                 for (int v = 0; v < kVectors; ++v) d[r][v] += sum[r][v];
         }

@@ -14,13 +14,13 @@
 
 extern "C" {
 
-// in0 [batch][m][k] and dest [batch][m][n] are plain rows; in1 is panels (panels.h), with n and k padded to tiles. A wide
-// operand is float32 holding TF32, another is bfloat16.
+// in0 [batch][m][k] and dest [batch][m][n] lie row by row, in1 [batch][k][n] with any strides, in elements (a batch stride
+// of 0: all use the same). A wide operand is float32 holding TF32, another is bfloat16.
 struct Product {
     const void *in0, *in1;
     float* dest;
     int64_t batch, m, k, n;
-    int64_t in1_stride;      // words from one batch's panels to the next: 0 if all have the same
+    int64_t in1_stride[3];   // of batch, k and n
     int64_t block;           // k of a K block
     int32_t in0_wide, in1_wide;
     int32_t phases, fp32_dest;
@@ -131,6 +131,7 @@ bool take_apart(const Product& p, Rows& rows) {
 
 // What a thread needs for one panel.
 struct Workspace {
+    std::vector<uint32_t> panel;
     std::vector<uint32_t> first_exponent;  // DEVICE, first two phases
     std::vector<float> first[2];
     std::vector<uint32_t> part[2];         // DEVICE, later phases: high and low slices, in pairs of k
@@ -192,11 +193,19 @@ class Matmul {
     }
 
    private:
+    Matrix in1(long batch) const {
+        const auto [batch_stride, k_stride, n_stride] = p_.in1_stride;
+        const char* data = static_cast<const char*>(p_.in1) + batch * batch_stride * (p_.in1_wide ? 4 : 2);
+        return {data, p_.in1_wide != 0, p_.k, p_.n, k_stride, n_stride};
+    }
+
     // Rows [first, last) of one panel of the result.
     long panel(long batch, long index, long first, long last) const {
         static thread_local Workspace work;
-        const uint32_t* panel = static_cast<const uint32_t*>(p_.in1) + batch * p_.in1_stride +
-                                index * k_ * kPanel / (p_.in1_wide ? 1 : 2);
+        const Matrix matrix = in1(batch);
+        work.panel.resize(matrix.panel_words());
+        matrix.lay_out(index, work.panel.data());
+        const uint32_t* panel = work.panel.data();
         if (!p_.exact) take_panel_apart(panel, p_, k_, passes_, work);
         const long width = std::min<long>(kPanel, p_.n - index * kPanel);
         long struck = 0;

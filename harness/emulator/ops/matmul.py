@@ -199,7 +199,8 @@ def _modelled(
     def prepare() -> list[accumulate.Prepared]:
         unpacked = (formats.unpack(w, b.dtype, fp32_dest=math.fp32_dest) for w in b.shards)
         return [
-            accumulate.prepare(_as_matrix(w.transpose(-1, -2) if transpose_b else w), math) for w in unpacked
+            accumulate.prepare(_as_matrix(w.transpose(-1, -2).contiguous() if transpose_b else w), math)
+            for w in unpacked
         ]
 
     weights: list[accumulate.Prepared] = b.derived(key, prepare)
