@@ -56,7 +56,8 @@ class OpConfigs:
         self.linear_compute = linear.kernel_config(mesh_device)
         self.norm_compute = precision.norm.kernel_config(mesh_device)
         self.rope_compute = precision.rope.kernel_config(mesh_device)
-        self.sdpa_compute = precision.sdpa.kernel_config(mesh_device, packer_l1_acc=False)
+        self.sdpa_prefill_compute = precision.sdpa_prefill.kernel_config(mesh_device, packer_l1_acc=False)
+        self.sdpa_decode_compute = precision.sdpa_decode.kernel_config(mesh_device, packer_l1_acc=False)
 
         # Last argument: the tiles of K that one core of the decode activations holds; heads arrive one a core.
         self.qkv = self._linear(mesh_device, dim, qkv, linear, dim // self._cores)

@@ -32,7 +32,9 @@ def set_fabric_config(config: FabricConfig, *_: object, **__: object) -> None:
 def require_fabric(op: str) -> None:
     """Refuses a collective where no fabric was set up."""
     if _config is FabricConfig.DISABLED:
-        refuse(op, "no fabric: call ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D) before opening the mesh")
+        refuse(
+            op, "no fabric: call ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D) before opening the mesh"
+        )
 
 
 def is_ring() -> bool:

@@ -11,8 +11,8 @@ class Mode(Enum):
     """What is modelled beyond the rounding of operands and results, which every mode has."""
 
     FAST = "fast"  # nothing: one float32 accumulation on the CPU's matrix units
-    DEVICE = "device"  # the destination register, rounded after every 16 k and phase; K blocks; each kernel's own steps
-    EXACT = "exact"  # all of it, bit for bit, with the alignment losses inside a group of products
+    DEVICE = "device"  # each kernel's own steps, the destination register among them; `accumulate` says what is left out
+    EXACT = "exact"  # all of it, bit for bit
 
 
 _mode = Mode.FAST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DEFAULT_MODE = "fast"
+DEFAULT_MODE = "device"
 MODES = ("fast", "device", "exact")
 # N150, N300, half a T3K, a T3K as line and as grid, a Galaxy
 MESHES = ("1x1", "1x2", "1x4", "1x8", "2x4", "8x4")

@@ -61,7 +61,7 @@ class Attention:
             is_causal=True,
             scale=self._scale,
             program_config=c.sdpa_prefill,
-            compute_kernel_config=c.sdpa_compute,
+            compute_kernel_config=c.sdpa_prefill_compute,
         )  # -> [1, nq, S, hd]
         merged = ttnn.experimental.nlp_concat_heads(heads, memory_config=ttnn.DRAM_MEMORY_CONFIG)
         return self._wo.prefill(merged)  # [1, 1, S, nq hd] -> [1, 1, S, dim]
@@ -90,7 +90,7 @@ class Attention:
             cur_pos_tensor=positions,
             scale=self._scale,
             program_config=c.sdpa_decode,
-            compute_kernel_config=c.sdpa_compute,
+            compute_kernel_config=c.sdpa_decode_compute,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )  # -> [1, 32, nq, hd]
         heads = ttnn.interleaved_to_sharded(heads, c.heads_decode)
