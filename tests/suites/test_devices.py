@@ -59,7 +59,13 @@ def judged(model: Path, store: Path, tmp_path: Path, *arguments: str) -> list[di
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
     command += ["suites/devices", "suites/modules/test_attention.py", "suites/modules/test_mlp.py"]
-    command += ["suites/modules/test_lm_head.py", "--tt-mesh=1x2", "--tt-strict", "--tt-update-goldens"]
+    command += [
+        "suites/modules/test_lm_head.py",
+        "--tt-mesh=1x2",
+        "--tt-emulator-mode=fast",
+        "--tt-strict",
+        "--tt-update-goldens",
+    ]
     command += [f"--tt-model={model}", f"--tt-goldens={store}", f"--tt-results={results}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert results.exists(), done.stdout[-2000:] + done.stderr[-2000:]

@@ -30,6 +30,7 @@ def run_suites(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
         "-p",
         "no:cacheprovider",
         f"--tt-results={results}",
+        "--tt-emulator-mode=fast",
     ]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert results.exists(), done.stdout[-2000:] + done.stderr[-2000:]

@@ -14,7 +14,18 @@ from harness.records import Results, read_results
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     out = tmp_path_factory.mktemp("quick")
-    command = [sys.executable, "-m", "harness.cli", "run", "--suite", "quick", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "run",
+        "--suite",
+        "quick",
+        "--out",
+        str(out),
+        "--emulator-mode",
+        "fast",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=900), out
 
 
