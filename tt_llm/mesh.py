@@ -69,7 +69,8 @@ def to_host(tensor: ttnn.Tensor, device: int = 0) -> torch.Tensor:
 
 def joined(tensor: ttnn.Tensor, dim: int) -> torch.Tensor:
     """The devices' slices side by side along `dim`: the inverse of `scatter`."""
-    return torch.cat([ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)], dim)
+    parts = [ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)  # one part as it is: logits are large
 
 
 def all_reduce(tensor: ttnn.Tensor) -> ttnn.Tensor:

@@ -1,10 +1,11 @@
 """Matmul as a Wormhole's matrix unit accumulates it: fidelity phases, Dest rounding, and partial sums between K blocks.
 
 Dest is rounded half away from zero after every 16 k and every phase, in the order K tile, phase, K half (numerics.md, "MVMUL").
-Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. Mode DEVICE leaves out that erratum, what the
-products of the third and fourth phase lose when they are aligned within their group of 8, and how a 32-bit Dest rounds its
-last bit. Between blocks of K the partial sums leave Dest (numerics.md, "Between K blocks"). The arithmetic is in kernels/
-(C++), with mvmul.py (torch) where there is no compiler; there DEVICE leaves out the alignment of all phases.
+Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. With a 16-bit Dest mode DEVICE has the same
+bits. With a 32-bit Dest it leaves out that erratum, what the products of the third and fourth phase lose when they are
+aligned within their group of 8, and how Dest rounds its last bit. Between blocks of K the partial sums leave Dest
+(numerics.md, "Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no compiler;
+there DEVICE is not exact with a 16-bit Dest either: it leaves out the alignment of all phases.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.emulator import formats, kernels, mode, mvmul
+from harness.emulator import kernels, mode, mvmul
 from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
@@ -37,7 +38,6 @@ class Prepared:
     """A weight [..., K, N] as it is in SrcA."""
 
     values: Tensor  # bfloat16, or float32 holding TF32; any strides
-    infinite: bool  # holds an Inf or NaN, which are ordinary numbers there: mode DEVICE then goes by the exact rules
 
 
 @dataclass
@@ -64,7 +64,7 @@ def matmul(in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | Non
 
 def prepare(in1: Tensor, math: Math) -> Prepared:
     """A weight's form for `matmul` with this `math`, to be made once; of a bfloat16 weight it is no copy."""
-    return in_src(source(in1, math.fp32_dest))
+    return Prepared(source(in1, math.fp32_dest))
 
 
 def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Math) -> Tensor:
@@ -73,14 +73,9 @@ def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Mat
     return _product(source(in0, math.fp32_dest), weight, math, None, dest)
 
 
-def in_src(values: Tensor) -> Prepared:
-    """A weight that already is as in SrcA."""
-    return Prepared(values, not formats.all_finite(values))
-
-
 def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None) -> Tensor:
     """`matmul` of Src values, from a zero Dest or going on from `dest`."""
-    exact = _exact() or weight.infinite
+    exact = _exact()
     *batch, m, k = in0.shape
     in1 = weight.values.reshape(-1, *weight.values.shape[-2:])
     if len(in1) not in (1, pymath.prod(batch)) or in1.shape[1] != k:

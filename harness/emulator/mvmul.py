@@ -36,7 +36,7 @@ def matmul(
     Returns how often the fp32 Dest erratum struck (0 unless `exact`).
     """
     struck = 0
-    exact = exact or not formats.all_finite(in0)  # Inf and NaN are ordinary numbers there
+    exact = exact or not all(map(formats.all_finite, (in0, in1)))  # Inf and NaN are ordinary numbers there
     k, n = in1.shape[1:]
     in0 = F.pad(in0, (0, -k % TILE))
     in1 = F.pad(in1, (0, -n % TILE, 0, -k % TILE)).expand(in0.shape[0], -1, -1)

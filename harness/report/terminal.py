@@ -31,6 +31,7 @@ MODES = {
     "exact": " (exact: bit for bit)",
 }
 TARGETS_WITHOUT_NUMBERS = ("dryrun",)
+SKIPPED = "skipped:"  # how the note of a test that did not run starts
 SIGNS = {"higher": "at least", "lower": "at most", None: "exactly"}
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
 WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length", "flip_cost")
@@ -69,10 +70,10 @@ def _verdict(records: Sequence[Record], computes: bool) -> Iterable[Text]:
     )
     skipped = [r for r in records if r.verdict == "not_compared"]
     shown = sum(
-        r.verdict == "pass" and r.gate is None for r in records
+        r.verdict == "pass" and r.gate is None and r.value is not None for r in records
     )  # figures that no gate is held against
     judged = len(records) - len(skipped) - shown
-    if not judged and records and not computes:
+    if not judged and any(not r.note.startswith(SKIPPED) for r in skipped) and not computes:
         yield Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
     elif not judged and shown:
         yield Text(

@@ -289,3 +289,18 @@ def test_several_meshes_are_told_apart() -> None:
     assert "0.003" in row
     accuracy = line_of(lines, "Accuracy against the fp32 golden")
     assert any("performance 1x2" in line for line in lines[accuracy:])
+
+
+def test_a_run_that_skipped_all_refused_nothing_and_showed_nothing() -> None:
+    """On a target without numbers ops that ran were checked; tests that were skipped checked none."""
+    dry = Environment.collect(target="dryrun", mesh="1x1", model="smollm2")
+
+    def verdict(note: str) -> str:
+        console = Console(width=200, file=io.StringIO(), color_system=None)
+        given = record(value=None, verdict="not_compared", target="dryrun", note=note)
+        render(Results(dry, (given,)), console)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue().splitlines()[0]
+
+    assert "no op was refused" in verdict("dryrun runs every op and computes none")
+    assert verdict("skipped: needs numbers").strip() == "VERDICT: nothing was compared"

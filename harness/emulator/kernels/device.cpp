@@ -11,10 +11,6 @@
 
 #include "lanes.h"
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
 namespace {
 
 using lanes::F;
@@ -22,6 +18,8 @@ using lanes::I;
 using lanes::W;
 using lanes::kLanes;
 using S = int16_t __attribute__((vector_size(lanes::kBytes)));  // two vectors' columns
+using D = double __attribute__((vector_size(lanes::kBytes)));
+using L = int64_t __attribute__((vector_size(lanes::kBytes)));
 
 constexpr int kVectors = kPanel / kLanes;
 
@@ -41,44 +39,54 @@ inline T load(const P* p) {
 
 inline S larger(S a, S b) { return a > b ? a : b; }
 inline S smaller(S a, S b) { return a < b ? a : b; }
+inline W larger(W a, W b) { return a > b ? a : b; }
+inline W smaller(W a, W b) { return a < b ? a : b; }
 inline F larger(F a, F b) { return a > b ? a : b; }
-
-// sum + the products of two k.
-#ifdef __AVX512BF16__
-inline F dot(F sum, W a, uint32_t b) {
-    return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_epi32((int)b));
-}
-#else
-inline F dot(F sum, W a, uint32_t b) {
-    const float even = load<float>(&(const uint32_t&)(b << 16)), odd = load<float>(&(const uint32_t&)(b & 0xFFFF0000u));
-    sum += (F)(a << 16) * even;
-    return sum + (F)(a & 0xFFFF0000u) * odd;
-}
-#endif
 
 // A float whose last bit is worth 2^-10 of an exponent: what is added to it is rounded to that grid, half to even.
 constexpr int kMagic = 13 << 23 | 1 << 22;
-// Exponents for which it and `nudge` are normal numbers.
+// Exponents for which it is far from the largest float, and three eighths of its last bit from the smallest.
 constexpr int kLeast = 20 << 23, kMost = 240 << 23;
 inline F magic_of(F dest) {
     return (F)(lanes::smaller(lanes::larger((I)dest & 0x7F800000, lanes::all_int(kLeast)), lanes::all_int(kMost)) + kMagic);
 }
-// Added to a group's sum, it makes halves go up.
-inline F nudge(F magic) { return (F)((I)magic - (kMagic + kLeast)); }
+// Three eighths of a group's grid: added to a sum on that grid, it makes halves of any coarser grid go up.
+constexpr float kHalvesUp = 1.0f / (1 << 25);
 
 inline F rounded_to_bf16(F x) { return (F)(((W)x + 0x8000u) & 0xFFFF0000u); }
 
 // By how much the exponents of a phase's products lie below those of the first.
 constexpr int kLower[] = {0, 5, 7, 12};
 
-// Enlarges a product by so little that none but one at a tie changes its rounding.
+// Enlarges a product, or a Dest of 16 bits, by so little that none but one at a tie changes its rounding.
 constexpr float kPastTheTie = 1 + 1.0f / 8192;
 
-// Columns of row k of a panel, as float32 bits.
+// The same of doubles for a 32-bit Dest, whose last bit is worth 2^-23 of an exponent. The nudge is less than half of the
+// grid of any group that still matters: one of an exponent at most 29 below the common one.
+constexpr int64_t kMagic64 = 29LL << 52 | 1LL << 51, kExponent64 = 0x7FFLL << 52;
+constexpr double kHalvesUp64 = 1.0 / (1LL << 37) / (1LL << 37), kPastTheTie64 = 1 + 1.0 / (1 << 28);
+
+inline D magic_of(D dest) { return (D)(((L)dest & kExponent64) + kMagic64); }
+inline D larger(D a, D b) { return a > b ? a : b; }
+
+inline D widened(const float* p) {
+    using Half = float __attribute__((vector_size(lanes::kBytes / 2)));
+    return __builtin_convertvector(load<Half>(p), D);
+}
+
+inline bool any(L mask) {
+#ifdef __AVX512DQ__
+    return _mm512_movepi64_mask((__m512i)mask) != 0;
+#else
+    return lanes::any((I)mask);
+#endif
+}
+
+// Columns of row k of a panel, as float32 bits; the matrix unit takes a denormal for zero.
 inline W row_of(const uint32_t* panel, bool wide, long k, long column) {
-    if (wide) return load<W>(panel + k * kPanel + column);
-    const W pairs = load<W>(panel + k / 2 * kPanel + column);
-    return k % 2 ? pairs & 0xFFFF0000u : pairs << 16;
+    W bits = load<W>(panel + (wide ? k : k / 2) * kPanel + column);
+    if (!wide) bits = k % 2 ? bits & 0xFFFF0000u : bits << 16;
+    return lanes::pick(lanes::exponent(bits) == 0, W{}, bits);
 }
 
 inline W exponent_or_none(W bits) {
@@ -104,15 +112,9 @@ inline void lower_grid(const Grid<Rows>& grid, int lower, Grid<Rows>& lowered) {
         for (int s = 0; s < kVectors / 2; ++s) lowered[r][s] = grid[r][s] - (int16_t)(lower << 7);
 }
 
-// The grid on which two groups and Dest meet.
-inline F common_magic(const S (&grid0)[kVectors / 2], const S (&grid1)[kVectors / 2], int v, F dest) {
-    const W both = (W)larger(grid0[v / 2], grid1[v / 2]);
-    return larger((F)(v % 2 ? both & 0xFFFF0000u : both << 16), magic_of(dest));
-}
-
 // The grid of one group of eight, by the largest exponent of its products.
 template <int Rows>
-inline void find_grid(const FirstPhases& p, long k, long row, long stride, Grid<Rows>& grid) {
+inline void find_grid(const Phases& p, long k, long row, long stride, Grid<Rows>& grid) {
     for (auto& largest : grid)
         for (S& x : largest) x = S{} + (int16_t)1;
 #pragma GCC unroll 2  // more makes it slower
@@ -128,67 +130,90 @@ inline void find_grid(const FirstPhases& p, long k, long row, long stride, Grid<
         for (S& x : largest) x = (smaller(x, S{} + (int16_t)(kMost >> 23)) << 7) + (int16_t)(kMagic >> 16);
 }
 
-// One of the first phases' sums of a group, each product aligned to the group's grid: adding up from its `magic` does it.
+// A phase's sum of a group, each product aligned to the group's grid: adding up from its `magic` does it.
 template <int Rows>
-inline void aligned_group(const FirstPhases& p, int phase, long k, long row, long stride, const Grid<Rows>& grid,
-                          Dest<Rows>& sum) {
+inline void aligned_group(const float* a, const float* b, long stride, const Grid<Rows>& grid, Dest<Rows>& sum) {
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] = magic(grid[r], v);
 #pragma GCC unroll 2  // more makes it slower
     for (int i = 0; i < kGroup; ++i)
         for (int v = 0; v < kVectors; ++v) {
-            const F a = load<F>(p.a[phase] + (k + i) * kPanel + v * kLanes);
-            for (int r = 0; r < Rows; ++r) sum[r][v] += a * p.b[(row + r) * stride + k + i];
+            const F values = load<F>(a + i * kPanel + v * kLanes);
+            for (int r = 0; r < Rows; ++r) sum[r][v] += values * b[r * stride + i];
         }
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] -= magic(grid[r], v);
 }
 
-// One of the first phases of 16 k onto a 16-bit Dest: both groups and Dest are rounded to the grid of the largest exponent
-// of the three before they meet.
+// The two groups of 16 k in one phase.
 template <int Rows>
-inline void first_phase(Dest<Rows>& dest, const FirstPhases& p, int phase, long k, long row, long stride,
-                        const Grid<Rows> (&grid)[2]) {
-    Dest<Rows> sum0, sum1;
-    Grid<Rows> grid0, grid1;
-    lower_grid<Rows>(grid[0], kLower[phase], grid0);
-    lower_grid<Rows>(grid[1], kLower[phase], grid1);
-    aligned_group<Rows>(p, phase, k, row, stride, grid0, sum0);
-    aligned_group<Rows>(p, phase, k + kGroup, row, stride, grid1, sum1);
+struct Groups {
+    Dest<Rows> sum[2];
+    Grid<Rows> grid[2];
+};
+
+// Calls add(groups) for each MVMUL in order.
+template <int Rows, class Add>
+inline void for_each_mvmul(const Phases& p, long row, long stride, long first, long last, const Add& add) {
+    for (long tile = first; tile < last; tile += kTile) {
+        Grid<Rows> grid[2][2];  // of each half's groups
+        for (int group = 0; group < kTile / kGroup; ++group)
+            find_grid<Rows>(p, tile + group * kGroup, row, stride, grid[group / 2][group % 2]);
+        for (int phase = 0; phase < p.count; ++phase)
+            for (int half = 0; half < 2; ++half) {
+                const float* a = p.a[phase & 1] + (tile + half * kDepth) * kPanel;
+                const float* b = p.b[phase >> 1] + row * stride + tile + half * kDepth;
+                Groups<Rows> groups;
+                lower_grid<Rows>(grid[half][0], kLower[phase], groups.grid[0]);
+                lower_grid<Rows>(grid[half][1], kLower[phase], groups.grid[1]);
+                aligned_group<Rows>(a, b, stride, groups.grid[0], groups.sum[0]);
+                aligned_group<Rows>(a + kGroup * kPanel, b + kGroup, stride, groups.grid[1], groups.sum[1]);
+                add(groups);
+            }
+    }
+}
+
+// An MVMUL onto a 16-bit Dest: both groups and Dest are rounded to the grid of the largest exponent of the three before
+// they meet, halves of a group up and those of Dest away from zero.
+template <int Rows>
+inline void add_to16(Dest<Rows>& dest, const Groups<Rows>& groups) {
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < kVectors; ++v) {
-            const F common = common_magic(grid0[r], grid1[r], v, dest[r][v]), up = nudge(common);
-            const F total = (common + dest[r][v]) + (sum0[r][v] + up) + (sum1[r][v] + up);
+            const F magic0 = magic(groups.grid[0][r], v), magic1 = magic(groups.grid[1][r], v);
+            const F common = larger(larger(magic0, magic1), magic_of(dest[r][v]));
+            F total = common + dest[r][v] * kPastTheTie;
+            total += groups.sum[0][r][v] + magic0 * kHalvesUp;
+            total += groups.sum[1][r][v] + magic1 * kHalvesUp;
             dest[r][v] = rounded_to_bf16(total - common);
         }
 }
 
-// A later phase of 16 k onto a 16-bit Dest: the same, but for the products' alignment.
+// An MVMUL onto a 32-bit Dest held as doubles. Where the sum is -1 of its grid the erratum makes it -2^27.
 template <int Rows>
-inline void later_phase(Dest<Rows>& dest, const uint32_t* a, const uint32_t* b, long stride, int lower,
-                        const Grid<Rows> (&grid)[2]) {
-    Dest<Rows> sum0, sum1, common;
-    Grid<Rows> grid0, grid1;
-    lower_grid<Rows>(grid[0], lower, grid0);
-    lower_grid<Rows>(grid[1], lower, grid1);
-    for (int r = 0; r < Rows; ++r)
+inline void add_to32(double* dest, const Groups<Rows>& groups, long& struck) {
+    alignas(64) float common[kPanel], sum0[kPanel], sum1[kPanel];
+    for (int r = 0; r < Rows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
-            common[r][v] = common_magic(grid0[r], grid1[r], v, dest[r][v]);
-            sum0[r][v] = sum1[r][v] = nudge(common[r][v]);
+            const F largest = larger(magic(groups.grid[0][r], v), magic(groups.grid[1][r], v));
+            lanes::store(common + v * kLanes, (W)(largest * (float)(1 << 16)));
+            lanes::store(sum0 + v * kLanes, (W)groups.sum[0][r][v]);
+            lanes::store(sum1 + v * kLanes, (W)groups.sum[1][r][v]);
         }
-    const auto add = [&](Dest<Rows>& sum, int pair) {
-        for (int v = 0; v < kVectors; ++v) {
-            const W values = load<W>(a + pair * kPanel + v * kLanes);
-            for (int r = 0; r < Rows; ++r) sum[r][v] = dot(sum[r][v], values, b[r * stride + pair]);
+        for (int n = 0; n < kPanel; n += kLanes / 2) {
+            double* at = dest + r * kPanel + n;
+            const D d = load<D>(at), magic = larger(widened(common + n), magic_of(d)), up = magic * kHalvesUp64;
+            D total = magic + d * kPastTheTie64;
+            total += widened(sum0 + n) + up;
+            total += widened(sum1 + n) + up;
+            L rounded = ((L)(total - magic) + (1LL << 28)) & -(1LL << 29);
+            const L hit = (L)total == (L)magic - 1;
+            if (any(hit)) {
+                rounded = hit ? ((L)magic & kExponent64) - (25LL << 52) | INT64_MIN : rounded;
+                for (int i = 0; i < kLanes / 2; ++i) struck -= hit[i];
+            }
+            std::memcpy(at, &rounded, sizeof rounded);
         }
-    };
-    for (int pair = 0; pair < kGroup / 2; ++pair) add(sum0, pair);
-    for (int pair = kGroup / 2; pair < kGroup; ++pair) add(sum1, pair);
-    for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < kVectors; ++v) {
-            const F sum = (common[r][v] + dest[r][v]) + sum0[r][v] + sum1[r][v];
-            dest[r][v] = rounded_to_bf16(sum - common[r][v]);
-        }
+    }
 }
 
 template <int Rows>
@@ -204,61 +229,64 @@ inline void store_dest(const Dest<Rows>& d, float* dest) {
 }
 
 template <int Rows>
-void rows16(float* dest, const FirstPhases& p, const Pass* passes, int count, long row, long stride, long first, long last) {
+long rows16(float* dest, const Phases& p, long row, long stride, long first, long last) {
     Dest<Rows> d;
     load_dest<Rows>(d, dest);
-    for (long tile = first; tile < last; tile += kTile) {
-        Grid<Rows> grid[2][2];  // of each half's groups
-        for (int group = 0; group < kTile / kGroup; ++group)
-            find_grid<Rows>(p, tile + group * kGroup, row, stride, grid[group / 2][group % 2]);
-        for (int phase = 0; phase < p.count; ++phase)
-            for (int half = 0; half < 2; ++half)
-                first_phase<Rows>(d, p, phase, tile + half * kDepth, row, stride, grid[half]);
-        for (int pass = 0; pass < count; ++pass)
-            for (int half = 0; half < 2; ++half) {
-                const long pair = (tile + half * kDepth) / 2;
-                later_phase<Rows>(d, passes[pass].a + pair * kPanel, passes[pass].b + row * stride / 2 + pair, stride / 2,
-                                  kLower[2 + pass], grid[half]);
-            }
-    }
+    for_each_mvmul<Rows>(p, row, stride, first, last, [&](const Groups<Rows>& groups) { add_to16<Rows>(d, groups); });
     store_dest<Rows>(d, dest);
+    return 0;
 }
 
+// A 32-bit Dest in float32: without its erratum, the last bit's rounding, and the later phases' alignment in their groups.
 template <int Rows>
-void rows32(float* dest, const FirstPhases& p, const Pass* passes, int count, long row, long stride, long first, long last) {
+long rows32(float* dest, const Phases& p, long row, long stride, long first, long last) {
     Dest<Rows> d;
     load_dest<Rows>(d, dest);
     for (long k = first; k < last; k += kGroup) {
         Grid<Rows> grid;
         find_grid<Rows>(p, k, row, stride, grid);
-        for (int phase = 0; phase < p.count; ++phase) {
+        for (int phase = 0; phase < std::min(p.count, 2); ++phase) {
             Dest<Rows> sum;
             Grid<Rows> lowered;
             lower_grid<Rows>(grid, kLower[phase], lowered);
-            aligned_group<Rows>(p, phase, k, row, stride, lowered, sum);
+            aligned_group<Rows>(p.a[phase] + k * kPanel, p.b[0] + row * stride + k, stride, lowered, sum);
             for (int r = 0; r < Rows; ++r)
                 for (int v = 0; v < kVectors; ++v) d[r][v] += sum[r][v];
         }
     }
-    for (int pass = 0; pass < count; ++pass) {
-        const uint32_t* b = passes[pass].b + row * stride / 2;
-        for (long pair = first / 2; pair < last / 2; ++pair)
+    if (p.count > 2)
+        for (long k = first; k < last; ++k)
             for (int v = 0; v < kVectors; ++v) {
-                const W values = load<W>(passes[pass].a + pair * kPanel + v * kLanes);
-                for (int r = 0; r < Rows; ++r) d[r][v] = dot(d[r][v], values, b[r * stride / 2 + pair]);
+                const F a = (F)(row_of(p.panel, p.wide, k, v * kLanes) & (p.count > 3 ? kSideA.all : kSideA.high));
+                for (int r = 0; r < Rows; ++r) d[r][v] += a * p.b[1][(row + r) * stride + k];
             }
-    }
     store_dest<Rows>(d, dest);
+    return 0;
+}
+
+template <int Rows>
+long exact_rows32(float* dest, const Phases& p, long row, long stride, long first, long last) {
+    alignas(64) double d[Rows * kPanel];
+    long struck = 0;
+    for (int i = 0; i < Rows * kPanel; ++i) d[i] = dest[i];
+    for_each_mvmul<Rows>(p, row, stride, first, last,
+                         [&](const Groups<Rows>& groups) { add_to32<Rows>(d, groups, struck); });
+    for (int i = 0; i < Rows * kPanel; ++i) dest[i] = (float)d[i];
+    return struck;
 }
 
 }  // namespace
 
-void device_take_apart_a(const uint32_t* panel, bool wide, long k, float* const (&a)[2], uint32_t* exponent_a) {
+Range device_take_apart_a(const uint32_t* panel, bool wide, long k, float* const (&a)[2], uint32_t* exponent_a) {
+    W below_least = lanes::all(255 * Range::kOne), highest{};
     for (long i = 0; i < k; ++i)
         for (long n = 0; n < kPanel; n += 2 * kLanes) {
             W bits[2];
             for (int h = 0; h < 2; ++h) {
                 bits[h] = row_of(panel, wide, i, n + h * kLanes);
+                const W exponent = bits[h] & lanes::kInf;
+                below_least = smaller(below_least, exponent - Range::kOne);
+                highest = larger(highest, exponent);
                 const F high = (F)(bits[h] & kSideA.high), low = (F)(bits[h] & kSideA.all) - high;
                 const long at = i * kPanel + n + h * kLanes;
                 lanes::store(a[0] + at, (W)(high * kPastTheTie));
@@ -267,16 +295,20 @@ void device_take_apart_a(const uint32_t* panel, bool wide, long k, float* const 
             const W both = (exponent_or_none(bits[0]) & 0xFFFFu) | exponent_or_none(bits[1]) << 16;
             std::memcpy(exponent_a + (i * kPanel + n) / 2, &both, sizeof both);
         }
+    Range range;
+    for (int i = 0; i < kLanes; ++i) range.add(Range{below_least[i], highest[i]});
+    return range;
 }
 
-void device_accumulate(float* dest, long rows, const FirstPhases& phases, const Pass* passes, int count, long stride,
-                       long first, long last, bool fp32_dest) {
-    long row = 0;
+long device_accumulate(float* dest, long rows, const Phases& phases, long stride, long first, long last, bool fp32_dest,
+                       bool exact) {
+    long row = 0, struck = 0;
     const auto run = [&](auto block, auto single) {
-        for (; row + kBlock <= rows; row += kBlock)
-            block(dest + row * kPanel, phases, passes, count, row, stride, first, last);
-        for (; row < rows; ++row) single(dest + row * kPanel, phases, passes, count, row, stride, first, last);
+        for (; row + kBlock <= rows; row += kBlock) struck += block(dest + row * kPanel, phases, row, stride, first, last);
+        for (; row < rows; ++row) struck += single(dest + row * kPanel, phases, row, stride, first, last);
     };
-    if (fp32_dest) run(rows32<kBlock>, rows32<1>);
-    else run(rows16<kBlock>, rows16<1>);
+    if (!fp32_dest) run(rows16<kBlock>, rows16<1>);
+    else if (exact) run(exact_rows32<kBlock>, exact_rows32<1>);
+    else run(rows32<kBlock>, rows32<1>);
+    return struck;
 }

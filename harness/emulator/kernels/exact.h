@@ -1,4 +1,4 @@
-// Mode EXACT: every rule of numerics.md, "MVMUL".
+// The matrix unit's arithmetic in integers: every rule of numerics.md, "MVMUL", for any exponents, Inf and NaN among them.
 #pragma once
 
 #include <cstdint>

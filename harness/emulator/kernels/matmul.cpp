@@ -24,7 +24,7 @@ struct Product {
     int64_t block;           // k of a K block
     int32_t in0_wide, in1_wide;
     int32_t phases, fp32_dest;
-    int32_t exact;           // mode EXACT, else DEVICE
+    int32_t exact;           // mode EXACT, else DEVICE: of a 32-bit Dest
     int32_t partial;         // format of partial sums, a DataType
     int32_t l1_acc;          // blocks are added up in L1
     int32_t partial_result;  // the last block too leaves Dest as a partial sum
@@ -38,50 +38,42 @@ namespace {
 
 constexpr long round_up(long x, long to) { return (x + to - 1) / to * to; }
 
-// What mode DEVICE multiplies after the first two phases, each with in0's low slice: with a part of in1. A 32-bit Dest loses
-// so little in its own rounding that two phases may be added up in one: a whole bfloat16 has all that they read.
-enum Part { kHigh, kLow, kWhole };
-std::vector<Part> later_passes(const Product& p) {
-    if (p.phases < 3) return {};
-    if (p.phases == 3) return {kHigh};
-    if (p.fp32_dest && !p.in1_wide) return {kWhole};
-    return {kHigh, kLow};
-}
-
 inline float as_float(uint32_t bits) {
     float x;
     std::memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-// Slices of Src values, as bfloat16 in a word's upper half.
-inline uint32_t high_slice(uint32_t bits, Side side) { return bits & side.high; }
-inline uint32_t low_slice(uint32_t bits, Side side) {
-    return lanes::bits(as_float(bits & side.all) - as_float(bits & side.high)) & 0xFFFF0000u;
+// Whether the arithmetic in floating point is right for these operands and this Dest: nothing comes near the smallest
+// exponent, the last phase's products 12 below the first's, nor the largest, where Inf is an ordinary number.
+inline bool ordinary(Range in0, Range in1, Range dest) {
+    constexpr int least = 30, most = 200;
+    return in0.least() + in1.least() - 127 - 12 >= least && in0.most() + in1.most() - 127 <= most && dest.least() >= least &&
+           dest.most() <= most;
 }
-
-inline uint32_t pair_of(uint32_t even, uint32_t odd) { return even >> 16 | odd; }
 
 // in0 taken apart, each row padded to whole tiles of k.
 struct Rows {
-    long stride;                              // from one row to the next, in k
-    std::vector<int16_t> exponent, slice[2];  // EXACT
-    std::vector<uint32_t> first_exponent;     // DEVICE, first two phases
-    std::vector<float> first;
-    std::vector<uint32_t> low;                // DEVICE, later phases, in pairs of k
+    long stride;  // from one row to the next, in k
+    std::vector<float> part[2];
+    std::vector<uint32_t> exponent;
+    std::vector<Range> range;  // of each row
 };
 
-// One row's Src values as float32 bits. Returns whether an exponent is 255.
-bool read_row(const Product& p, long row, std::vector<uint32_t>& bits) {
+// Rows taken apart for the arithmetic in integers.
+struct IntegerRows {
+    std::vector<int16_t> exponent, slice[2];
+};
+
+// One row's Src values as float32 bits; the matrix unit takes a denormal for zero.
+void read_row(const Product& p, long row, std::vector<uint32_t>& bits) {
     if (p.in0_wide) {
         std::memcpy(bits.data(), static_cast<const uint32_t*>(p.in0) + row * p.k, p.k * sizeof(uint32_t));
     } else {
         const uint16_t* values = static_cast<const uint16_t*>(p.in0) + row * p.k;
         for (long k = 0; k < p.k; ++k) bits[k] = (uint32_t)values[k] << 16;
     }
-    uint32_t largest = 0;
-    for (long k = 0; k < p.k; ++k) largest = std::max(largest, bits[k] & lanes::kInf);
-    return largest == lanes::kInf;
+    for (long k = 0; k < p.k; ++k) bits[k] = bits[k] & lanes::kInf ? bits[k] : 0;
 }
 
 // A Src value's exponent for the first phase: less its bias, in both halves of a word.
@@ -90,86 +82,56 @@ inline uint32_t exponent_of(uint32_t bits) {
     return (exponent & 0xFFFF) * 0x10001u;
 }
 
-// Takes one row apart; returns whether an exponent is 255.
-bool take_row_apart(const Product& p, long row, std::vector<uint32_t>& bits, Rows& rows) {
-    const bool infinite = read_row(p, row, bits);
+void take_row_apart(const Product& p, long row, std::vector<uint32_t>& bits, Rows& rows) {
+    read_row(p, row, bits);
     const long at = row * rows.stride;
-    if (p.exact) {
-        exact_take_apart_b(bits.data(), rows.stride, &rows.exponent[at], &rows.slice[0][at], &rows.slice[1][at]);
-        return infinite;
-    }
+    Range range;
     for (long k = 0; k < rows.stride; ++k) {
-        rows.first[at + k] = as_float(high_slice(bits[k], kSideB));
-        rows.first_exponent[at + k] = exponent_of(bits[k]);
+        const float high = as_float(bits[k] & kSideB.high);
+        rows.part[0][at + k] = high;
+        if (p.phases > 2) rows.part[1][at + k] = as_float(bits[k] & kSideB.all) - high;
+        rows.exponent[at + k] = exponent_of(bits[k]);
+        range.add(bits[k]);
     }
-    if (p.phases > 2)
-        for (long k = 0; k < rows.stride; k += 2)
-            rows.low[(at + k) / 2] = pair_of(low_slice(bits[k], kSideB), low_slice(bits[k + 1], kSideB));
-    return infinite;
+    rows.range[row] = range;
 }
 
-// Takes all of in0 apart; returns whether an exponent is 255.
-bool take_apart(const Product& p, Rows& rows) {
-    const long count = p.batch * p.m, stride = rows.stride;
-    if (p.exact) {
-        rows.exponent.resize(count * stride);
-        for (auto& slice : rows.slice) slice.resize(count * stride);
-    } else {
-        rows.first.resize(count * stride);
-        rows.first_exponent.resize(count * stride);
-        if (p.phases > 2) rows.low.resize(count * stride / 2);
-    }
-    std::atomic<bool> infinite = false;
+// Takes all of in0 apart.
+void take_apart(const Product& p, Rows& rows) {
+    const long count = p.batch * p.m, size = count * rows.stride;
+    rows.part[0].resize(size);
+    if (p.phases > 2) rows.part[1].resize(size);
+    rows.exponent.resize(size);
+    rows.range.resize(count);
     const long chunk = 16;
     parallel_for(p.threads, (count + chunk - 1) / chunk, [&](long item) {
-        std::vector<uint32_t> bits(stride);
-        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row)
-            if (take_row_apart(p, row, bits, rows)) infinite = true;
+        std::vector<uint32_t> bits(rows.stride);
+        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row) take_row_apart(p, row, bits, rows);
     });
-    return infinite;
 }
 
 // What a thread needs for one panel.
 struct Workspace {
     std::vector<uint32_t> panel;
-    std::vector<uint32_t> first_exponent;  // DEVICE, first two phases
-    std::vector<float> first[2];
-    std::vector<uint32_t> part[2];         // DEVICE, later phases: high and low slices, in pairs of k
+    std::vector<uint32_t> exponent;
+    std::vector<float> part[2];
+    IntegerRows integers;
     alignas(64) float dest[kRows * kPanel], stored[kRows * kPanel];
 };
 
-// One slice of a panel in pairs of k.
-template <class Slice>
-void take_slice(const uint32_t* panel, bool wide, long k, Slice slice, std::vector<uint32_t>& out) {
-    out.resize(k / 2 * kPanel);
-    for (long pair = 0; pair < k / 2; ++pair)
-        for (long n = 0; n < kPanel; ++n) {
-            const uint32_t word = panel[pair * kPanel + n];
-            const uint32_t even = wide ? panel[2 * pair * kPanel + n] : word << 16;
-            const uint32_t odd = wide ? panel[(2 * pair + 1) * kPanel + n] : word & 0xFFFF0000u;
-            out[pair * kPanel + n] = pair_of(slice(even, kSideA), slice(odd, kSideA));
-        }
-}
-
-void take_panel_apart(const uint32_t* panel, const Product& p, long k, const std::vector<Part>& passes, Workspace& work) {
-    work.first_exponent.resize(k * kPanel / 2);
-    for (int phase = 0; phase < std::min(p.phases, 2); ++phase) work.first[phase].resize(k * kPanel);
-    device_take_apart_a(panel, p.in1_wide, k, {work.first[0].data(), p.phases > 1 ? work.first[1].data() : nullptr},
-                        work.first_exponent.data());
-    for (Part part : passes) {
-        if (part == kHigh) take_slice(panel, p.in1_wide, k, high_slice, work.part[kHigh]);
-        if (part == kLow) take_slice(panel, p.in1_wide, k, low_slice, work.part[kLow]);
-    }
+// Returns the range of the panel's exponents.
+Range take_panel_apart(const uint32_t* panel, const Product& p, long k, Workspace& work) {
+    work.exponent.resize(k * kPanel / 2);
+    for (int part = 0; part < std::min(p.phases, 2); ++part) work.part[part].resize(k * kPanel);
+    return device_take_apart_a(panel, p.in1_wide, k, {work.part[0].data(), p.phases > 1 ? work.part[1].data() : nullptr},
+                               work.exponent.data());
 }
 
 class Matmul {
    public:
-    Matmul(const Product& p, Rows& rows) : p_(p), k_(round_up(p.k, kTile)), passes_(later_passes(p)), rows_(rows) {
+    Matmul(const Product& p, Rows& rows) : p_(p), k_(round_up(p.k, kTile)), rows_(rows) {
         rows_.stride = k_;
-        if (take_apart(p_, rows_) && !p_.exact) {  // Inf is an ordinary number there, so go by the exact rules
-            p_.exact = 1;
-            take_apart(p_, rows_);
-        }
+        take_apart(p_, rows_);
         block_ = std::min(round_up(p.block, kTile), k_);
         blocks_ = (k_ + block_ - 1) / block_;
         in_l1_ = p.l1_acc && blocks_ > (p.partial_result ? 1 : 2);
@@ -206,7 +168,7 @@ class Matmul {
         work.panel.resize(matrix.panel_words());
         matrix.lay_out(index, work.panel.data());
         const uint32_t* panel = work.panel.data();
-        if (!p_.exact) take_panel_apart(panel, p_, k_, passes_, work);
+        const Range range = take_panel_apart(panel, p_, k_, work);
         const long width = std::min<long>(kPanel, p_.n - index * kPanel);
         long struck = 0;
         for (long row = first; row < last; row += kRows) {
@@ -215,11 +177,14 @@ class Matmul {
             std::memset(work.dest, 0, rows * kPanel * sizeof(float));
             if (p_.onto_dest)
                 for (long r = 0; r < rows; ++r)
-                    std::memcpy(work.dest + r * kPanel, dest + r * p_.n, width * sizeof(float));
+                    for (long n = 0; n < width; ++n)
+                        work.dest[r * kPanel + n] = lanes::bits(dest[r * p_.n + n]) & lanes::kInf ? dest[r * p_.n + n] : 0;
+            const bool integers = !ordinary(range_of(at, rows), range, range_of_dest(work.dest, rows));
+            if (integers) take_apart_in_integers(at, rows, work.integers);
             for (long block = 0; block < blocks_; ++block) {
                 const long end = std::min<long>(k_, (block + 1) * block_);
                 for (long k = block * block_; k < end; k += kSpan)
-                    struck += accumulate(work, rows, at, panel, k, std::min<long>(end, k + kSpan));
+                    struck += accumulate(work, rows, at, panel, k, std::min<long>(end, k + kSpan), integers);
                 put_away(work, rows, block);
             }
             for (long r = 0; r < rows; ++r)
@@ -228,22 +193,42 @@ class Matmul {
         return struck;
     }
 
-    long accumulate(Workspace& work, long rows, long at, const uint32_t* panel, long first, long last) const {
-        const long offset = at * k_;
-        if (p_.exact) {
-            const ExactRows b{&rows_.exponent[offset], {&rows_.slice[0][offset], &rows_.slice[1][offset]}, k_};
+    Range range_of(long at, long rows) const {
+        Range range;
+        for (long r = 0; r < rows; ++r) range.add(rows_.range[at + r]);
+        return range;
+    }
+
+    static Range range_of_dest(const float* dest, long rows) {
+        Range range;
+        for (long i = 0; i < rows * kPanel; ++i) range.add(lanes::bits(dest[i]));
+        return range;
+    }
+
+    void take_apart_in_integers(long at, long rows, IntegerRows& out) const {
+        for (auto* part : {&out.exponent, &out.slice[0], &out.slice[1]}) part->resize(rows * k_);
+        std::vector<uint32_t> bits(k_);
+        for (long r = 0; r < rows; ++r) {
+            read_row(p_, at + r, bits);
+            exact_take_apart_b(bits.data(), k_, &out.exponent[r * k_], &out.slice[0][r * k_], &out.slice[1][r * k_]);
+        }
+    }
+
+    long accumulate(Workspace& work, long rows, long at, const uint32_t* panel, long first, long last, bool integers) const {
+        if (integers) {
+            const auto& [exponent, slice] = work.integers;
+            const ExactRows b{exponent.data(), {slice[0].data(), slice[1].data()}, k_};
             return exact_accumulate(work.dest, rows, b, panel, p_.in1_wide, first, last, p_.phases, p_.fp32_dest);
         }
-        const FirstPhases phases{std::min(p_.phases, 2),
-                                 {work.first[0].data(), work.first[1].data()},
-                                 work.first_exponent.data(),
-                                 &rows_.first[offset],
-                                 &rows_.first_exponent[offset]};
-        Pass passes[2];
-        for (size_t i = 0; i < passes_.size(); ++i)
-            passes[i] = {passes_[i] == kWhole ? panel : work.part[passes_[i]].data(), &rows_.low[offset / 2]};
-        device_accumulate(work.dest, rows, phases, passes, passes_.size(), k_, first, last, p_.fp32_dest);
-        return 0;
+        const long offset = at * k_;
+        const Phases phases{p_.phases,
+                            {work.part[0].data(), work.part[1].data()},
+                            work.exponent.data(),
+                            panel,
+                            p_.in1_wide != 0,
+                            {&rows_.part[0][offset], p_.phases > 2 ? &rows_.part[1][offset] : nullptr},
+                            &rows_.exponent[offset]};
+        return device_accumulate(work.dest, rows, phases, k_, first, last, p_.fp32_dest, p_.exact);
     }
 
     // After a K block: leaves in work.dest what the next one, or the caller, finds in Dest.
@@ -269,7 +254,6 @@ class Matmul {
     Product p_;
     long k_, block_, blocks_;
     bool in_l1_;
-    std::vector<Part> passes_;
     Rows& rows_;
 };
 
