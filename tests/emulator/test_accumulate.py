@@ -166,14 +166,19 @@ def sparse(*shape: int, seed: int = 0) -> Tensor:
 
 
 def far_apart(*shape: int, seed: int = 0) -> Tensor:
-    """Powers of two so far apart that some panels come near the smallest exponent and others do not."""
-    powers = torch.randint(-34, 30, shape, generator=torch.Generator().manual_seed(seed + 1)).float()
+    """Numbers over 50 powers of two: most terms vanish beside others."""
+    powers = torch.randint(-25, 25, shape, generator=torch.Generator().manual_seed(seed + 1)).float()
     return normal(*shape, seed=seed) * torch.exp2(powers)
 
 
-@pytest.mark.parametrize("values", [normal, positive, scattered, sparse, far_apart])
+def tiny(*shape: int, seed: int = 0) -> Tensor:
+    """Numbers whose products lie around the smallest there are."""
+    return normal(*shape, seed=seed) * 2.0**-62
+
+
+@pytest.mark.parametrize("values", [normal, positive, scattered, sparse, far_apart, tiny])
 @pytest.mark.parametrize("march", INSTRUCTION_SETS)
-def test_compiled_arithmetic_in_floating_point_has_every_rule(march, values, monkeypatch):
+def test_compiled_arithmetic_has_every_rule(march, values, monkeypatch):
     """Exact with a 32-bit Dest and device with a 16-bit Dest have the bits of the exact rules in torch."""
     library = library_for(march)
     for math in EVERY_MATH:
@@ -300,6 +305,17 @@ def test_infinities_are_ordinary_numbers_in_every_mode() -> None:
         with mode.using(arithmetic):
             for left, right in ((in0, in1), (in1.T, in0.T)):
                 assert accumulate.matmul(left.bfloat16(), right.bfloat16(), FP32_HIFI4).item() == 0
+
+
+@pytest.mark.parametrize("arithmetic", [Mode.DEVICE, Mode.EXACT])
+@pytest.mark.parametrize("math", EVERY_MATH, ids=str)
+def test_denormals_are_zeros(math: Math, arithmetic: Mode) -> None:
+    """A denormal operand or Dest contributes nothing, however large what it is multiplied by."""
+    denormal, large = torch.full((1, 32), 2.0**-130).bfloat16(), torch.full((1, 32), 2.0**60).bfloat16()
+    for in0, in1 in ((denormal, large.T), (large, denormal.T)):
+        assert product(in0, in1, math, arithmetic=arithmetic).item() == 0
+    with mode.using(arithmetic):
+        assert accumulate.accumulate_into(denormal[:, :1], 0 * large, large.T, math).item() == 0
 
 
 def test_mode_fast_has_no_accumulation_model() -> None:

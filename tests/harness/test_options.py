@@ -14,7 +14,7 @@ SOURCE = "def test_never_reached():\n    raise SystemExit('the run began')\n"
     ("option", "says"),
     [
         ("--tt-target=gpu", ["target 'gpu'", "choose one of", "emulator"]),
-        ("--tt-mesh=1x3", ["1x3", "mesh 1x1"]),
+        ("--tt-mesh=1x3", ["1x3", "the emulator offers 1x1, 1x2"]),
         ("--tt-mesh=0x1", ["0x1", "1x1"]),
         ("--tt-mesh=abc", ["abc", "1x1"]),
         ("--tt-precision=bf8", ["precision 'bf8'", "choose one of accuracy, performance, bfp4_mlp"]),

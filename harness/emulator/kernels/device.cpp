@@ -82,11 +82,11 @@ inline bool any(L mask) {
 #endif
 }
 
-// Columns of row k of a panel, as float32 bits; the matrix unit takes a denormal for zero.
+// Columns of row k of a panel, as float32 bits.
 inline W row_of(const uint32_t* panel, bool wide, long k, long column) {
-    W bits = load<W>(panel + (wide ? k : k / 2) * kPanel + column);
-    if (!wide) bits = k % 2 ? bits & 0xFFFF0000u : bits << 16;
-    return lanes::pick(lanes::exponent(bits) == 0, W{}, bits);
+    if (wide) return load<W>(panel + k * kPanel + column);
+    const W pairs = load<W>(panel + k / 2 * kPanel + column);
+    return k % 2 ? pairs & 0xFFFF0000u : pairs << 16;
 }
 
 inline W exponent_or_none(W bits) {

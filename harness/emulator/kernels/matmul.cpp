@@ -119,6 +119,15 @@ struct Workspace {
     alignas(64) float dest[kRows * kPanel], stored[kRows * kPanel];
 };
 
+// The matrix unit takes a denormal for zero.
+void flush_denormals(std::vector<uint32_t>& panel, bool wide) {
+    if (wide)
+        for (uint32_t& bits : panel) bits = bits & lanes::kInf ? bits : 0;
+    else
+        for (uint32_t& pair : panel)
+            pair = (pair & 0x7F80u ? pair & 0xFFFFu : 0) | (pair & lanes::kInf ? pair & 0xFFFF0000u : 0);
+}
+
 // Returns the range of the panel's exponents.
 Range take_panel_apart(const uint32_t* panel, const Product& p, long k, Workspace& work) {
     work.exponent.resize(k * kPanel / 2);
@@ -167,6 +176,7 @@ class Matmul {
         const Matrix matrix = in1(batch);
         work.panel.resize(matrix.panel_words());
         matrix.lay_out(index, work.panel.data());
+        flush_denormals(work.panel, matrix.wide);
         const uint32_t* panel = work.panel.data();
         const Range range = take_panel_apart(panel, p_, k_, work);
         const long width = std::min<long>(kPanel, p_.n - index * kPanel);
