@@ -28,8 +28,8 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 def isolate(config: pytest.Config) -> None:
     """Has this run's tests run in one worker process, unless there are workers already or a debugger wants to see them."""
     option = config.option
-    if not config.pluginmanager.hasplugin("dsession") and not config.pluginmanager.hasplugin("xdist"):
-        return
+    if not config.pluginmanager.hasplugin("xdist"):
+        return  # turned off by whoever runs this: the tests then share one process with what may crash
     if option.numprocesses is None and not (option.usepdb or option.collectonly):
         option.numprocesses, option.dist, option.tx = 1, "load", ["popen"]
     if option.numprocesses and option.maxworkerrestart is None:

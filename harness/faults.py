@@ -152,6 +152,8 @@ def wo_sharded_on_the_wrong_dim(patch: pytest.MonkeyPatch) -> None:
 
 def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
     """The first two devices have one another's key and value heads."""
+    from dataclasses import replace
+
     from tt_llm.split import Split
 
     qkv = Split.qkv
@@ -159,8 +161,6 @@ def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
     def swapped(self: Split, q: Any, k: Any, v: Any) -> Any:
         order = list(self.kv)
         order[0], order[1] = order[1], order[0]
-        from dataclasses import replace
-
         return qkv(replace(self, kv=tuple(order)), q, k, v)
 
     patch.setattr(Split, "qkv", swapped)

@@ -40,9 +40,10 @@ class PagedKVCache:
         """
         devices = [self.gather_device(layer, page_table, length, d) for d in range(self._shares.devices)]
         places = [self._shares.place_of_kv(head) for head in range(self._shares.n_kv_heads)]
-        return tuple(  # type: ignore[return-value]
+        keys, values = (
             torch.stack([devices[device][part][:, slot] for device, slot in places], dim=1) for part in (0, 1)
         )
+        return keys, values
 
     def gather_device(
         self, layer: int, page_table: torch.Tensor, length: int, device: int
@@ -50,9 +51,8 @@ class PagedKVCache:
         """The same of one device alone: keys and values of the heads that it holds, in its order."""
         blocks = page_table.long()
         pages = (to_host(tensor, device) for tensor in self.layers[layer])
-        return tuple(  # type: ignore[return-value]
-            cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in pages
-        )
+        keys, values = (cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in pages)
+        return keys, values
 
 
 def blocks_for(positions: int) -> int:

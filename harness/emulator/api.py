@@ -19,7 +19,7 @@ from harness.emulator.device import (
     synchronize_device,
 )
 from harness.emulator.errors import DeviceError
-from harness.emulator.fabric import FabricConfig, Topology, set_fabric_config
+from harness.emulator.fabric import set_fabric_config
 from harness.emulator.geometry import (
     CoreCoord,
     CoreGrid,
@@ -74,12 +74,14 @@ from harness.emulator.types import (
     Arch,
     BufferType,
     DataType,
+    FabricConfig,
     Layout,
     MathFidelity,
     ShardOrientation,
     ShardStrategy,
     StorageType,
     TensorMemoryLayout,
+    Topology,
     UnaryOpType,
 )
 

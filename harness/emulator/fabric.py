@@ -3,22 +3,7 @@
 from __future__ import annotations
 
 from harness.emulator.errors import refuse
-from harness.emulator.types import _TtnnEnum
-
-
-class FabricConfig(_TtnnEnum):
-    DISABLED = 0
-    FABRIC_1D = 1
-    FABRIC_1D_RING = 3
-    FABRIC_2D = 4
-
-
-class Topology(_TtnnEnum):
-    Ring = 1
-    Linear = 2
-    Mesh = 3
-    Torus = 4
-
+from harness.emulator.types import FabricConfig
 
 _config = FabricConfig.DISABLED
 

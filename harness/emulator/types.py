@@ -87,6 +87,20 @@ class UnaryOpType(_TtnnEnum):
     NEG = 61
 
 
+class FabricConfig(_TtnnEnum):
+    DISABLED = 0
+    FABRIC_1D = 1
+    FABRIC_1D_RING = 3
+    FABRIC_2D = 4
+
+
+class Topology(_TtnnEnum):
+    Ring = 1
+    Linear = 2
+    Mesh = 3
+    Torus = 4
+
+
 class Arch(_TtnnEnum):
     """`ttnn.device.Arch`."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from harness.refusals import TTNN_FOLDERS
@@ -209,7 +210,7 @@ def _scopes(ttnn: Any) -> Iterator[None]:
 
 def _calling_module() -> str:
     """The file stem of the model code that called an op: the innermost in a folder `modules`, else the innermost."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     nearest = ""
     while frame is not None:
         file = frame.f_code.co_filename
@@ -218,5 +219,5 @@ def _calling_module() -> str:
             nearest = nearest or path.stem
             if path.parent.name == "modules":
                 return path.stem
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return nearest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import ttnn
 
 from harness.metrics import agreement_length, perplexity, perplexity_change
 from harness.recorder import Regression
@@ -61,8 +62,6 @@ def test_devices_agree_after_every_layer(generator, golden, compare):
     tokens = golden.inputs["tokens"].int()
     model, cache = generator.model, generator.kv_cache
     device = generator.mesh_device
-    import ttnn
-
     table = replicate(
         padded_page_table(generator.page_table[:1], cache.n_blocks), device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
     )
@@ -110,5 +109,5 @@ def test_greedy_text_is_that_of_one_device(generator, tt_session, tt_precision, 
 def _needs_both():
     if active().name != "emulator":
         pytest.skip(
-            f"{active().name} has the mesh alone: its answer is held against one device's on the emulator"
+            f"{active().name} has the mesh alone: its answer is not held against one device's, which the emulator does"
         )

@@ -24,7 +24,7 @@ EVERY_MATH = [Math(fidelity, fp32) for fidelity in MathFidelity for fp32 in (Fal
 def library_for(march: str = "native") -> kernels.Library:
     """The kernels for that instruction set; skips without a compiler, and fails where they do not compile."""
     if not any(map(shutil.which, ("g++", "c++", "clang++"))):
-        pytest.skip("no C++ compiler: the rules in torch are tested alone")
+        pytest.skip("no C++ compiler: compiled kernels are not checked, the rules in torch alone are")
     library = kernels.load(march)
     assert library is not None
     return library

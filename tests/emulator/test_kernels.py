@@ -43,7 +43,7 @@ def test_changed_sources_are_another_library(monkeypatch, tmp_path: Path) -> Non
     monkeypatch.setattr(kernels, "_SOURCES", tmp_path)
     compiler = shutil.which("c++")
     if compiler is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip("no C++ compiler: the naming of compiled libraries is not checked")
     before = kernels._key(compiler, "native")
     source.write_text("int one() { return 2; }\n")
     assert kernels._key(compiler, "native") != before
@@ -62,7 +62,7 @@ def test_without_a_compiler_one_line_says_so(fresh: Path, monkeypatch) -> None:
 def test_sources_that_do_not_compile_are_named(fresh: Path, monkeypatch, tmp_path: Path) -> None:
     """A compiler's error becomes one warning with its message, and leaves no file behind."""
     if shutil.which("c++") is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip("no C++ compiler: what its errors become is not checked")
     broken = tmp_path / "sources"
     broken.mkdir()
     (broken / "broken.cpp").write_text("this is no C++\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import ttnn
@@ -11,19 +9,7 @@ import ttnn
 from harness.numerics.inputs import Weights, initial_cache, layer_inputs, pair_swap, permuted
 from harness.numerics.recordings import Recording
 from harness.numerics.replay import digest, put, read
-from tt_llm.checkpoint import interleave_rope, locate
-
-
-@pytest.fixture(scope="module")
-def weights() -> Weights:
-    return Weights(locate("smollm2"))
-
-
-@pytest.fixture
-def device() -> Iterator[ttnn.MeshDevice]:
-    opened = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-    yield opened
-    ttnn.close_mesh_device(opened)
+from tt_llm.checkpoint import interleave_rope
 
 
 @pytest.mark.parametrize("name", ["layer_A", "layer_P", "decode_step"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,19 +12,6 @@ from harness.numerics.agreement import error
 from harness.numerics.inputs import Weights, layer_inputs
 from harness.numerics.layer import chained, from_recorded, golden
 from harness.numerics.recordings import Recording
-from tt_llm.checkpoint import locate
-
-
-@pytest.fixture(scope="module")
-def weights() -> Weights:
-    return Weights(locate("smollm2"))
-
-
-@pytest.fixture
-def device() -> Iterator[ttnn.MeshDevice]:
-    opened = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-    yield opened
-    ttnn.close_mesh_device(opened)
 
 
 def test_the_golden_is_the_recorded_one(weights: Weights) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import torch
 import ttnn
 
@@ -13,19 +10,6 @@ from harness.numerics.decoding import Decoding
 from harness.numerics.inputs import Weights
 from harness.numerics.model import Calls, Model
 from harness.numerics.recordings import Recording, arrays
-from tt_llm.checkpoint import locate
-
-
-@pytest.fixture(scope="module")
-def device() -> Iterator[ttnn.MeshDevice]:
-    opened = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-    yield opened
-    ttnn.close_mesh_device(opened)
-
-
-@pytest.fixture(scope="module")
-def weights() -> Weights:
-    return Weights(locate("smollm2"))
 
 
 def test_a_linear_without_a_record_of_its_program_shares_its_twins() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,13 +24,6 @@ SHARDED = {
     "buffer_type": "L1",
     "shard_spec": {"grid": [[[0, 0], [7, 3]]], "shape": [32, 64]},
 }
-
-
-@pytest.fixture
-def device() -> Iterator[ttnn.MeshDevice]:
-    opened = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-    yield opened
-    ttnn.close_mesh_device(opened)
 
 
 def tensor(*shape: int, dtype: str = "BFLOAT16", memory: dict[str, Any] | None = None) -> TensorSpec:

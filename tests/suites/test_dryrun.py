@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.records import read_results
-
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("needs_ttnn")
+Run = Callable[..., Any]
 WRONG = """
 import torch
 import ttnn
@@ -141,62 +139,49 @@ REFUSALS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _needs_ttnn() -> None:
-    try:
-        metadata.version("ttnn")
-    except metadata.PackageNotFoundError:
-        pytest.skip("ttnn is not installed in this Python: the dry run cannot be tried")
-
-
-def run(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tt-target", "dryrun"]
-    command += ["--tt-mesh", "1x1", "--tt-results", str(results), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def dry(run_suites: Run) -> Run:
+    """dry(*arguments) runs on the real ttnn with a mock cluster."""
+    return lambda *arguments: run_suites("--tt-target=dryrun", *arguments)
 
 
 @pytest.mark.parametrize(
     ("mesh", "precision"), [("1x1", "accuracy,bfp4_mlp"), ("1x2", "accuracy,performance")]
 )
-def test_the_whole_model_is_legal_and_nothing_is_compared(tmp_path: Path, mesh: str, precision: str) -> None:
+def test_the_whole_model_is_legal_and_nothing_is_compared(dry: Run, mesh: str, precision: str) -> None:
     """On an N150 and an N300 modules and model pass, every record says that no number was compared, and why."""
-    options = (f"--tt-mesh={mesh}", f"--tt-precision={precision}")
-    done = run(tmp_path / "results.json", "suites/modules", "suites/model", *options)
-    assert done.returncode == 0, done.stdout[-3000:]
-    results = read_results(tmp_path / "results.json")
-    assert len(results.records) > 200
-    assert {record.verdict for record in results.records} == {"not_compared"}
-    notes = {record.note for record in results.records}
-    assert {note for note in notes if "computes no" not in note} == set()
-    assert results.environment.weights_digest is None, "no weights were read"
+    done = dry("suites/modules", "suites/model", f"--tt-mesh={mesh}", f"--tt-precision={precision}")
+    assert done.status == 0, done.said[-3000:]
+    assert len(done.records) > 200
+    assert {record.verdict for record in done.records} == {"not_compared"}
+    assert {record.note for record in done.records if "computes no" not in record.note} == set()
+    assert done.results.environment.weights_digest is None, "no weights were read"
 
 
-def test_a_refused_op_is_one_failing_test(tmp_path: Path) -> None:
+def test_a_refused_op_is_one_failing_test(dry: Run, tmp_path: Path) -> None:
     """Its first line names op, file and line, and ttnn's reason; a result of a wrong shape fails too."""
     tests = tmp_path / "test_mine.py"
     tests.write_text(WRONG)
-    done = run(tmp_path / "results.json", str(tests), "--tb=short")
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "2 failed, 1 passed" in done.stdout
+    done = dry(str(tests))
+    assert done.status == 1, done.said[-3000:]
+    assert "2 failed, 1 passed" in done.said
     line = WRONG.splitlines().index("    ttnn.matmul(x, x)") + 1
-    legal, refused, wrong_shape = read_results(tmp_path / "results.json").records
+    legal, refused, wrong_shape = done.records
     assert legal.verdict == "not_compared", "it ran, on zeros"
     assert f"ttnn.matmul at {tests}:{line}: The width of the first tensor must be equal" in refused.note
     assert refused.verdict == "regression"
     assert wrong_shape.verdict == "regression"
 
 
-def test_a_native_crash_and_a_hang_are_one_failed_test_each(tmp_path: Path) -> None:
+def test_a_native_crash_and_a_hang_are_one_failed_test_each(dry: Run, tmp_path: Path) -> None:
     """The real ttnn dies of a norm of a host tensor: its failure names op, file and line, and the next tests still run."""
     tests = tmp_path / "test_dying.py"
     tests.write_text(DYING)
-    done = run(tmp_path / "results.json", str(tests), "--tt-time-limit=8")
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "2 failed, 1 passed" in done.stdout
+    done = dry(str(tests), "--tt-time-limit=8")
+    assert done.status == 1, done.said[-3000:]
+    assert "2 failed, 1 passed" in done.said
     line = DYING.splitlines().index("    ttnn.rms_norm(x)") + 1
-    records = {
-        record.test.partition("::")[2]: record for record in read_results(tmp_path / "results.json").records
-    }
+    records = {record.test.partition("::")[2]: record for record in done.records}
     crash, hang, after = records["test_crash"], records["test_hang"], records["test_after"]
     assert crash.note == f"ttnn.rms_norm at {tests}:{line}: the process crashed (Segmentation fault)"
     assert hang.note.startswith("time.sleep at ")
@@ -205,22 +190,17 @@ def test_a_native_crash_and_a_hang_are_one_failed_test_each(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mesh", sorted(REFUSALS))
-def test_each_mistake_of_a_model_is_one_failing_test(tmp_path: Path, mesh: str) -> None:
+def test_each_mistake_of_a_model_is_one_failing_test(dry: Run, tmp_path: Path, mesh: str) -> None:
     """Its first line names the op, the model's file and line, and ttnn's own reason, on one device and on two."""
     expected = REFUSALS[mesh]
     model = tmp_path / "model.py"
     model.write_text(MODEL)
     tests = tmp_path / "test_model.py"
     tests.write_text(MODEL_TESTS.replace("MISTAKES", repr(list(expected))))
-    results = tmp_path / "results.json"
-    done = run(
-        results, str(tests), f"--tt-mesh={mesh}", f"--rootdir={tmp_path}", "-o", f"pythonpath={tmp_path}"
-    )
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
-    assert f"{len(expected)} failed" in done.stdout
-    notes = {
-        record.test.partition("[")[2].rstrip("]"): record.note for record in read_results(results).records
-    }
+    done = dry(str(tests), f"--tt-mesh={mesh}", f"--rootdir={tmp_path}", "-o", f"pythonpath={tmp_path}")
+    assert done.status == 1, done.said[-3000:]
+    assert f"{len(expected)} failed" in done.said
+    notes = {record.test.partition("[")[2].rstrip("]"): record.note for record in done.records}
     for mistake, (call, reason) in expected.items():
         line = next(n for n, text in enumerate(MODEL.splitlines(), 1) if call in text)
         op = call.partition("(")[0]
@@ -228,20 +208,10 @@ def test_each_mistake_of_a_model_is_one_failing_test(tmp_path: Path, mesh: str) 
         assert reason in notes[mistake]
 
 
-def test_the_emulator_takes_the_real_ops_on_two_devices(tmp_path: Path) -> None:
+def test_the_emulator_takes_the_real_ops_on_two_devices(run_suites: Run) -> None:
     """The op streams of a split model, collectives included, are the same op by op."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "suites/conformance/test_stream.py",
-    ]
-    command += ["--tt-mesh=1x2", "--tt-precision=accuracy", f"--tt-results={tmp_path / 'results.json'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:]
-    (record,) = read_results(tmp_path / "results.json").records
+    done = run_suites("suites/conformance/test_stream.py", "--tt-mesh=1x2", "--tt-precision=accuracy")
+    assert done.status == 0, done.said[-3000:]
+    (record,) = done.records
     assert (record.metric, record.value, record.mesh) == ("op_differences", 0, "1x2")
     assert record.n > 1000

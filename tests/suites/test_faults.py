@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
+Run = Callable[..., Any]
 # Where a fault lies only in decode, prefill's accuracy cannot see it.
 ACCURACY_TEST = {
     "shift_positions": "test_teacher_forced_decode",
@@ -19,39 +21,20 @@ ACCURACY_TEST = {
 }
 
 
-def run_suites(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
-    results = tmp_path / "results.json"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
-        f"--tt-results={results}",
-        "--tt-emulator-mode=fast",
-    ]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert results.exists(), done.stdout[-2000:] + done.stderr[-2000:]
-    return done.returncode, json.loads(results.read_text())["records"]
-
-
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_each_fault_is_seen_by_a_module_and_by_an_accuracy_test(fault: str, tmp_path: Path) -> None:
+def test_each_fault_is_seen_by_a_module_and_by_an_accuracy_test(fault: str, run_suites: Run) -> None:
     """A model with the fault planted fails at least one test of suites/modules and one of suites/accuracy."""
     accuracy = ACCURACY_TEST.get(fault, "test_prefill")
-    status, records = run_suites(
-        tmp_path,
+    done = run_suites(
         "suites/modules/test_rope.py",
         "suites/modules/test_attention.py",
         f"suites/accuracy/test_text.py::{accuracy}",
         "--tt-update-goldens",
+        "--tt-emulator-mode=fast",
         *("-p", "harness.faults", "--tt-fault", fault),
     )
-    assert status == 1
-    red = {record["test"].split("/")[1] for record in records if record["verdict"] == "regression"}
-    assert red == {"modules", "accuracy"}
+    assert done.status == 1
+    assert {record.test.split("/")[1] for record in done.red} == {"modules", "accuracy"}
 
 
 def test_an_unknown_fault_is_refused_in_one_line() -> None:

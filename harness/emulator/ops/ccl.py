@@ -13,7 +13,7 @@ from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.mesh import axis_groups
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
-from harness.emulator.types import DataType
+from harness.emulator.types import DataType, Topology
 
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
 
@@ -26,7 +26,7 @@ def all_gather(
     cluster_axis: int | None = None,
     memory_config: MemoryConfig | None = None,
     num_links: int | None = None,
-    topology: fabric.Topology | None = None,
+    topology: Topology | None = None,
 ) -> Tensor:
     """Every device gets the tensors of all devices of its group, side by side along `dim`."""
     name = "ttnn.all_gather"
@@ -49,7 +49,7 @@ def reduce_scatter(
     memory_config: MemoryConfig | None = None,
     intermediate_memory_config: MemoryConfig | None = None,
     num_links: int | None = None,
-    topology: fabric.Topology | None = None,
+    topology: Topology | None = None,
     chunks_per_sync: int | None = None,
     num_workers_per_link: int | None = None,
     num_buffers_per_channel: int | None = None,
@@ -77,7 +77,7 @@ def all_reduce(
     cluster_axis: int | None = None,
     memory_config: MemoryConfig | None = None,
     num_links: int | None = None,
-    topology: fabric.Topology | None = None,
+    topology: Topology | None = None,
 ) -> Tensor:
     """The sum over each group of devices, the same on all of them: a reduce-scatter and an all-gather where one can be had."""
     name = "ttnn.all_reduce"

@@ -7,6 +7,7 @@ queries that sees it at once, as rows never meet; keys that a row does not see h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,7 @@ def attend(
     return fpu.multiply(out, kernel.inverse(sums), setting.math).view(q.shape)
 
 
-class _Kernel:
+class _Kernel(ABC):
     """What both kernels share; `wide` is the storage of their buffers of scores and sums."""
 
     wide = torch.bfloat16
@@ -111,8 +112,9 @@ class _Kernel:
             return scores
         return scores if place.mask is None else self.masked(scores, place.mask)
 
+    @abstractmethod
     def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Scores and a mask of the same keys, added."""
 
     def correction(self, before: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         s, fp32 = self.setting, self.math.fp32_dest
