@@ -13,6 +13,10 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+Op = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -42,34 +46,29 @@ class OpRecord:
 
 
 @contextmanager
-def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]:
-    """While it lasts, every call of the named ops ("ttnn.linear", "ttnn.experimental.nlp_concat_heads") is logged.
+def intercepted(
+    ttnn: ModuleType, names: Iterable[str], call: Callable[[str, Op, Args, Kwargs], Any]
+) -> Iterator[None]:
+    """While it lasts, a call of one of the named ops ("ttnn.linear") goes to `call(name, op, args, kwargs)` in its place.
 
-    A call that raises is not logged. Names the module does not have are left alone. Calls nested in another logged op
-    are that op's own business and are not logged.
+    Names the module does not have are left alone. Calls nested in another intercepted op, or made by `call` itself, are
+    that op's own business and go straight through.
     """
-    log: list[OpRecord] = []
     busy = False
 
-    def wrap(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(name: str, op: Op) -> Op:
         @functools.wraps(op)
-        def logged(*args: Any, **kwargs: Any) -> Any:
+        def through(*args: Any, **kwargs: Any) -> Any:
             nonlocal busy
             if busy:
                 return op(*args, **kwargs)
             busy = True
             try:
-                # Specs first: an op may free or overwrite what it was given.
-                inputs = tuple(tensor_spec(t) for t in _tensors((args, kwargs), ttnn.Tensor))
-                result = op(*args, **kwargs)
-                log.append(
-                    OpRecord(name, inputs, tuple(tensor_spec(t) for t in _tensors(result, ttnn.Tensor)))
-                )
-                return result
+                return call(name, op, args, kwargs)
             finally:
                 busy = False
 
-        return logged
+        return through
 
     originals = []
     for name in names:
@@ -82,10 +81,29 @@ def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]
             originals.append((owner, attribute, op))
             setattr(owner, attribute, wrap(name, op))
     try:
-        yield log
+        yield
     finally:
         for owner, attribute, op in originals:
             setattr(owner, attribute, op)
+
+
+@contextmanager
+def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]:
+    """While it lasts, every call of the named ops ("ttnn.linear", "ttnn.experimental.nlp_concat_heads") is logged.
+
+    A call that raises is not logged, nor is one nested in another logged op.
+    """
+    log: list[OpRecord] = []
+
+    def call(name: str, op: Op, args: Args, kwargs: Kwargs) -> Any:
+        # Specs first: an op may free or overwrite what it was given.
+        inputs = tuple(tensor_spec(t) for t in tensors_in((args, kwargs), ttnn.Tensor))
+        result = op(*args, **kwargs)
+        log.append(OpRecord(name, inputs, tuple(tensor_spec(t) for t in tensors_in(result, ttnn.Tensor))))
+        return result
+
+    with intercepted(ttnn, names, call):
+        yield log
 
 
 def tensor_spec(tensor: Any) -> TensorSpec:
@@ -114,12 +132,13 @@ def _memory(config: Any) -> str:
     return f"{text} {list(spec.shape)} {spec.orientation.name} {cores}"
 
 
-def _tensors(value: Any, kind: type) -> Iterator[Any]:
+def tensors_in(value: Any, kind: type) -> Iterator[Any]:
+    """The tensors in nested arguments or results, in order."""
     if isinstance(value, kind):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item, kind)
+            yield from tensors_in(item, kind)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item, kind)
+            yield from tensors_in(item, kind)
