@@ -9,13 +9,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
 
 Op = Callable[..., Any]
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+
+# What is kept of a compute kernel config or a program config: how an op multiplies, and on how many cores in what blocks.
+CONFIG_FIELDS = (
+    "math_fidelity",
+    "fp32_dest_acc_en",
+    "compute_with_storage_grid_size",
+    "in0_block_w",
+    "per_core_M",
+    "per_core_N",
+    "out_subblock_h",
+    "out_subblock_w",
+    "q_chunk_size",
+    "k_chunk_size",
+)
 
 
 @dataclass(frozen=True)
@@ -34,15 +48,22 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class OpRecord:
-    """One op call: its full ttnn name, and the tensors among its arguments and results, in order."""
+    """One op call: its full ttnn name, and the tensors among its arguments and results, in order.
+
+    `attributes`: its plain keyword arguments and the CONFIG_FIELDS of its configs, as text ("math_fidelity": "HiFi2",
+    "program_config": the config's class, "compute_with_storage_grid_size": "8x8"). Two calls are equal without them.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    attributes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """What makes two calls equal, as plain JSON values."""
+        values = asdict(self)
+        del values["attributes"]
+        return values
 
 
 @contextmanager
@@ -99,11 +120,36 @@ def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]
         # Specs first: an op may free or overwrite what it was given.
         inputs = tuple(tensor_spec(t) for t in tensors_in((args, kwargs), ttnn.Tensor))
         result = op(*args, **kwargs)
-        log.append(OpRecord(name, inputs, tuple(tensor_spec(t) for t in tensors_in(result, ttnn.Tensor))))
+        outputs = tuple(tensor_spec(t) for t in tensors_in(result, ttnn.Tensor))
+        log.append(OpRecord(name, inputs, outputs, attributes(kwargs)))
         return result
 
     with intercepted(ttnn, names, call):
         yield log
+
+
+def attributes(kwargs: Kwargs) -> dict[str, str]:
+    """The attributes of a call with these keyword arguments."""
+    found = {}
+    for name, value in kwargs.items():
+        if name.endswith("_config") and not hasattr(value, "memory_layout"):
+            kept = {field: _plain(getattr(value, field, None)) for field in CONFIG_FIELDS}
+            found.update({field: text for field, text in kept.items() if text is not None})
+        if name == "program_config":
+            found[name] = type(value).__name__
+        elif (text := _plain(value)) is not None:
+            found[name] = text
+    return found
+
+
+def _plain(value: Any) -> str | None:
+    """A number, a text, an enum's name or a grid as "columns x rows"; None for anything else."""
+    if isinstance(value, bool | int | float | str):
+        return str(value)
+    if hasattr(value, "x") and hasattr(value, "y"):
+        return f"{value.x}x{value.y}"
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def tensor_spec(tensor: Any) -> TensorSpec:

@@ -75,3 +75,37 @@ def test_ops_in_submodules_and_in_lists_are_seen(device) -> None:
         ("ttnn.experimental.nlp_create_qkv_heads", 1, 3),
         ("ttnn.concat", 2, 1),
     ]
+
+
+def test_attributes_say_how_an_op_computes_and_are_no_part_of_equality(device) -> None:
+    """Fidelity, grid and blocks of the configs and plain keyword arguments, as text; two logs compare without them."""
+    x, w = tensor(device, 1, 1, 64, 64), tensor(device, 1, 1, 64, 64)
+    program = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(2, 2),
+        in0_block_w=2,
+        out_subblock_h=1,
+        out_subblock_w=1,
+        per_core_M=1,
+        per_core_N=1,
+        transpose_mcast=False,
+        fuse_batch=False,
+    )
+    compute = ttnn.WormholeComputeKernelConfig(math_fidelity=ttnn.MathFidelity.HiFi2)
+    with recorded(ttnn, op_names()) as log:
+        ttnn.linear(x, w, program_config=program, compute_kernel_config=compute, dtype=ttnn.bfloat16)
+        ttnn.linear(x, w)
+    assert log[0].attributes == {
+        "program_config": "MatmulMultiCoreReuseMultiCastProgramConfig",
+        "compute_with_storage_grid_size": "2x2",
+        "in0_block_w": "2",
+        "out_subblock_h": "1",
+        "out_subblock_w": "1",
+        "per_core_M": "1",
+        "per_core_N": "1",
+        "math_fidelity": "HiFi2",
+        "fp32_dest_acc_en": "False",
+        "dtype": "BFLOAT16",
+    }
+    assert log[1].attributes == {}
+    assert log[0] == log[1]
+    assert "attributes" not in log[0].to_json()
