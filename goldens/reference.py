@@ -118,7 +118,7 @@ class Reference:
             for point in sorted(points - {"logits"}):
                 hooks += self._tap(point, taps)
             cached = any(point.endswith((".attention.k", ".attention.v")) for point in points)
-            output = self._model(
+            output = self.model(
                 input_ids=tokens,
                 use_cache=cached,
                 logits_to_keep=torch.tensor(rows if wants_logits else [tokens.shape[1] - 1]),
@@ -137,7 +137,7 @@ class Reference:
         """
         tokens = torch.tensor([list(prompt)], dtype=torch.int64)
         self._check(tokens)
-        made = self._model.generate(
+        made = self.model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=count,
@@ -149,7 +149,8 @@ class Reference:
         return ids, torch.cat(made.logits).float()
 
     @functools.cached_property
-    def _model(self) -> Any:
+    def model(self) -> Any:
+        """The Hugging Face model, for passes that `run` and `greedy` do not offer. Loads the weights."""
         from transformers import AutoModelForCausalLM, GenerationConfig
         from transformers.utils import logging
 
@@ -235,11 +236,11 @@ class Reference:
         return _tensor(rotate(heads, heads, cos, sin)[0])
 
     def _module(self, where: str, point: str) -> Any:
-        body = self._attribute(self._model, "model")
+        body = self._attribute(self.model, "model")
         top = {
             "embedding": (body, "embed_tokens"),
             "final_norm": (body, "norm"),
-            "lm_head": (self._model, "lm_head"),
+            "lm_head": (self.model, "lm_head"),
         }
         if where in top:
             return self._attribute(*top[where])
@@ -264,7 +265,7 @@ class Reference:
         return self._attribute(layer, names[name])
 
     def _layer(self, where: str, point: str) -> Any:
-        layers = self._attribute(self._attribute(self._model, "model"), "layers")
+        layers = self._attribute(self._attribute(self.model, "model"), "layers")
         parts = where.split(".")
         if parts[0] != "layers" or len(parts) < 2 or not parts[1].isdigit():
             raise GoldenError(
@@ -277,7 +278,7 @@ class Reference:
     def _attribute(self, owner: Any, name: str) -> Any:
         if not hasattr(owner, name):
             raise GoldenError(
-                f"{type(self._model).__name__} is not Llama-like: its {type(owner).__name__} has no {name}"
+                f"{type(self.model).__name__} is not Llama-like: its {type(owner).__name__} has no {name}"
             )
         return getattr(owner, name)
 

@@ -308,5 +308,5 @@ def test_make_computes_only_what_is_missing(folder: Path, text: Text, store: Gol
     assert told == [(0, 1, ""), (1, 1, second.name)]
     references.clear()
     assert make_here([first, second]) == []
-    assert not any("_model" in vars(reference) for reference in references)
+    assert not any("model" in vars(reference) for reference in references)
     assert make_here([first], remake=True) == [first]
