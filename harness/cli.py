@@ -12,6 +12,9 @@ import pytest
 import typer
 from rich.console import Console
 
+from harness.commands.baseline import baseline_app
+from harness.commands.gate import gate
+from harness.commands.merge import merge
 from harness.errors import USAGE_EXIT
 from harness.meshes import run_each
 from harness.options import DEFAULT_MODEL, Options
@@ -26,6 +29,9 @@ goldens_app = typer.Typer(
     no_args_is_help=True, help="The golden PyTorch outputs the device is compared with."
 )
 app.add_typer(goldens_app, name="goldens")
+app.add_typer(baseline_app, name="baseline")
+app.command()(gate)
+app.command()(merge)
 
 # Suite name -> folders of suites/. "quick", which the demo runs, leaves out the tests marked slow.
 SUITES = {

@@ -6,11 +6,13 @@ floats; null means that nothing was measured.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -85,6 +87,8 @@ class Environment:
     model: str
     weights_digest: str | None = None
     emulator_mode: str | None = None
+    commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
+    goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
 
     @classmethod
     def collect(
@@ -95,6 +99,7 @@ class Environment:
         model: str,
         weights_digest: str | None = None,
         emulator_mode: str | None = None,
+        goldens: str | None = None,
     ) -> "Environment":
         """Fills in what the machine knows about itself; the caller says what was run."""
         return cls(
@@ -108,6 +113,8 @@ class Environment:
             model=model,
             weights_digest=weights_digest,
             emulator_mode=emulator_mode,
+            commit=_commit(),
+            goldens=goldens,
         )
 
 
@@ -232,6 +239,19 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _commit() -> str | None:
+    """The git commit of the current folder; "+" and a digest of the changes to tracked files, where there are any."""
+    try:
+        head, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+            for arguments in (("rev-parse", "HEAD"), ("diff", "HEAD", "--no-ext-diff"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or no repository
+    changed = f"+{hashlib.sha256(changes).hexdigest()[:8]}" if changes else ""
+    return head.decode().strip() + changed
 
 
 def _usable_cpus() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.resources
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer
 import tt_llm
 from ci.policy import Policy
 from goldens import (
+    GOLDEN_FORMAT,
     Golden,
     GoldenSpec,
     GoldenStore,
@@ -136,6 +138,12 @@ class Session:
         identity = self.reference(spec.reference_dtype).identity
         return self.store.get(spec.name, key(spec, identity, self.text.digest))
 
+    @functools.cached_property
+    def goldens_identity(self) -> str:
+        """SHA-256 of what every golden of this model depends on; two runs that share it were held against the same ones."""
+        depends = f"{GOLDEN_FORMAT} {self.reference('float32').identity} {self.text.digest}"
+        return hashlib.sha256(depends.encode()).hexdigest()
+
     def tokens(self, length: int, count: int) -> torch.Tensor:
         """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
         return windows(self.text, AutoTokenizer.from_pretrained(self.folder), length, count)
@@ -157,6 +165,7 @@ class Session:
             model=self.options.model,
             weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode=active().mode,
+            goldens=self.goldens_identity if active().computes else None,
         )
 
     def close(self) -> None:

@@ -1,0 +1,180 @@
+"""The gate: results held against the policy and a baseline. It says what got worse, what vanished, and what is new.
+
+What a figure is held to follows from the policy alone, never from the run's own verdict, so that a policy can be tried
+on results at hand. A figure that the policy does not name is a counter, and must equal the baseline's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ci.baseline import Baseline
+from ci.policy import Policy, judge
+from ci.results import Figure, Key, ResultsFile, check_same, keyed
+
+Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
+FAILURES: tuple[Kind, ...] = ("regression", "vanished")
+REFERENCE_TARGET = "torch"  # rows beside ours, which nothing judges
+PASS, REGRESSION, CANNOT_JUDGE = 0, 1, 2
+MOST_SHOWN = 20  # lines of what does not fail
+HEADINGS: dict[Kind, str] = {
+    "regression": "Regressions",
+    "vanished": "Vanished since the baseline",
+    "unjudged": "Cannot be judged",
+    "new": "New, in no baseline",
+    "changed": "Changed, within their gates",
+    "not compared": "Not compared",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the gate has to say."""
+
+    kind: Kind
+    test: str
+    what: str  # the figure's key, or the test
+    said: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a run. `held`: figures held against a gate or a baseline."""
+
+    findings: tuple[Finding, ...]
+    held: int
+
+    def of(self, *kinds: Kind) -> list[Finding]:
+        """The findings of these kinds."""
+        return [finding for finding in self.findings if finding.kind in kinds]
+
+    @property
+    def status(self) -> int:
+        """0 pass, 1 regression, 2 cannot judge."""
+        if self.of(*FAILURES):
+            return REGRESSION
+        return CANNOT_JUDGE if self.of("unjudged") or not self.held else PASS
+
+
+def judge_run(sessions: Sequence[ResultsFile], baseline: Baseline, policy: Policy) -> Judgement:
+    """Holds a run, one results file or several sessions of it, against baseline and policy.
+
+    Raises ForeignError for files of different models, targets, modes or goldens, PolicyError for a policy without a gate.
+    """
+    for session in sessions:
+        check_same(session.environment, baseline.environment)
+    before = keyed(baseline.figures)
+    findings: list[Finding] = []
+    held = 0
+    for session in sessions:
+        now = keyed(session.records)
+        findings += _vanished(before, now)
+        for key, figure in now.items():
+            if figure.target == REFERENCE_TARGET:
+                continue
+            found = list(_judged(key, figure, before.get(key), policy, session.environment.emulator_mode))
+            held += figure.value is not None and figure.gate is not None
+            findings += found
+    return Judgement(tuple(dict.fromkeys(findings)), held)
+
+
+def lines(judgement: Judgement, baseline: Baseline) -> Iterator[str]:
+    """The judgement in words, the verdict first; of what does not fail only the first few of each kind."""
+    newest = baseline.history[-1]
+    against = f"{judgement.held} figures held against the policy and the baseline of {newest.date[:10]} ({newest.reason})"
+    counts = [f"{len(judgement.of(kind))} {kind}" for kind in HEADINGS if judgement.of(kind)]
+    verdict = ("pass", "regression", "cannot judge")[judgement.status]
+    yield f"GATE: {verdict}; {', '.join(counts) or 'nothing changed'}; {against}"
+    for kind, heading in HEADINGS.items():
+        found = judgement.of(kind)
+        if found:
+            yield f"{heading}:"
+        shown = found if kind in (*FAILURES, "unjudged") else found[:MOST_SHOWN]
+        for finding in shown:
+            test = "" if finding.what == finding.test else f" [{finding.test}]"
+            yield f"  {finding.what}: {finding.said}{test}"
+        if len(found) > len(shown):
+            yield f"  and {len(found) - len(shown)} more"
+
+
+def _vanished(before: dict[Key, Figure], now: dict[Key, Figure]) -> Iterator[Finding]:
+    """Tests that are gone, and figures that a test no longer gives without having failed."""
+    said: dict[str, Figure] = {}  # of each test, what says why figures are missing
+    for key, figure in now.items():
+        if figure.value is None and figure.verdict != "pass":
+            said[key.test] = figure
+    ran = {key.test for key in now}
+    gone: dict[str, list[Key]] = {}
+    for key in before.keys() - now.keys():
+        gone.setdefault(key.test, []).append(key)
+    for test, keys in sorted(gone.items()):
+        if test not in ran:
+            yield Finding("vanished", test, test, "this test of the baseline did not run")
+        elif test not in said:
+            for key in sorted(keys, key=str):
+                yield Finding("vanished", test, str(key), "the test ran and no longer gives this figure")
+        elif said[test].verdict == "not_compared" and any(before[key].value is not None for key in keys):
+            yield Finding(
+                "vanished", test, test, f"no longer compared: {said[test].note or 'no reason given'}"
+            )
+
+
+def _judged(
+    key: Key, figure: Figure, before: Figure | None, policy: Policy, mode: str | None
+) -> Iterator[Finding]:
+    """What there is to say of one figure."""
+    if figure.value is None:
+        yield from _without_value(key, figure)
+        return
+    value = figure.value
+    change = "" if before is None or before.value is None else f", baseline {before.value:.6g}"
+    if figure.metric not in policy.directions:
+        yield from _counted(key, figure, before)
+    elif figure.gate is not None:
+        rule = policy.resolve(
+            metric=key.metric,
+            module=key.module,
+            precision=key.precision,
+            target=key.target,
+            phase=key.phase,
+            layer=key.layer,
+            mode=mode,
+        )
+        sign = "at least" if rule.direction == "higher" else "at most"
+        if judge(value, rule) == "regression":
+            said = f"{value:.6g} (gate: {sign} {rule.gate:g}, {rule.source}{change})"
+            yield Finding("regression", key.test, str(key), said)
+        elif before is None or before.value is None:
+            yield Finding("new", key.test, str(key), f"{value:.6g} (gate: {sign} {rule.gate:g})")
+        elif f"{value:.6g}" != f"{before.value:.6g}":
+            yield Finding("changed", key.test, str(key), f"{value:.6g}{change}")
+
+
+def _without_value(key: Key, figure: Figure) -> Iterator[Finding]:
+    """A test that failed, could not be judged, or compared nothing."""
+    if figure.verdict == "regression":
+        yield Finding("regression", key.test, key.test, figure.note or "failed")
+    elif figure.verdict == "not_compared":
+        yield Finding("not compared", key.test, key.test, figure.note or "no reason given")
+    elif figure.verdict != "pass":
+        yield Finding("unjudged", key.test, key.test, f"{figure.verdict}: {figure.note}")
+
+
+def _counted(key: Key, figure: Figure, before: Figure | None) -> Iterator[Finding]:
+    """A counter equals the baseline's, and of ops each by its name."""
+    if figure.gate is None and before is None and figure.verdict == "pass":
+        return  # shown for comparison
+    if before is None or before.value is None:
+        yield Finding("new", key.test, str(key), f"{figure.value:,.0f}, which no baseline holds")
+        return
+    names = sorted(before.details.keys() | figure.details.keys()) if key.metric == "ops" else []
+    counts = ((name, _number(figure, name) - _number(before, name)) for name in names)
+    apart = ", ".join(f"{change:+.0f} {name}" for name, change in counts if change)
+    if figure.value != before.value or apart:
+        said = f"{figure.value:,.0f}, baseline {before.value:,.0f}{f' ({apart})' if apart else ''}"
+        yield Finding("regression", key.test, str(key), said)
+
+
+def _number(figure: Figure, name: str) -> float:
+    given = figure.details.get(name, 0.0)
+    return given if isinstance(given, float) else 0.0

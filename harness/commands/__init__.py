@@ -1,0 +1,1 @@
+"""The commands of `tt-harness`, a module each; `harness/cli.py` registers them."""
