@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from harness.records import Environment, Record, Results, Verdict
@@ -39,64 +40,93 @@ WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_leng
 
 def render(results: Results, console: Console) -> None:
     """Prints the whole report; readable from 80 columns on. A file without records is said to have judged nothing."""
+    for line in (
+        headline(results),
+        *_first_faults(results),
+        *not_compared(results),
+        *guideline_misses(results),
+    ):
+        _print(console, line)
+    _print(console, Text(_where(results.environment, results.records), style="dim"))
+    for table in tables(results):
+        console.print(table)
+    for text in generated(results.records):
+        _print(console, text)
+
+
+def tables(results: Results) -> list[Table]:
+    """Every table that the records fill."""
     records = results.records
-    judged = [r for r in records if r.target != REFERENCE_TARGET]
-    for line in _verdict(judged, computes=results.environment.target not in TARGETS_WITHOUT_NUMBERS):
-        _print(console, line)
-    for line in _guideline_misses(judged):
-        _print(console, line)
-    _print(console, Text(_where(results.environment, records), style="dim"))
-    for table in (
+    every = (
         mesh_table(records),
         *module_tables(records),
         accuracy_table(records, results.environment.model),
         latency_table(records),
         *counters_tables(records),
         *numerics_tables(records),
-    ):
-        if table is not None:
-            console.print(table)
-    for text in _generated(records):
-        _print(console, text)
+    )
+    return [table for table in every if table is not None]
 
 
 def _print(console: Console, text: Text) -> None:
     console.print(text, highlight=False, soft_wrap=False)
 
 
-def _verdict(records: Sequence[Record], computes: bool) -> Iterable[Text]:
-    faults = sorted(
-        (r for r in records if r.verdict in FAULT_ORDER), key=lambda r: FAULT_ORDER.index(r.verdict)
-    )
-    skipped = [r for r in records if r.verdict == "not_compared"]
+def headline(results: Results) -> Text:
+    """The verdict in a line."""
+    records = _judged(results)
+    bad, idle = faults(results), _idle(records)
     shown = sum(
         r.verdict == "pass" and r.gate is None and r.value is not None for r in records
     )  # figures that no gate is held against
-    judged = len(records) - len(skipped) - shown
-    if not judged and any(not r.note.startswith(SKIPPED) for r in skipped) and not computes:
-        yield Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
-    elif not judged and shown:
-        yield Text(
+    judged = len(records) - len(idle) - shown
+    computes = results.environment.target not in TARGETS_WITHOUT_NUMBERS
+    if not judged and any(not r.note.startswith(SKIPPED) for r in idle) and not computes:
+        return Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
+    if not judged and shown:
+        return Text(
             f"VERDICT: none, {shown} figures are shown and no gate is held against them", style="bold yellow"
         )
-    elif not judged:
-        yield Text("VERDICT: nothing was compared", style="bold red")
-    elif not faults:
-        yield Text(f"VERDICT: pass, all {judged} checks", style="bold green")
-    else:
-        counts = Counter(r.verdict for r in faults)
-        kinds = ", ".join(f"{counts[kind]} {kind}" for kind in FAULT_ORDER if kind in counts)
-        yield Text(f"VERDICT: {len(faults)} of {judged} checks are not pass: {kinds}", style="bold red")
-    for record in faults[:MOST_FAULTS]:
-        yield _fault(record)
-    rest = Counter(f"{r.precision} {r.module} {label(r.metric)}" for r in faults[MOST_FAULTS:])
-    for what, count in rest.most_common():
-        yield Text(f"  and {count} more: {what}", style="red")
-    for note, count in Counter(r.note or "no reason given" for r in skipped).most_common():
+    if not judged:
+        return Text("VERDICT: nothing was compared", style="bold red")
+    if not bad:
+        return Text(f"VERDICT: pass, all {judged} checks", style="bold green")
+    counts = Counter(r.verdict for r in bad)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in FAULT_ORDER if kind in counts)
+    return Text(f"VERDICT: {len(bad)} of {judged} checks are not pass: {kinds}", style="bold red")
+
+
+def faults(results: Results) -> list[Record]:
+    """The records that are not "pass", the gravest first."""
+    bad = (r for r in _judged(results) if r.verdict in FAULT_ORDER)
+    return sorted(bad, key=lambda r: FAULT_ORDER.index(r.verdict))
+
+
+def not_compared(results: Results) -> Iterable[Text]:
+    """Why tests compared nothing, a line a reason."""
+    for note, count in Counter(r.note or "no reason given" for r in _idle(_judged(results))).most_common():
         yield Text(f"  not compared ({count}): {note}", style="yellow")
 
 
-def _fault(record: Record) -> Text:
+def _first_faults(results: Results) -> Iterable[Text]:
+    bad = faults(results)
+    for record in bad[:MOST_FAULTS]:
+        yield fault(record)
+    rest = Counter(f"{r.precision} {r.module} {label(r.metric)}" for r in bad[MOST_FAULTS:])
+    for what, count in rest.most_common():
+        yield Text(f"  and {count} more: {what}", style="red")
+
+
+def _judged(results: Results) -> list[Record]:
+    return [r for r in results.records if r.target != REFERENCE_TARGET]
+
+
+def _idle(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r.verdict == "not_compared"]
+
+
+def fault(record: Record) -> Text:
+    """What is wrong, with value, gate and test."""
     line = Text(f"  {record.verdict} ", style="red")
     if record.metric == "none":  # nothing was measured: the test itself failed
         return line.append(f"{record.test}: {record.note}")
@@ -118,10 +148,10 @@ def _subject(record: Record) -> str:
     return " ".join(part for part in (record.precision, record.module, layer, record.phase, sizes) if part)
 
 
-def _guideline_misses(records: Sequence[Record]) -> Iterable[Text]:
+def guideline_misses(results: Results) -> Iterable[Text]:
     """One line for each precision and module that passes its gates and misses guidelines: each metric's worst value."""
     worst: dict[str, dict[str, Record]] = {}
-    for record in records:
+    for record in _judged(results):
         if record.verdict != "pass" or not misses_guideline(record):
             continue
         whole = record.metric in WHOLE_MODEL_METRICS
@@ -150,7 +180,8 @@ def _where(environment: Environment, records: Sequence[Record]) -> str:
     )
 
 
-def _generated(records: Sequence[Record]) -> Iterable[Text]:
+def generated(records: Sequence[Record]) -> Iterable[Text]:
+    """What the device wrote beside what the golden did."""
     for record in records:
         if record.metric != "agreement_length" or record.gate is None:
             continue  # continuations that are not judged are in results.json
