@@ -39,6 +39,7 @@ def _unspell(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_unspell)]
+Samples = Annotated[tuple[Number, ...], BeforeValidator(lambda value: tuple(value))]  # JSON has lists only
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
@@ -71,6 +72,7 @@ class Record:
     golden: str | None = None
     note: str = ""
     details: dict[str, Number | str] = field(default_factory=dict)  # shown, not gated
+    samples: Samples = ()  # of a latency: the seconds of each round of this process; the value is their median
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -209,6 +211,8 @@ def _plain(value: Any) -> Any:
         )
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return value
 
 
