@@ -117,7 +117,7 @@ def dropped_all_reduce(patch: pytest.MonkeyPatch) -> None:
     def unsummed(self: MLP, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         if args[-1] == 0:
-            self._down._row_parallel = False
+            self._down._reduces = False
 
     patch.setattr(MLP, "__init__", unsummed)
 

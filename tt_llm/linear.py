@@ -1,20 +1,17 @@
-"""A projection: one matmul against a weight that lies in DRAM, with a program for prefill and one for decode."""
+"""Projections: one matmul against a weight that lies in DRAM, with a program for prefill and one for decode."""
 
 from __future__ import annotations
 
 import torch
 import ttnn
 
-from tt_llm.mesh import all_reduce, scatter
-from tt_llm.op_configs import LINEAR_ROWS, LinearConfig
+from tt_llm.mesh import all_gather, all_reduce, scatter
+from tt_llm.op_configs import LINEAR_ROWS, LinearConfig, OpConfigs
+from tt_llm.split import Split
 
 
 class Linear:
-    """y = x @ w, without bias, over the devices of a mesh.
-
-    Column-parallel: each device makes its columns of y from all of x. Row-parallel: each has its rows of the weight and
-    its columns of x, and y is the sum over the devices.
-    """
+    """y = x @ w, without bias, on each device with its slice of the weight: columns, from all of x."""
 
     def __init__(
         self,
@@ -23,13 +20,10 @@ class Linear:
         config: LinearConfig,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
-        *,
-        row_parallel: bool = False,
+        dim: int = -1,
     ) -> None:
-        """weight [1, 1, K, N] on the host, of all devices; `config` is that of one device's share."""
-        dim = -2 if row_parallel else -1
+        """weight [1, 1, K, N] on the host, of all devices, divided along `dim`; `config` is that of one device's share."""
         self._weight = scatter(weight, mesh_device, dim, weight_dtype, config.weight_memory)
-        self._row_parallel = row_parallel
         self._config = config
         self._output_dtype = output_dtype
 
@@ -47,12 +41,11 @@ class Linear:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
             compute_kernel_config=self._config.compute,
         )
-        y = ttnn.reshape(y, (1, 1, rows, y.shape[-1])) if folded else y
-        return all_reduce(y) if self._row_parallel else y
+        return ttnn.reshape(y, (1, 1, rows, y.shape[-1])) if folded else y
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, K] width-sharded in L1 -> [1, 1, 32, N] likewise."""
-        y = ttnn.linear(
+        return ttnn.linear(
             x,
             self._weight,
             dtype=self._output_dtype,
@@ -60,4 +53,49 @@ class Linear:
             memory_config=ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG,
             compute_kernel_config=self._config.compute,
         )
-        return all_reduce(y) if self._row_parallel else y
+
+
+class StreamLinear:
+    """A projection back to the residual stream: x lies over the devices by columns, y is whole on each of them.
+
+    By a divided sum: each device multiplies its columns of x by its rows of the weight, and an all-reduce adds.
+    By whole sums: the devices gather x, each makes columns of y, and they gather those; y is one device's, bit for bit.
+    Of a 576-wide stream in fp32 that also moves less: bf16 in and fp32 once, where an all-reduce moves fp32 twice.
+    """
+
+    def __init__(
+        self,
+        mesh_device: ttnn.MeshDevice,
+        shares: Split,
+        weight: torch.Tensor,
+        config: LinearConfig,
+        configs: OpConfigs,
+        weight_dtype: ttnn.DataType,
+        output_dtype: ttnn.DataType,
+    ) -> None:
+        """weight [1, 1, K, dim] on the host, rows as the columns of x lie over the devices."""
+        self._gathers = configs.whole_sums
+        self._reduces = shares.devices > 1 and not self._gathers
+        if self._gathers:
+            self._linear = Linear(mesh_device, shares.stream(weight), config, weight_dtype, output_dtype)
+        else:
+            self._linear = Linear(mesh_device, weight, config, weight_dtype, output_dtype, dim=-2)
+        self._config = config
+        self._dim = shares.local.dim
+        self._residual = configs.residual
+
+    def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 1, S, a device's part of K] in DRAM -> [1, 1, S, dim] in DRAM."""
+        if self._gathers:
+            x = all_gather(x, self._config.k, ttnn.DRAM_MEMORY_CONFIG)
+            return all_gather(self._linear.prefill(x), self._dim, ttnn.DRAM_MEMORY_CONFIG)
+        y = self._linear.prefill(x)
+        return all_reduce(y) if self._reduces else y
+
+    def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 1, 32, a device's part of K] width-sharded in L1 -> [1, 1, 32, dim] likewise."""
+        if self._gathers:
+            x = all_gather(x, self._config.k, self._config.decode_input)
+            return all_gather(self._linear.decode(x), self._dim, self._residual)
+        y = self._linear.decode(x)
+        return all_reduce(y) if self._reduces else y

@@ -75,8 +75,7 @@ def joined(tensor: ttnn.Tensor, dim: int) -> torch.Tensor:
 
 def all_reduce(tensor: ttnn.Tensor) -> ttnn.Tensor:
     """The sum over all devices, on all of them, with the tensor's memory config; on one device the tensor itself."""
-    shape, memory = tensor.device().shape, tensor.memory_config()
-    axes = [axis for axis in (1, 0) if shape[axis] > 1]
+    memory, axes = tensor.memory_config(), _axes(tensor)
     if axes and memory.is_sharded():
         # Where no dimension divides by the devices, ttnn gathers on a new one, for which no shard spec fits.
         tensor = ttnn.sharded_to_interleaved(tensor, ttnn.L1_MEMORY_CONFIG)
@@ -85,3 +84,21 @@ def all_reduce(tensor: ttnn.Tensor) -> ttnn.Tensor:
         ttnn.deallocate(tensor)
         tensor = summed
     return ttnn.interleaved_to_sharded(tensor, memory) if axes and memory.is_sharded() else tensor
+
+
+def all_gather(tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig) -> ttnn.Tensor:
+    """The devices' columns side by side and of those the first `width`, on all devices, lying as `memory` says."""
+    inner = ttnn.L1_MEMORY_CONFIG if memory.is_sharded() else memory
+    if tensor.memory_config().is_sharded():
+        tensor = ttnn.sharded_to_interleaved(tensor, inner)
+    for axis in _axes(tensor):
+        tensor = ttnn.all_gather(tensor, 3, cluster_axis=axis, memory_config=inner)
+    if tensor.shape[-1] > width:
+        tensor = ttnn.slice(tensor, (0, 0, 0, 0), (1, 1, tensor.shape[-2], width))
+    return ttnn.interleaved_to_sharded(tensor, memory) if memory.is_sharded() else tensor
+
+
+def _axes(tensor: ttnn.Tensor) -> list[int]:
+    """The axes of the mesh along which there are several devices, the one with consecutive devices first."""
+    shape = tensor.device().shape
+    return [axis for axis in (1, 0) if shape[axis] > 1]

@@ -31,7 +31,7 @@ class Model:
     ) -> None:
         self.config = config
         self.shares = split(config, mesh_device.get_num_devices())
-        self.configs = OpConfigs(mesh_device, self.shares.local, precision)
+        self.configs = OpConfigs(mesh_device, self.shares, precision)
         shared = mesh_device, self.shares, weights, self.configs
         self.embedding = Embedding(mesh_device, weights, self.configs, precision)
         self.rope = Rope(mesh_device, config, self.configs, max_seq_len)

@@ -8,9 +8,10 @@ from functools import cache
 
 import ttnn
 
-from tt_llm.config import TILE, ModelConfig
+from tt_llm.config import TILE
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.precision import Compute, Precision
+from tt_llm.split import Split
 
 # Columns x rows that every Wormhole card offers with fast dispatch (an N150 keeps the ninth row).
 MAX_GRID = (8, 8)
@@ -28,28 +29,38 @@ class LinearConfig:
 
     k_tiles: int
     n_tiles: int
+    k_block: int  # tiles of K that prefill multiplies at once
     grid: tuple[int, int]
     fp32_dest: bool
     weight_memory: ttnn.MemoryConfig
     compute: ttnn.WormholeComputeKernelConfig
     decode: ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig
+    decode_input: ttnn.MemoryConfig
+
+    @property
+    def k(self) -> int:
+        """Columns of the input."""
+        return self.k_tiles * TILE
 
     def prefill(self, rows: int) -> ttnn.MatmulMultiCoreReuseMultiCastProgramConfig:
         """The 2D multicast program for [.., rows, K] x [K, N]; beyond LINEAR_ROWS rows, for folds of that many."""
         return _matmul_2d(
-            min(rows, LINEAR_ROWS) // TILE, self.k_tiles, self.n_tiles, self.grid, self.fp32_dest
+            min(rows, LINEAR_ROWS) // TILE, self.k_block, self.n_tiles, self.grid, self.fp32_dest
         )
 
 
 class OpConfigs:
     """Everything an op call needs beside its tensors. Read-only after construction."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, config: ModelConfig, precision: Precision) -> None:
+    def __init__(self, mesh_device: ttnn.MeshDevice, shares: Split, precision: Precision) -> None:
+        config = shares.local
         device_grid = mesh_device.compute_with_storage_grid_size()
         self.grid = (min(device_grid.x, MAX_GRID[0]), min(device_grid.y, MAX_GRID[1]))
         self._dram_banks = mesh_device.dram_grid_size().x
         dim, hidden, qkv = config.dim // TILE, config.hidden_dim // TILE, config.qkv_dim // TILE
-        self._cores = _decode_cores(math.gcd(dim, hidden), self.grid)
+        # Those of the undivided model on any mesh: the norm's sums and the blocks of K follow the cores.
+        self._cores = _decode_cores(math.gcd(dim, shares.whole.hidden_dim // TILE), self.grid)
+        gated = self._width_sharded(hidden)
         head_tiles = config.head_dim // TILE
 
         linear, gate_up = precision.linear, precision.gate_up
@@ -59,16 +70,32 @@ class OpConfigs:
         self.sdpa_prefill_compute = precision.sdpa_prefill.kernel_config(mesh_device, packer_l1_acc=False)
         self.sdpa_decode_compute = precision.sdpa_decode.kernel_config(mesh_device, packer_l1_acc=False)
 
-        # Last argument: the tiles of K that one core of the decode activations holds; heads arrive one a core.
-        self.qkv = self._linear(mesh_device, dim, qkv, linear, dim // self._cores)
-        self.wo = self._linear(mesh_device, config.n_heads * head_tiles, dim, linear, head_tiles)
-        self.gate_up = self._linear(mesh_device, dim, hidden, gate_up, dim // self._cores)
-        self.down = self._linear(mesh_device, hidden, dim, linear, hidden // self._cores)
+        self.residual = self._width_sharded(dim)
+        self.qkv = self._linear(mesh_device, dim, qkv, linear, self.residual, self._cores)
+        hidden_cores = gated.shard_spec.num_cores()
+        self.gate_up = self._linear(mesh_device, dim, hidden, gate_up, self.residual, hidden_cores)
+        # With whole sums WO and down take what all devices hold, and make a share of the stream.
+        self.whole_sums = precision.whole_sums and shares.devices > 1
+        heads, stream = config.n_heads, dim
+        if self.whole_sums:
+            heads, hidden = heads * shares.devices, hidden * shares.devices
+            stream = shares.stream_share // TILE
+        by_head = self._heads_sharded(heads, config.head_dim)
+        self.wo = self._linear(
+            mesh_device, heads * head_tiles, stream, linear, by_head, self._cores, k_block=head_tiles
+        )
+        self.down = self._linear(
+            mesh_device, hidden, stream, linear, self._width_sharded(hidden), self._cores
+        )
 
         self.lm_head_columns = _lm_head_columns(config.vocab_size)
-        self._lm_head_shape = dim, self.lm_head_columns // TILE, self.grid, linear.fp32_dest
+        self._lm_head_shape = (
+            _largest_divisor(dim, 4),
+            self.lm_head_columns // TILE,
+            self.grid,
+            linear.fp32_dest,
+        )
 
-        self.residual = self._width_sharded(config.dim)
         self.norm_decode = ttnn.LayerNormShardedMultiCoreProgramConfig(
             compute_with_storage_grid_size=_rectangle(self._cores, self.grid),
             subblock_w=_largest_divisor(dim // self._cores, 4),
@@ -78,7 +105,9 @@ class OpConfigs:
         )
         self.heads_decode = self.one_tile_row_per_user(config.head_dim)
         self.sdpa_prefill = self._sdpa(q_chunk=128, k_chunk=128)
-        self.sdpa_decode = self._sdpa(q_chunk=TILE, k_chunk=TILE)
+        # By default all cores are shared out among the heads, and a head's keys are summed by as many as it gets: with
+        # fewer heads a device more of them.
+        self.sdpa_decode = self._sdpa(q_chunk=TILE, k_chunk=TILE, cores=1 if precision.whole_sums else 16)
 
     def one_tile_row_per_user(self, width: int) -> ttnn.MemoryConfig:
         """Height-sharded in L1, one [32, width] shard a user: what the decode head ops and RoPE take."""
@@ -103,22 +132,28 @@ class OpConfigs:
         k_tiles: int,
         n_tiles: int,
         compute: Compute,
-        k_tiles_per_core: int,
+        decode_input: ttnn.MemoryConfig,
+        cores: int,
+        k_block: int | None = None,
     ) -> LinearConfig:
+        # `decode_input`: how the decode activations lie, `cores`: at most so many have their output.
+        # `k_block`: tiles of K of which prefill takes a divisor at once, all of K by default.
         decode = ttnn.MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig(
-            in0_block_w=_largest_divisor(k_tiles_per_core, 8),
+            in0_block_w=_largest_divisor(decode_input.shard_spec.shape[1] // TILE, 8),
             per_core_M=1,
-            per_core_N=-(-n_tiles // self._cores),
+            per_core_N=-(-n_tiles // cores),
             fused_activation=None,
         )
         return LinearConfig(
             k_tiles=k_tiles,
             n_tiles=n_tiles,
+            k_block=_largest_divisor(k_block or k_tiles, 4),
             grid=self.grid,
             fp32_dest=compute.fp32_dest,
             weight_memory=self._dram_sharded(k_tiles * TILE, n_tiles * TILE),
             compute=compute.kernel_config(mesh_device),
             decode=decode,
+            decode_input=decode_input,
         )
 
     def _dram_sharded(self, k: int, n: int) -> ttnn.MemoryConfig:
@@ -131,25 +166,39 @@ class OpConfigs:
         spec = ttnn.ShardSpec(banks, (k, columns), ttnn.ShardOrientation.ROW_MAJOR)
         return ttnn.MemoryConfig(ttnn.TensorMemoryLayout.WIDTH_SHARDED, ttnn.BufferType.DRAM, spec)
 
-    def _width_sharded(self, width: int) -> ttnn.MemoryConfig:
-        columns, rows = _rectangle(self._cores, self.grid)
+    def _width_sharded(self, tiles: int) -> ttnn.MemoryConfig:
+        # Equal shares on as many of the decode cores as can have them.
+        count = _decode_cores(tiles, self.grid, self._cores)
+        columns, rows = _rectangle(count, self.grid)
         cores = ttnn.CoreRangeSet(
             {ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(columns - 1, rows - 1))}
         )
         return ttnn.create_sharded_memory_config(
-            (TILE_ROWS, width // self._cores),
+            (TILE_ROWS, tiles // count * TILE),
             cores,
             ttnn.ShardStrategy.WIDTH,
             ttnn.ShardOrientation.ROW_MAJOR,
             use_height_and_width_as_shard_shape=True,
         )
 
-    def _sdpa(self, q_chunk: int, k_chunk: int) -> ttnn.SDPAProgramConfig:
+    def _heads_sharded(self, heads: int, head_dim: int) -> ttnn.MemoryConfig:
+        # As nlp_concat_heads_decode leaves them: a head a core, as long as there are cores.
+        count = _largest_divisor(heads, self.grid[0] * self.grid[1])
+        return ttnn.create_sharded_memory_config(
+            (TILE_ROWS, heads // count * head_dim),
+            ttnn.num_cores_to_corerangeset(count, ttnn.CoreCoord(*self.grid), True),
+            ttnn.ShardStrategy.WIDTH,
+            ttnn.ShardOrientation.ROW_MAJOR,
+            use_height_and_width_as_shard_shape=True,
+        )
+
+    def _sdpa(self, q_chunk: int, k_chunk: int, cores: int = 16) -> ttnn.SDPAProgramConfig:
         return ttnn.SDPAProgramConfig(
             compute_with_storage_grid_size=self.grid,
             q_chunk_size=q_chunk,
             k_chunk_size=k_chunk,
             exp_approx_mode=False,
+            max_cores_per_head_batch=cores,
         )
 
 
@@ -161,12 +210,12 @@ def padded_prefill_length(prompt: int) -> int:
 
 @cache
 def _matmul_2d(
-    m_tiles: int, k_tiles: int, n_tiles: int, grid: tuple[int, int], fp32_dest: bool
+    m_tiles: int, k_block: int, n_tiles: int, grid: tuple[int, int], fp32_dest: bool
 ) -> ttnn.MatmulMultiCoreReuseMultiCastProgramConfig:
     per_core_m, per_core_n = -(-m_tiles // grid[1]), -(-n_tiles // grid[0])
     return ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
         compute_with_storage_grid_size=grid,
-        in0_block_w=_largest_divisor(k_tiles, 4),
+        in0_block_w=k_block,
         out_subblock_h=1,
         out_subblock_w=_largest_divisor(per_core_n, _dest_tiles(fp32_dest)),
         per_core_M=per_core_m,
@@ -179,12 +228,12 @@ def _matmul_2d(
 
 @cache
 def _matmul_1d(
-    k_tiles: int, n_tiles: int, grid: tuple[int, int], fp32_dest: bool
+    k_block: int, n_tiles: int, grid: tuple[int, int], fp32_dest: bool
 ) -> ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig:
     per_core_n = -(-n_tiles // (grid[0] * grid[1]))
     return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
         compute_with_storage_grid_size=grid,
-        in0_block_w=_largest_divisor(k_tiles, 4),
+        in0_block_w=k_block,
         out_subblock_h=1,
         out_subblock_w=_largest_divisor(per_core_n, _dest_tiles(fp32_dest)),
         per_core_M=1,
@@ -195,11 +244,10 @@ def _matmul_1d(
     )
 
 
-def _decode_cores(divisor: int, grid: tuple[int, int]) -> int:
-    """Most cores that share `divisor` tiles evenly and form a rectangle of whole rows or part of one."""
-    candidates = [
-        c for c in range(1, grid[0] * grid[1] + 1) if divisor % c == 0 and (c <= grid[0] or c % grid[0] == 0)
-    ]
+def _decode_cores(divisor: int, grid: tuple[int, int], limit: int | None = None) -> int:
+    """Most cores, up to a limit, that share `divisor` tiles evenly and form a rectangle of whole rows or part of one."""
+    most = limit or grid[0] * grid[1]
+    candidates = [c for c in range(1, most + 1) if divisor % c == 0 and (c <= grid[0] or c % grid[0] == 0)]
     return max(candidates)
 
 

@@ -51,6 +51,7 @@ class Precision:
     rope: Compute
     sdpa_prefill: Compute
     sdpa_decode: Compute
+    whole_sums: bool  # on several devices: no sum over K is divided, see StreamLinear
 
     @property
     def branch_output(self) -> ttnn.DataType:
@@ -81,6 +82,9 @@ _ACCURACY = Precision(
     rope=_HIFI4_FP32,
     sdpa_prefill=_HIFI4_FP32,
     sdpa_decode=_HIFI4_FP32,
+    # A sum divided over devices rounds elsewhere than an undivided one, and thirty layers make of a last bit in an fp32
+    # stream .8% in SmolLM2's logits (relative L2, emulator): as far apart as two roundings of the whole model are.
+    whole_sums=True,
 )
 
 _PERFORMANCE = Precision(
@@ -100,6 +104,7 @@ _PERFORMANCE = Precision(
     # attention of SmolLM2's layer 14 at PCC .9989, its worst row at .986 (emulator, bit-exact to the recorded SDPA).
     sdpa_prefill=_HIFI4_FP32,
     sdpa_decode=_HIFI2_BF16,
+    whole_sums=False,
 )
 
 _BFP4_MLP = replace(_PERFORMANCE, name="bfp4_mlp", gate_up_weights=ttnn.bfloat4_b, gate_up=_LOFI_BF16)

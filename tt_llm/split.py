@@ -2,7 +2,8 @@
 
 Column-parallel QKV, gate and up; row-parallel WO and down, whose outputs are summed over the devices (Megatron-LM,
 arXiv:1909.08053). What does not divide is padded with zeros, which add nothing, and key-value heads are repeated where
-there are fewer of them than devices.
+there are fewer of them than devices. Where a sum goes over the padding, the zeros come first: a sum that starts with them
+rounds as it would without them, whatever block of K it is in.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.functional import pad
 
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.errors import InputError
@@ -21,14 +23,30 @@ Head = int | None  # the number of a head in the model; None: zeros
 class Split:
     """The share of each device.
 
-    `local` is the model as one device sees it: its heads, its part of the MLP and of the vocabulary.
+    `whole` is the undivided model, `local` the model as one device sees it: its heads, its part of the MLP and of the vocabulary.
     `queries[d]`, `kv[d]` name the query and key-value heads of device d, query heads of one key-value head together.
     """
 
     devices: int
+    whole: ModelConfig
     local: ModelConfig
     queries: tuple[tuple[Head, ...], ...]
     kv: tuple[tuple[Head, ...], ...]
+
+    @property
+    def heads_width(self) -> int:
+        """Columns of all devices' query heads side by side, zeros included."""
+        return self.devices * self.local.n_heads * self.local.head_dim
+
+    @property
+    def hidden_width(self) -> int:
+        """Columns of all devices' parts of the MLP side by side, zeros included."""
+        return self.devices * self.local.hidden_dim
+
+    @property
+    def stream_share(self) -> int:
+        """Columns of the residual stream that a device makes where each makes some, in whole tiles."""
+        return _share(self.local.dim, self.devices) if self.devices > 1 else self.local.dim
 
     @property
     def n_kv_heads(self) -> int:
@@ -49,13 +67,17 @@ class Split:
         return torch.cat(columns, dim=-1).transpose(-1, -2).contiguous()
 
     def hidden(self, weight: torch.Tensor, dim: int) -> torch.Tensor:
-        """Zeros after the MLP's width along `dim`, up to the width of all devices."""
-        missing = self.devices * self.local.hidden_dim - weight.shape[dim]
+        """Zeros before the MLP's width along `dim`, up to the width of all devices."""
+        missing = self.hidden_width - weight.shape[dim]
         if not missing:
             return weight
         shape = list(weight.shape)
         shape[dim] = missing
-        return torch.cat([weight, weight.new_zeros(shape)], dim)
+        return torch.cat([weight.new_zeros(shape), weight], dim)
+
+    def stream(self, weight: torch.Tensor) -> torch.Tensor:
+        """[1, 1, K, dim] -> [1, 1, K, devices * stream_share]: zero columns after those of the stream."""
+        return pad(weight, (0, self.devices * self.stream_share - weight.shape[-1]))
 
     def kv_heads(self, heads: torch.Tensor) -> torch.Tensor:
         """[B, key-value heads, S, head_dim] -> [B, devices * local heads, S, head_dim]: each device's, one after the other."""
@@ -95,7 +117,7 @@ def split(config: ModelConfig, devices: int) -> Split:
         hidden_dim=_share(config.hidden_dim, devices),
         vocab_size=_share(config.vocab_size, devices) if devices > 1 else config.vocab_size,
     )
-    return Split(devices, local, queries, kv)
+    return Split(devices, config, local, queries, kv)
 
 
 def _share(width: int, devices: int) -> int:
@@ -118,8 +140,8 @@ def _heads(
     for head in range(n_kv):
         for start in range(0, group, size):
             own = range(head * group + start, head * group + min(start + size, group))
-            parts.append((head, (*own, *(None,) * (size - len(own)))))
-    parts += [(None, (None,) * size)] * (devices * slots - len(parts))
+            parts.append((head, (*(None,) * (size - len(own)), *own)))
+    parts = [(None, (None,) * size)] * (devices * slots - len(parts)) + parts
     shares = [parts[d * slots : (d + 1) * slots] for d in range(devices)]
     queries = tuple(tuple(q for _, heads in share for q in heads) for share in shares)
     return queries, tuple(tuple(head for head, _ in share) for share in shares)

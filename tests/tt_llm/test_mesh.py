@@ -9,7 +9,16 @@ import torch
 import ttnn
 
 from tt_llm import InputError
-from tt_llm.mesh import all_reduce, joined, open_mesh, parse_mesh_shape, replicate, scatter, to_host
+from tt_llm.mesh import (
+    all_gather,
+    all_reduce,
+    joined,
+    open_mesh,
+    parse_mesh_shape,
+    replicate,
+    scatter,
+    to_host,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,27 @@ def test_a_sum_over_devices_is_the_same_on_all_and_stays_where_it_was(pair: Any)
         assert summed.memory_config() == memory
         for device in (0, 1):
             assert torch.equal(to_host(summed, device), tensor[..., :64] + tensor[..., 64:])
+
+
+def test_gathered_columns_are_all_devices_without_the_padding(pair: Any) -> None:
+    """The first columns of both devices' side by side, on both, wherever they lay and wherever they are wanted."""
+    tensor = torch.randn(1, 1, 32, 128).bfloat16()
+    cores = ttnn.num_cores_to_corerangeset(2, ttnn.CoreCoord(8, 8), True)
+    sharded = ttnn.create_sharded_memory_config(
+        (32, 32),
+        cores,
+        ttnn.ShardStrategy.WIDTH,
+        ttnn.ShardOrientation.ROW_MAJOR,
+        use_height_and_width_as_shard_shape=True,
+    )
+    for there, wanted, width in (
+        (sharded, ttnn.DRAM_MEMORY_CONFIG, 128),
+        (ttnn.L1_MEMORY_CONFIG, sharded, 64),
+    ):
+        gathered = all_gather(scatter(tensor, pair, -1, ttnn.bfloat16, there), width, wanted)
+        assert gathered.memory_config() == wanted
+        for device in (0, 1):
+            assert torch.equal(to_host(gathered, device), tensor[..., :width])
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (5, 7), (1, 1, 3, 70)])

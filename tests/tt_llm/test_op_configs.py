@@ -10,6 +10,7 @@ import ttnn
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.op_configs import LINEAR_ROWS, LM_HEAD_COLUMNS, LM_HEAD_ROWS, OpConfigs, padded_prefill_length
 from tt_llm.precision import POLICIES
+from tt_llm.split import split
 
 # name: dim, hidden_dim, heads, KV heads, head_dim, vocabulary
 MODELS = {
@@ -42,7 +43,7 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture(params=list(POLICIES))
 def configs(request: pytest.FixtureRequest, mesh_device: Any, config: ModelConfig) -> OpConfigs:
-    return OpConfigs(mesh_device, config, POLICIES[request.param])
+    return OpConfigs(mesh_device, split(config, 1), POLICIES[request.param])
 
 
 def linears(configs: OpConfigs, config: ModelConfig) -> list[tuple[Any, int, int, int]]:

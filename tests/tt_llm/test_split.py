@@ -64,24 +64,28 @@ def test_repeated_key_value_heads_are_known_by_all_their_places(config: ModelCon
     """On eight devices each of three heads is held twice, and two devices hold nothing."""
     shares = split(config, 8)
     assert [shares.places_of_kv(head) for head in range(3)] == [
-        [(0, 0), (1, 0)],
         [(2, 0), (3, 0)],
         [(4, 0), (5, 0)],
+        [(6, 0), (7, 0)],
     ]
-    assert shares.kv[6:] == ((None,), (None,))
+    assert shares.kv[:2] == ((None,), (None,))
     heads = torch.arange(3.0).view(1, 3, 1, 1) + 1
-    assert shares.kv_heads(heads).flatten().tolist() == [1, 1, 2, 2, 3, 3, 0, 0]
+    assert shares.kv_heads(heads).flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_widths_are_padded_to_whole_tiles_on_every_device(config: ModelConfig) -> None:
-    """Zero columns after the MLP's width; one device keeps the model's own."""
+    """Zero columns before the MLP's width and after the stream's; one device keeps the model's own."""
     shares = split(config, 8)
     assert shares.local.hidden_dim % 32 == 0
     weight = torch.ones(1, 1, 2, config.hidden_dim)
     padded = shares.hidden(weight, -1)
     assert padded.shape[-1] == 8 * shares.local.hidden_dim
-    assert padded.sum() == weight.sum()
+    assert padded[..., -config.hidden_dim :].sum() == padded.sum() == weight.sum()
+    wide = shares.stream(torch.ones(1, 1, 2, config.dim))
+    assert wide.shape[-1] == 8 * shares.stream_share
+    assert wide[..., : config.dim].sum() == wide.sum() == 2 * config.dim
     assert split(config, 1).hidden(weight, -1) is weight
+    assert split(config, 1).stream_share == config.dim
     assert split(config, 1).local == config
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import Linear
+from tt_llm.linear import Linear, StreamLinear
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
@@ -32,7 +32,7 @@ class Attention:
         wo = shares.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
         dtype = precision.attention_weights
         self._qkv = Linear(mesh_device, qkv, configs.qkv, dtype, ttnn.bfloat16)
-        self._wo = Linear(mesh_device, wo, configs.wo, dtype, precision.branch_output, row_parallel=True)
+        self._wo = StreamLinear(mesh_device, shares, wo, configs.wo, configs, dtype, precision.branch_output)
         self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
         self._scale = local.head_dim**-0.5
         self._cache_dtype = precision.kv_cache

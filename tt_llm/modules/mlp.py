@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import Linear
+from tt_llm.linear import Linear, StreamLinear
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.split import Split
@@ -28,8 +28,8 @@ class MLP:
         wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
         self._gate = Linear(mesh_device, shares.hidden(gate, -1), *wide)
         self._up = Linear(mesh_device, shares.hidden(up, -1), *wide)
-        narrow = configs.down, precision.down_weights, precision.branch_output
-        self._down = Linear(mesh_device, shares.hidden(down, -2), *narrow, row_parallel=True)
+        narrow = configs.down, configs, precision.down_weights, precision.branch_output
+        self._down = StreamLinear(mesh_device, shares, shares.hidden(down, -2), *narrow)
         self._gated_dtype = precision.silu_mul_output
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:

@@ -1,0 +1,64 @@
+"""A model on several devices: with whole sums one device's bits, with divided sums nearly its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import ttnn
+
+import tt_llm
+from harness.emulator.mode import Mode, using
+from harness.metrics import pcc
+from tt_llm.mesh import open_mesh
+
+LENGTH = 65
+# Nine heads of three key-value heads, and an MLP of as many tiles as every mesh here divides: decode in mode `device` sums
+# in blocks, which padding may move.
+SMOLLM2_HEADS = {
+    "hidden_size": 576,
+    "intermediate_size": 768,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "initializer_range": 0.04,
+}
+
+
+def prefill_and_decode(
+    generator: tt_llm.Generator, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of every position of both users, and of one step after."""
+    prefilled = generator.prefill_forward(tokens[:, :-1], all_logits=True)
+    return prefilled, generator.decode_forward(tokens[:, -1:], torch.full((2,), LENGTH - 1))
+
+
+@pytest.fixture(params=["1x2", "1x8", "2x2"])
+def mesh(request: pytest.FixtureRequest) -> Iterator[Any]:
+    device = open_mesh(tt_llm.mesh.parse_mesh_shape(request.param))
+    yield device
+    ttnn.close_mesh_device(device)
+
+
+@pytest.mark.parametrize("emulated", [Mode.FAST, Mode.DEVICE])
+def test_whole_sums_give_one_devices_bits(emulated: Mode, make_tiny: Any, load: Any, mesh: Any) -> None:
+    """Policy accuracy, padded heads and all: every logit of prefill and decode is that of one device."""
+    model = make_tiny(**SMOLLM2_HEADS)
+    tokens = model.prompt(LENGTH, users=2)
+    with using(emulated):
+        alone = prefill_and_decode(load(model), tokens)
+        split = prefill_and_decode(tt_llm.load(str(model.folder), mesh, "accuracy", 4, 256), tokens)
+    for ours, theirs in zip(split, alone, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_divided_sums_stay_close(tiny: Any, load: Any, mesh: Any) -> None:
+    """Policy performance adds the devices' parts in the stream's format: PCC .99 to one device and more."""
+    model = tiny("gqa")
+    tokens = model.prompt(LENGTH, users=2)
+    alone = prefill_and_decode(load(model, "performance"), tokens)
+    split = prefill_and_decode(tt_llm.load(str(model.folder), mesh, "performance", 4, 256), tokens)
+    for ours, theirs in zip(split, alone, strict=True):
+        assert not torch.equal(ours, theirs)
+        assert pcc(ours, theirs) >= 0.99
