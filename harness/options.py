@@ -32,6 +32,7 @@ class Options:
     baselines: Path | None = None  # None: those that come with the harness
     update_baselines: bool = False
     emulator_mode: str | None = None  # None: the default one, or no emulator
+    resume: bool = False  # go on with the run that the journal beside `results` is of
 
     @classmethod
     def from_namespace(cls, given: argparse.Namespace) -> Options:
@@ -41,6 +42,10 @@ class Options:
         precisions = tuple(name.strip() for name in given.tt_precision.split(","))
         if len(set(precisions)) != len(precisions):
             raise UserError(f"--tt-precision {','.join(precisions)}: names a policy twice")
+        if given.tt_resume and not given.tt_results:
+            raise UserError(
+                "--tt-resume: needs --tt-results, beside which the journal of the earlier run lies"
+            )
         return cls(
             target=given.tt_target,
             mesh=given.tt_mesh,
@@ -56,6 +61,7 @@ class Options:
             strict=given.tt_strict,
             time_limit=given.tt_time_limit,
             emulator_mode=given.tt_emulator_mode,
+            resume=given.tt_resume,
         )
 
 
@@ -74,6 +80,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="precision policies, comma-separated: accuracy, performance, bfp4_mlp",
     )
     group.addoption("--tt-results", metavar="FILE", help="write all records to this JSON file")
+    group.addoption(
+        "--tt-resume",
+        action="store_true",
+        help="leave out the tests that an earlier run of the same, cut short, wrote to the journal beside --tt-results",
+    )
     group.addoption("--tt-goldens", metavar="URL", help="the golden store: a folder or any fsspec URL")
     group.addoption(
         "--tt-update-goldens", action="store_true", help="make missing or stale goldens before the tests run"
