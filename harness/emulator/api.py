@@ -16,9 +16,8 @@ from harness.emulator.device import (
     close_mesh_device,
     open_device,
     open_mesh_device,
-    synchronize_device,
 )
-from harness.emulator.errors import DeviceError
+from harness.emulator.errors import DeviceError, RaceError, TraceError
 from harness.emulator.fabric import set_fabric_config
 from harness.emulator.geometry import (
     CoreCoord,
@@ -67,8 +66,24 @@ from harness.emulator.program_configs import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
+from harness.emulator.queues import (
+    MeshEvent,
+    command_queue,
+    event_synchronize,
+    get_current_command_queue_id_for_thread,
+    record_event,
+    synchronize_device,
+    wait_for_event,
+)
 from harness.emulator.registry import OPS as _OPS
 from harness.emulator.tensor import Tensor
+from harness.emulator.trace import (
+    begin_trace_capture,
+    end_trace_capture,
+    execute_trace,
+    is_trace_capture_active,
+    release_trace,
+)
 from harness.emulator.types import (
     TILE_SIZE,
     Arch,

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.emulator import memory
-from harness.emulator.errors import DeviceError, refuse
+from harness.emulator.errors import DeviceError, TraceError, refuse
 from harness.emulator.geometry import CoreCoord, CoreGrid, MeshShape, Shape, round_up
 from harness.emulator.memory_config import MemoryConfig, shards_needed
+from harness.emulator.queues import Queues
+from harness.emulator.sites import call_site
 from harness.emulator.types import TILE_SIZE, Arch, DataType, Layout, TensorMemoryLayout
 
+if TYPE_CHECKING:
+    from harness.emulator.tensor import Storage
+    from harness.emulator.trace import Trace
+
+# What fills a tensor from the host's side: no program is compiled for it.
+_WITHOUT_PROGRAM = frozenset(
+    f"ttnn.{name}"
+    for name in ("from_torch", "to_device", "allocate_tensor_on_device", "empty", "zeros", "ones", "full")
+)
 # Tile bytes: 1,024 elements, and 64 exponent bytes for the block formats (numerics.md, "Formats / tile").
 TILE_BYTES = {
     DataType.BFLOAT16: 2048,
@@ -32,15 +44,30 @@ AllocationPlan = tuple[int, int, int | None]
 class MeshDevice:
     """A mesh of emulated Wormhole devices in lockstep: one allocator stands for all of them."""
 
-    def __init__(self, shape: MeshShape, compute_grid: tuple[int, int] = (8, 8), **options: Any) -> None:
+    def __init__(
+        self,
+        shape: MeshShape,
+        compute_grid: tuple[int, int] = (8, 8),
+        trace_region_size: int = 0,
+        num_command_queues: int = 1,
+    ) -> None:
         self.shape = shape
-        self.options = options
         self.num_devices = shape.mesh_size()
-        self.allocator = memory.Allocator(l1_banks=compute_grid[0] * compute_grid[1])
+        self.trace_region_size = trace_region_size
+        self.allocator = memory.Allocator(compute_grid[0] * compute_grid[1], trace_region_size)
         self.is_open = True
         self._grid = CoreCoord(compute_grid)
         self.checked_programs: set[Any] = set()  # matmul programs found legal for their operands
         self._plans: dict[tuple[Any, ...], AllocationPlan] = {}
+        self._in_place: set[tuple[Any, ...]] = set()  # programs that write to a tensor there is
+        self._fillings = 0  # plans no program was compiled for
+        self._misses_allowed = True
+        self.queues = Queues(num_command_queues)
+        self.capturing: int | None = None  # the trace that is being captured
+        self.traces: dict[int, Trace] = {}  # those that may be replayed
+        self.newcomers: weakref.WeakSet[Storage] = (
+            weakref.WeakSet()
+        )  # what was allocated since there are traces
 
     def get_num_devices(self) -> int:
         return self.num_devices
@@ -67,20 +94,60 @@ class MeshDevice:
     def enable_program_cache(self) -> None:
         """Always on."""
 
+    def num_program_cache_entries(self) -> int:
+        """Programs compiled so far; here a program is an op and the spec of its result."""
+        return len(self._plans) - self._fillings + len(self._in_place)
+
+    def clear_program_cache(self) -> None:
+        self._plans.clear()
+        self._in_place.clear()
+        self._fillings = 0
+
+    def set_program_cache_misses_allowed(self, allowed: bool) -> None:
+        """Whether a program that was not compiled before may be."""
+        self._misses_allowed = allowed
+
     def allocate(
         self, op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig
     ) -> memory.Buffer:
         """A buffer for a tensor of this spec, on every device at one address; refuses a spec ttnn refuses."""
-        key = (shape, dtype, layout, config)
+        key = (op, shape, dtype, layout, config)
         plan = self._plans.get(key)
         if plan is None:
             if not self.is_open:
                 refuse(op, "the mesh device is closed")
-            plan = self._plans[key] = _plan(op, shape, dtype, layout, config, self._grid)
+            plan = _plan(op, shape, dtype, layout, config, self._grid)
+            if op in _WITHOUT_PROGRAM:
+                self._fillings += 1
+            else:
+                self._require_miss_allowed(op)
+            self._plans[key] = plan
         try:
-            return self.allocator.allocate(config.buffer_type, plan[0], plan[1], shard_bytes_per_core=plan[2])
+            buffer = self.allocator.allocate(
+                config.buffer_type, plan[0], plan[1], shard_bytes_per_core=plan[2]
+            )
         except memory.OutOfMemoryError as error:
             raise memory.OutOfMemoryError(f"{op}: {error}") from None
+        if self.traces:
+            buffer.origin = f"{op} at {call_site()}"
+        return buffer
+
+    def require_program(
+        self, op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig
+    ) -> None:
+        """Counts the program of an op that writes to a tensor of this spec in place."""
+        key = (op, shape, dtype, layout, config)
+        if key not in self._in_place:
+            self._require_miss_allowed(op)
+            self._in_place.add(key)
+
+    def _require_miss_allowed(self, op: str) -> None:
+        if self.capturing is not None:
+            raise TraceError(
+                f"{op}: its program would be compiled inside the capture of trace {self.capturing}; run the body once before"
+            )
+        if not self._misses_allowed:
+            refuse(op, "program cache miss occurred, but cache misses are forbidden")
 
     def __repr__(self) -> str:
         return f"MeshDevice({'x'.join(map(str, self.shape))} grid, {self.num_devices} devices)"
@@ -106,12 +173,11 @@ def open_mesh_device(
         from harness.emulator.replicas import expect_several  # which knows tensors, which know this module
 
         expect_several()
-    return MeshDevice(
-        shape,
-        l1_small_size=l1_small_size,
-        trace_region_size=trace_region_size,
-        num_command_queues=num_command_queues,
-    )
+    if num_command_queues not in (1, 2):
+        raise DeviceError(
+            f"ttnn.open_mesh_device: num_command_queues {num_command_queues}: a device has 1 or 2"
+        )
+    return MeshDevice(shape, trace_region_size=trace_region_size, num_command_queues=num_command_queues)
 
 
 def open_device(*, device_id: int = 0, **options: Any) -> MeshDevice:
@@ -121,17 +187,12 @@ def open_device(*, device_id: int = 0, **options: Any) -> MeshDevice:
 
 def close_mesh_device(mesh_device: MeshDevice) -> None:
     mesh_device.is_open = False
-    mesh_device._plans.clear()
+    mesh_device.traces.clear()
+    mesh_device.clear_program_cache()
 
 
 def close_device(device: MeshDevice) -> None:
     close_mesh_device(device)
-
-
-def synchronize_device(
-    device: MeshDevice, cq_id: int | None = None, sub_device_ids: Sequence[Any] = ()
-) -> None:
-    """Nothing is in flight: every op has run when its call returns."""
 
 
 def padded_shape(shape: Shape, layout: Layout) -> Shape:

@@ -9,5 +9,13 @@ class DeviceError(RuntimeError):
     """What the device or ttnn refuses; the message is one line and starts with the op's name."""
 
 
+class TraceError(DeviceError):
+    """What a trace forbids: on a card it hangs, or is replayed with stale data."""
+
+
+class RaceError(DeviceError):
+    """Two command queues use a tensor in no order; the message names both calls."""
+
+
 def refuse(op: str, message: str) -> NoReturn:
     raise DeviceError(f"{op}: {message}")

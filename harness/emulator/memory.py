@@ -36,13 +36,17 @@ class UseAfterFreeError(RuntimeError):
 
 @dataclass(slots=True, eq=False)
 class Buffer:
-    """A piece of memory: `size` bytes in all, `size_per_bank` bytes at `address` of each bank."""
+    """A piece of memory: `size` bytes in all, `size_per_bank` bytes at `address` of each bank.
+
+    `origin`: the op and line that made it, noted where a trace may overwrite it.
+    """
 
     address: int
     size: int
     size_per_bank: int
     buffer_type: BufferType
     freed: bool = False
+    origin: str = ""
 
     def require_live(self, action: str) -> None:
         """Raise UseAfterFreeError if this buffer was freed; `action` says what was about to be done with it."""
@@ -67,13 +71,12 @@ class Usage:
 
 
 class Allocator:
-    """DRAM and L1 of one device; `l1_banks` is the number of worker cores."""
+    """DRAM and L1 of one device; `l1_banks` is the number of worker cores, `trace_region` DRAM kept for traces, in bytes."""
 
-    def __init__(self, l1_banks: int = L1_BANKS) -> None:
+    def __init__(self, l1_banks: int = L1_BANKS, trace_region: int = 0) -> None:
+        dram = DRAM_BANK_SIZE - _align(-(-trace_region // DRAM_BANKS), _BLOCK_ALIGNMENT)
         self._banks = {
-            BufferType.DRAM: _Banks(
-                DRAM_BANKS, DRAM_BASE, DRAM_BANK_SIZE, DRAM_PAGE_ALIGNMENT, from_top=False
-            ),
+            BufferType.DRAM: _Banks(DRAM_BANKS, DRAM_BASE, dram, DRAM_PAGE_ALIGNMENT, from_top=False),
             BufferType.L1: _Banks(l1_banks, L1_BASE, L1_BANK_SIZE, L1_PAGE_ALIGNMENT, from_top=True),
         }
         # The garbage collector may call `free` in the middle of anything, so `free` only notes what `_settle` gives back.

@@ -32,6 +32,10 @@ def _to_torch(tensor: Tensor, dtype: torch.dtype | None = None, mesh_composer: A
     return transfer.to_torch(tensor, dtype, mesh_composer=mesh_composer)
 
 
+def _cpu(tensor: Tensor, blocking: bool = True, cq_id: int | None = None) -> Tensor:
+    return transfer.from_device(tensor, blocking, queue_id=cq_id)
+
+
 def _reshape(tensor: Tensor, *shape: Any) -> Tensor:
     return movement.reshape(tensor, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
 
@@ -47,7 +51,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "reshape": _reshape,
     "to": _to,
     "to_torch": _to_torch,
-    "cpu": transfer.from_device,
+    "cpu": _cpu,
     "item": _item,
 }
 

@@ -1,15 +1,27 @@
-"""Every op by its full ttnn name: what the api module is filled from, and where the op log will hook in."""
+"""Every op by its full ttnn name: what the api module is filled from, and where a trace's capture takes the calls."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from harness.emulator.replicas import once
 
 _Op = TypeVar("_Op", bound=Callable[..., Any])
+# Called instead of an op: with its name, itself, and its arguments.
+Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 OPS: dict[str, Callable[..., Any]] = {}
+
+_around: Around | None = None
+
+
+def set_around(around: Around | None) -> Around | None:
+    """From now on it is called instead of any op, or nothing is; returns what was before."""
+    global _around
+    before, _around = _around, around
+    return before
 
 
 def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
@@ -20,11 +32,18 @@ def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
 
     def register(function: _Op) -> _Op:
         function.__qualname__ = names[0]
-        called = function if across else cast(_Op, once(function))
+        body = function if across else once(function)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if _around is None:
+                return body(*args, **kwargs)
+            return _around(names[0], body, args, kwargs)
+
         for name in names:
             if name in OPS:
                 raise ValueError(f"op {name} is registered twice")
             OPS[name] = called
-        return called
+        return cast(_Op, called)
 
     return register

@@ -7,10 +7,14 @@ one of the devices; its results are replicated in turn. Ops that write in place 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
 
 from harness.emulator.tensor import Tensor
+
+_Result = TypeVar("_Result")
 
 _several = False  # whether a mesh of more than one device was ever opened
 
@@ -28,23 +32,36 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if not _several:
             return function(*args, **kwargs)
-        given = [t for t in _tensors((args, kwargs)) if len(t.shards) > 1]
-        if not given or not all(replicated(t) for t in given):
-            return function(*args, **kwargs)
-        devices = len(given[0].shards)
-        for tensor in given:
-            tensor.shards = tensor.shards[:1]
-        try:
-            result = function(*args, **kwargs)
-        finally:
-            for tensor in given:
-                tensor.shards = tensor.shards[:1] * devices
-        for tensor in _tensors(result):
+        given = list(tensors((args, kwargs)))
+        result = alone(given, lambda: function(*args, **kwargs))
+        devices = max((len(tensor.shards) for tensor in given), default=1)
+        for tensor in tensors(result):
             if len(tensor.shards) == 1:
-                tensor.shards = tensor.shards * devices
+                spread(tensor.shards, devices)
         return result
 
     return call
+
+
+def alone(given: Iterable[Tensor], run: Callable[[], _Result]) -> _Result:
+    """Runs it for one device if all devices would do the same on the tensors given; those may appear twice."""
+    several = [tensor for tensor in given if len(tensor.shards) > 1]
+    if not several or not all(replicated(tensor) for tensor in several):
+        return run()
+    devices = len(several[0].shards)
+    for tensor in several:
+        del tensor.shards[1:]
+    try:
+        return run()
+    finally:
+        for tensor in several:
+            if len(tensor.shards) == 1:
+                spread(tensor.shards, devices)
+
+
+def spread(shards: list[torch.Tensor], devices: int) -> None:
+    """One shard becomes that of every device. The list stays the same object, which a trace relies on."""
+    shards *= devices
 
 
 def replicated(tensor: Tensor) -> bool:
@@ -53,11 +70,12 @@ def replicated(tensor: Tensor) -> bool:
     return all(shard is first for shard in tensor.shards)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors among an op's arguments or results."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors(list(value.values()))

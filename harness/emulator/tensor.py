@@ -2,6 +2,9 @@
 
 Shards have the storage dtype and the logical shape (tile padding is metadata; it counts as zero). A `Storage` is the device
 memory under one or more tensors: views made by `reshape` share it, and it returns to the allocator when the last one goes.
+
+An op checks its arguments, then hands what it computes to `make_tensor`, `make_view` or `write` as a function: it is called
+there and then, or, while a trace is captured, kept by the recorder and called when the trace runs.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,25 +23,47 @@ from harness.emulator.memory import Buffer, UseAfterFreeError
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.types import DataType, Layout, StorageType
 
-_storage_ids = itertools.count()
+storage_ids = itertools.count()
+
+Shards = list[torch.Tensor]
+Compute = Callable[[], Shards]
 
 
 class Storage:
-    """Device memory of a tensor; `version` counts the writes to it after creation, `id` is never used again."""
+    """Device memory of a tensor; `version` counts the writes to it after creation, `id` is never used again.
 
-    __slots__ = ("buffer", "device", "id", "version")
+    `lost`: the buffer, and what overwrote it, of memory that a trace ran over; `buffer` is then None. `uses`: see queues.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "device", "id", "lost", "uses", "version")
 
     def __init__(self, device: MeshDevice, buffer: Buffer) -> None:
         self.device = device
         self.buffer: Buffer | None = buffer
+        self.lost: tuple[Buffer, str] | None = None
+        self.uses: Any = None
         self.version = 0
-        self.id = next(_storage_ids)
+        self.id = next(storage_ids)
+        if device.traces:
+            device.newcomers.add(self)
 
     def free(self) -> None:
-        buffer = self.buffer
+        buffer = self.buffer or (self.lost[0] if self.lost else None)
+        self.buffer = self.lost = None
         if buffer is not None:
-            self.buffer = None
             self.device.allocator.free(buffer)
+
+    def lose(self, how: str) -> None:
+        """A trace wrote over this memory: until it is written as a whole, nobody may read it."""
+        if self.buffer is not None:
+            self.lost = self.buffer, how
+            self.buffer = None
+
+    def regain(self) -> None:
+        """It was written as a whole."""
+        if self.lost is not None:
+            self.buffer = self.lost[0]
+            self.lost = None
 
     __del__ = free
 
@@ -150,6 +175,8 @@ def require_device(op: str, *tensors: Tensor) -> None:
         if storage is None:
             refuse(op, f"tensor of shape {list(tensor.shape)} is on the host; the op needs a device tensor")
         if storage.buffer is None:
+            if storage.lost is not None:
+                refuse(op, f"tensor of shape {list(tensor.shape)}, {storage.lost[1]}")
             raise UseAfterFreeError(f"{op}: tensor of shape {list(tensor.shape)} was deallocated")
 
 
@@ -159,29 +186,80 @@ def require_layout(op: str, layout: Layout, *tensors: Tensor) -> None:
             refuse(op, f"tensor of shape {list(tensor.shape)} has {tensor.layout}, the op needs {layout}")
 
 
+class Recorder(Protocol):
+    """What stands between the ops and their computation while a trace is captured or replayed.
+
+    The tensors it is given have no shards yet; those of `make` no memory either.
+    """
+
+    def make(self, op: str, compute: Compute | Shards, tensor: Tensor, device: MeshDevice) -> Tensor:
+        """A new tensor."""
+
+    def view(self, compute: Compute, tensor: Tensor) -> Tensor:
+        """Another tensor on memory there is."""
+
+    def write(self, op: str, compute: Callable[[], None], target: Tensor) -> None:
+        """A tensor is to be written in place."""
+
+
+recorder: Recorder | None = None
+
+
+def set_recorder(one: Recorder | None) -> Recorder | None:
+    """Puts it, or none, in force; returns the one before."""
+    global recorder
+    before, recorder = recorder, one
+    return before
+
+
 def make_tensor(
     op: str,
-    shards: list[torch.Tensor],
+    shards: Compute | Shards,
     shape: Shape,
     dtype: DataType,
     layout: Layout,
     config: MemoryConfig,
     device: MeshDevice,
 ) -> Tensor:
-    """A device tensor around `shards` (storage dtype, logical shape, aliased by nothing that is written), allocated."""
-    return Tensor(
-        shards,
-        shape,
-        dtype,
-        layout,
-        config,
-        Storage(device, device.allocate(op, shape, dtype, layout, config)),
-    )
+    """A device tensor around `shards` (storage dtype, logical shape, aliased by nothing that is written), allocated.
+
+    Give them as a function: an op that gives the shards themselves is run as a whole, checks and all, when a trace runs.
+    """
+    if recorder is None:
+        made = shards() if callable(shards) else shards
+        buffer = device.allocate(op, shape, dtype, layout, config)
+        return Tensor(made, shape, dtype, layout, config, Storage(device, buffer))
+    return recorder.make(op, shards, Tensor([], shape, dtype, layout, config), device)
 
 
-def same_spec(
-    op: str, like: Tensor, shards: list[torch.Tensor], config: MemoryConfig | None = None
+def make_view(
+    shards: Compute, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig, storage: Storage
 ) -> Tensor:
+    """Another tensor on the memory of `storage`; `shards` gives views of its shards."""
+    if recorder is None:
+        return Tensor(shards(), shape, dtype, layout, config, storage)
+    return recorder.view(shards, Tensor([], shape, dtype, layout, config, storage))
+
+
+def write(op: str, target: Tensor, compute: Callable[[], None]) -> Tensor:
+    """Runs `compute`, which writes to the shards of `target` in place. Returns `target`."""
+    device = device_of(target)
+    device.require_program(op, target.shape, target.dtype, target.layout, target.config)
+    if recorder is None:
+        overwrite(target, compute)
+    else:
+        recorder.write(op, compute, target)
+    return target
+
+
+def overwrite(target: Tensor, compute: Callable[[], None]) -> None:
+    """The writing itself: each device its own shard before, what was derived from them forgotten after."""
+    target.own()
+    compute()
+    target.written()
+
+
+def same_spec(op: str, like: Tensor, shards: Compute | Shards, config: MemoryConfig | None = None) -> Tensor:
     """A tensor with `like`'s shape, dtype and layout, at `config` or where `like` is."""
     return make_tensor(
         op, shards, like.shape, like.dtype, like.layout, config or like.config, device_of(like)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -22,7 +23,15 @@ from harness.emulator.ops.attention_decode import (
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device, require_layout
+from harness.emulator.tensor import (
+    Compute,
+    Shards,
+    Tensor,
+    device_of,
+    make_tensor,
+    require_device,
+    require_layout,
+)
 from harness.emulator.types import TILE_SIZE, DataType, Layout
 
 _PREFILL = "ttnn.transformer.scaled_dot_product_attention"
@@ -60,24 +69,33 @@ def scaled_dot_product_attention(
     if q.shape[0] != k.shape[0]:
         refuse(_PREFILL, f"batch of q ({q.shape[0]}) and k ({k.shape[0]}) differ")
     _check_chunks(_PREFILL, program_config)
-    masks: Sequence[torch.Tensor | None] = [None] * len(q.shards)
     if attn_mask is not None:
-        masks = _check_mask(attn_mask, q, k)
+        _check_mask(attn_mask, q, k)
     math = (compute_kernel_config or DEFAULT).math_fidelity
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     config = memory_config or DRAM_MEMORY_CONFIG
     if mode.current() is not Mode.FAST:
         setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
-        exact = [
-            formats.pack_round(prefill_steps.attend(*tensors, is_causal, setting), q.dtype)
-            for tensors in zip(q.shards, k.shards, v.shards, masks, strict=True)
-        ]
-        return make_tensor(_PREFILL, exact, q.shape, q.dtype, Layout.TILE, config, device_of(q))
-    shards = []
-    for x, keys, values, mask in zip(q.shards, k.shards, v.shards, masks, strict=True):
-        x, keys = fidelity.matmul_operands(x, keys, math)
-        values = fidelity.matmul_operands(_EMPTY, values, math)[1]
-        shards.append(packed(attend(x, keys, values, mask, is_causal, factor), q.dtype))
+
+        def computed(
+            x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+        ) -> torch.Tensor:
+            return formats.pack_round(
+                prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype
+            )
+    else:
+
+        def computed(
+            x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+        ) -> torch.Tensor:
+            x, keys = fidelity.matmul_operands(x, keys, math)
+            values = fidelity.matmul_operands(_EMPTY, values, math)[1]
+            return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
+
+    def shards() -> Shards:
+        masks = itertools.repeat(None) if attn_mask is None else attn_mask.shards
+        return list(map(computed, q.shards, k.shards, v.shards, masks))
+
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
 
 
@@ -101,18 +119,23 @@ def scaled_dot_product_attention_decode(
     users = q.shape[1]
     if k.shape[0] != users:
         refuse(_DECODE, f"cache batch {k.shape[0]} must equal q's {users} users")
-    if cur_pos_tensor is not None:
-        lengths = _lengths(_DECODE, cur_pos_tensor, users)
-    elif len(cur_pos) == users:
-        lengths = [Lengths(torch.tensor(list(cur_pos)))] * len(q.shards)
-    else:
+    if cur_pos_tensor is None and len(cur_pos) != users:
         refuse(_DECODE, f"needs cur_pos or cur_pos_tensor for each of {users} users")
+    lengths = (
+        _lengths(_DECODE, cur_pos_tensor, users)
+        if cur_pos_tensor is not None
+        else lambda: [Lengths(torch.tensor(list(cur_pos)))] * len(q.shards)
+    )
     step = DecodeStep(q, k, scale, program_config, compute_kernel_config, largest_chunk(k.shape[2]))
-    shards = []
-    for x, keys, values, length in zip(q.shards, k.shards, v.shards, lengths, strict=True):
+
+    def attend(x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths) -> torch.Tensor:
         span = min(length.longest, k.shape[2])
         cached = [length.of_present(cache)[:, :, :span] for cache in (keys, values)]
-        shards.append(step.attend(x, cached[0], cached[1], length))
+        return step.attend(x, cached[0], cached[1], length)
+
+    def shards() -> Shards:
+        return list(map(attend, q.shards, k.shards, v.shards, lengths()))
+
     return _decoded(_DECODE, shards, q, memory_config)
 
 
@@ -145,10 +168,9 @@ def paged_scaled_dot_product_attention_decode(
     step = DecodeStep(q, k, scale, program_config, compute_kernel_config, 0)
     heads, block, head_dim = k.shape[1:]
 
-    shards = []
-    for index, (x, keys, values, length) in enumerate(
-        zip(q.shards, k.shards, v.shards, lengths, strict=True)
-    ):
+    def attend(
+        index: int, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths
+    ) -> torch.Tensor:
         blocks = -(-length.longest // block)
         if blocks > table.shape[1]:
             refuse(
@@ -166,7 +188,11 @@ def paged_scaled_dot_product_attention_decode(
             cache.view(-1, block * head_dim).index_select(0, order).view(present, heads, span, head_dim)
             for cache in (keys, values)
         ]
-        shards.append(step.attend(x, gathered[0], gathered[1], length))
+        return step.attend(x, gathered[0], gathered[1], length)
+
+    def shards() -> Shards:
+        return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths()))
+
     return _decoded(_PAGED, shards, q, memory_config)
 
 
@@ -180,7 +206,7 @@ def check_page_table(name: str, table: Tensor, users: int) -> None:
         refuse(name, f"page table must be [{users} users, blocks], got {list(table.shape)}")
 
 
-def _lengths(name: str, positions: Tensor, users: int) -> list[Lengths]:
+def _lengths(name: str, positions: Tensor, users: int) -> Callable[[], list[Lengths]]:
     require_device(name, positions)
     if positions.dtype is not DataType.INT32:
         refuse(name, f"cur_pos must be INT32, got {positions.dtype}")
@@ -190,8 +216,7 @@ def _lengths(name: str, positions: Tensor, users: int) -> list[Lengths]:
     def lengths() -> list[Lengths]:
         return [Lengths(p.reshape(-1)) for p in positions.shards]
 
-    result: list[Lengths] = positions.derived("lengths", lengths)
-    return result
+    return lambda: positions.derived("lengths", lengths)
 
 
 def _page_rows(pages: torch.Tensor, heads: int, blocks: int) -> torch.Tensor:
@@ -216,7 +241,7 @@ def _prefill_setting(
     )
 
 
-def _decoded(name: str, shards: list[torch.Tensor], q: Tensor, memory_config: MemoryConfig | None) -> Tensor:
+def _decoded(name: str, shards: Compute, q: Tensor, memory_config: MemoryConfig | None) -> Tensor:
     return make_tensor(
         name, shards, q.shape, q.dtype, Layout.TILE, memory_config or DRAM_MEMORY_CONFIG, device_of(q)
     )
@@ -269,7 +294,7 @@ def _check_chunks(name: str, program: SDPAProgramConfig | None) -> None:
             refuse(name, f"{what} must be a positive multiple of {TILE_SIZE}, got {size}")
 
 
-def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> list[torch.Tensor]:
+def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     require_device(_PREFILL, mask)
     require_layout(_PREFILL, Layout.TILE, mask)
     if mask.dtype not in _CACHE_DTYPES:
@@ -278,4 +303,3 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> list[torch.Tensor]:
     fits = len(mask.shape) == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
     if not fits or tuple(mask.shape[2:]) != wanted[2:]:
         refuse(_PREFILL, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
-    return mask.shards

@@ -12,7 +12,15 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.mesh import axis_groups
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.tensor import (
+    Compute,
+    Shards,
+    Tensor,
+    device_of,
+    make_tensor,
+    output_config,
+    require_device,
+)
 from harness.emulator.types import DataType, Topology
 
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
@@ -35,8 +43,11 @@ def all_gather(
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
     shape[dim] *= len(groups[0])
-    made = {id(group): collectives.gather([input_tensor.shards[d] for d in group], dim) for group in groups}
-    shards = _placed([(group, [made[id(group)]] * len(group)) for group in groups])
+
+    def shards() -> Shards:
+        made = [collectives.gather([input_tensor.shards[d] for d in group], dim) for group in groups]
+        return _placed([(group, [one] * len(group)) for group, one in zip(groups, made, strict=True)])
+
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
@@ -66,7 +77,10 @@ def reduce_scatter(
     _check_reducible(name, input_tensor)
     tuned = any(t is not None for t in (chunks_per_sync, num_workers_per_link, num_buffers_per_channel))
     shape[dim] //= devices
-    shards = _placed([(g, _scattered(input_tensor, g, dim, tuned)) for g in groups])
+
+    def shards() -> Shards:
+        return _placed([(g, _scattered(input_tensor, g, dim, tuned)) for g in groups])
+
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
@@ -84,14 +98,16 @@ def all_reduce(
     groups = _groups(name, input_tensor, cluster_axis)
     _check_reducible(name, input_tensor)
     dim = collectives.scatter_dim(input_tensor.shape, len(groups[0]))
-    placed = []
-    for group in groups:
+
+    def total(group: list[int]) -> torch.Tensor:
         if dim is None:
-            total = collectives.sum_in_order([input_tensor.shards[d] for d in group], input_tensor.dtype)
-        else:
-            total = collectives.gather(_scattered(input_tensor, group, dim, False), dim)
-        placed.append((group, [total] * len(group)))
-    return _result(name, input_tensor, _placed(placed), input_tensor.shape, memory_config)
+            return collectives.sum_in_order([input_tensor.shards[d] for d in group], input_tensor.dtype)
+        return collectives.gather(_scattered(input_tensor, group, dim, False), dim)
+
+    def shards() -> Shards:
+        return _placed([(group, [total(group)] * len(group)) for group in groups])
+
+    return _result(name, input_tensor, shards, input_tensor.shape, memory_config)
 
 
 def _groups(name: str, x: Tensor, cluster_axis: int | None) -> list[list[int]]:
@@ -122,6 +138,6 @@ def _placed(groups: list[tuple[list[int], list[torch.Tensor]]]) -> list[torch.Te
 
 
 def _result(
-    name: str, x: Tensor, shards: list[torch.Tensor], shape: Shape, memory_config: MemoryConfig | None
+    name: str, x: Tensor, shards: Compute, shape: Shape, memory_config: MemoryConfig | None
 ) -> Tensor:
     return make_tensor(name, shards, shape, x.dtype, x.layout, output_config(x, memory_config), device_of(x))

@@ -16,7 +16,7 @@ from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.tensor import Compute, Shards, Tensor, device_of, make_tensor, require_device, write
 from harness.emulator.types import DataType, Layout, MathFidelity, UnaryOpType
 
 Scalar = int | float
@@ -65,23 +65,25 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
         mixed = (da is _FP32) is not (db is _FP32)
         fpu_multiply = fast_and_approximate_mode and not on_fpu
         exactly = steps(da, db, out_dtype)
-        shards = []
-        for x, y in zip(a.shards, b.shards, strict=True):
+
+        def combine(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             if exactly is not None:
-                shards.append(exactly.packed(x, y))
-                continue
+                return exactly.packed(x, y)
             if input_tensor_a_activations:
                 x = _activated(name, x, input_tensor_a_activations)
             if input_tensor_b_activations:
                 y = _activated(name, y, input_tensor_b_activations)
             if da not in _FLOATS:
-                shards.append(_in_range(compute(x, y), da))
-                continue
+                return _in_range(compute(x, y), da)
             if fpu_multiply:
                 x, y = fidelity.eltwise_operands(x, y, MathFidelity.HiFi4)
             elif mixed and on_fpu:
                 x, y = _fpu_operands(x), _fpu_operands(y)
-            shards.append(_finish(name, compute, x, y, activations, out_dtype, on_fpu or fpu_multiply))
+            return _finish(name, compute, x, y, activations, out_dtype, on_fpu or fpu_multiply)
+
+        def shards() -> Shards:
+            return list(map(combine, a.shards, b.shards))
+
         if output_tensor is not None:
             return _write(name, output_tensor, shards, shape)
         config = memory_config or (b.config if b.config.sharded and not a.config.sharded else a.config)
@@ -151,12 +153,11 @@ def _with_scalar(
     require_device(name, a)
     out_dtype = dtype or a.dtype
     exactly = steps(a.dtype, a.dtype, out_dtype)
-    shards = []
-    for x in a.shards:
+
+    def combine(x: torch.Tensor) -> torch.Tensor:
         if a.dtype not in _FLOATS:
             number = torch.tensor(int(scalar), dtype=x.dtype)
-            shards.append(_in_range(compute(number, x) if reverse else compute(x, number), a.dtype))
-            continue
+            return _in_range(compute(number, x) if reverse else compute(x, number), a.dtype)
         # The scalar is an operand in the tensor's own format.
         number = (
             torch.tensor(float(scalar))
@@ -165,10 +166,13 @@ def _with_scalar(
         )
         if exactly is not None:
             pair = (number.to(x.dtype), x) if reverse else (x, number.to(x.dtype))
-            shards.append(exactly.packed(*pair))
-            continue
+            return exactly.packed(*pair)
         result = compute(number, x.float()) if reverse else compute(x.float(), number)
-        shards.append(packed(result, out_dtype))
+        return packed(result, out_dtype)
+
+    def shards() -> Shards:
+        return [combine(x) for x in a.shards]
+
     if output is not None:
         return _write(name, output, shards, a.shape)
     return make_tensor(name, shards, a.shape, out_dtype, a.layout, memory_config or a.config, device_of(a))
@@ -187,11 +191,13 @@ def _broadcast_shape(name: str, a: Shape, b: Shape) -> Shape:
     return Shape(max(x, y) for x, y in zip(left, right, strict=True))
 
 
-def _write(name: str, output: Tensor, shards: list[torch.Tensor], shape: Shape) -> Tensor:
+def _write(name: str, output: Tensor, shards: Compute, shape: Shape) -> Tensor:
     require_device(name, output)
     if output.shape != shape:
         refuse(name, f"output_tensor has shape {list(output.shape)}, the result {list(shape)}")
-    for mine, new in zip(output.shards, shards, strict=True):
-        mine.copy_(new)
-    output.written()
-    return output
+
+    def copy() -> None:
+        for mine, new in zip(output.shards, shards(), strict=True):
+            mine.copy_(new)
+
+    return write(name, output, copy)

@@ -9,7 +9,7 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.ops.rounding import packed
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, require_device
 from harness.emulator.types import DataType, Layout
 
 _NAME = "ttnn.embedding"
@@ -38,12 +38,18 @@ def embedding(
     # Block float weights come back as bfloat16.
     out_dtype, out_layout = dtype or DataType.BFLOAT16, layout or Layout.ROW_MAJOR
     shape = Shape((*ids_shape, width))
-    shards = []
-    for ids, table in zip(input_tensor.shards, weight.shards, strict=True):
-        flat = ids.reshape(-1).long()
-        if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < vocab:
-            refuse(_NAME, f"id {int(flat.max())} (or a negative one) is outside the vocabulary of {vocab}")
-        rows = torch.index_select(table.reshape(vocab, width), 0, flat).view(shape)
-        shards.append(packed(rows, out_dtype))
+
+    def shards() -> Shards:
+        made = []
+        for ids, table in zip(input_tensor.shards, weight.shards, strict=True):
+            flat = ids.reshape(-1).long()
+            if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < vocab:
+                refuse(
+                    _NAME, f"id {int(flat.max())} (or a negative one) is outside the vocabulary of {vocab}"
+                )
+            rows = torch.index_select(table.reshape(vocab, width), 0, flat).view(shape)
+            made.append(packed(rows, out_dtype))
+        return made
+
     config = memory_config or DRAM_MEMORY_CONFIG
     return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

@@ -9,6 +9,7 @@ from harness.emulator.geometry import CoreCoord, Shape, num_cores_to_corerangese
 from harness.emulator.memory_config import MemoryConfig, ShardSpec
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
+    Shards,
     Tensor,
     device_of,
     make_tensor,
@@ -42,24 +43,30 @@ def nlp_create_qkv_heads(
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     head_dim = _head_dim(_CREATE, input.shape, num_heads, kv_heads)
     batch, _, rows, _ = input.shape
-    widths = [num_heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
-    parts: tuple[list[torch.Tensor], ...] = ([], [], [])
-    for x in input.shards:
-        split = torch.split(x.view(batch, rows, -1), widths, -1)
-        for index, (part, heads) in enumerate(zip(split, (num_heads, kv_heads, kv_heads), strict=True)):
-            view = part.view(batch, rows, heads, head_dim).transpose(1, 2)
-            if index == 1 and transpose_k_heads:
-                view = view.transpose(-1, -2)
-            parts[index].append(view.contiguous())
+
+    def part(first: int, heads: int, transposed: bool = False) -> Shards:
+        columns = [x.view(batch, rows, -1, head_dim)[:, :, first : first + heads] for x in input.shards]
+        views = [c.permute(0, 2, 3, 1) if transposed else c.transpose(1, 2) for c in columns]
+        return [view.contiguous() for view in views]
+
     config, device = output_config(input, memory_config), device_of(input)
     q = Shape((batch, num_heads, rows, head_dim))
     kv = Shape((batch, kv_heads, rows, head_dim))
     k = Shape((batch, kv_heads, head_dim, rows)) if transpose_k_heads else kv
     dtype = input.dtype
+    after = num_heads + kv_heads
     return (
-        make_tensor(_CREATE, parts[0], q, dtype, Layout.TILE, config, device),
-        make_tensor(_CREATE, parts[1], k, dtype, Layout.TILE, config, device),
-        make_tensor(_CREATE, parts[2], kv, dtype, Layout.TILE, config, device),
+        make_tensor(_CREATE, lambda: part(0, num_heads), q, dtype, Layout.TILE, config, device),
+        make_tensor(
+            _CREATE,
+            lambda: part(num_heads, kv_heads, transpose_k_heads),
+            k,
+            dtype,
+            Layout.TILE,
+            config,
+            device,
+        ),
+        make_tensor(_CREATE, lambda: part(after, kv_heads), kv, dtype, Layout.TILE, config, device),
     )
 
 
@@ -83,19 +90,22 @@ def nlp_create_qkv_heads_decode(
     if one != 1 or batch > TILE_SIZE:
         refuse(_CREATE_DECODE, f"input must be [1, 1, B <= {TILE_SIZE}, W], got {list(input_tensor.shape)}")
     device, dtype = device_of(input_tensor), input_tensor.dtype
-    widths = [num_heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
-    parts: tuple[list[torch.Tensor], ...] = ([], [], [])
-    for x in input_tensor.shards:
-        split = torch.split(x.view(batch, -1), widths, -1)
-        for index, part in enumerate(split):
-            parts[index].append(part.reshape(1, batch, -1, head_dim).contiguous())
+
+    def part(first: int, heads: int) -> Shards:
+        return [
+            x.view(1, batch, -1, head_dim)[:, :, first : first + heads].contiguous()
+            for x in input_tensor.shards
+        ]
+
     grid = device.compute_with_storage_grid_size()
     q_config, kv_config = (_user_per_core(batch, heads, head_dim, grid) for heads in (num_heads, kv_heads))
     q, kv = Shape((1, batch, num_heads, head_dim)), Shape((1, batch, kv_heads, head_dim))
+    after = num_heads + kv_heads
+    spec = dtype, Layout.TILE
     return (
-        make_tensor(_CREATE_DECODE, parts[0], q, dtype, Layout.TILE, q_config, device),
-        make_tensor(_CREATE_DECODE, parts[1], kv, dtype, Layout.TILE, kv_config, device),
-        make_tensor(_CREATE_DECODE, parts[2], kv, dtype, Layout.TILE, kv_config, device),
+        make_tensor(_CREATE_DECODE, lambda: part(0, num_heads), q, *spec, q_config, device),
+        make_tensor(_CREATE_DECODE, lambda: part(num_heads, kv_heads), kv, *spec, kv_config, device),
+        make_tensor(_CREATE_DECODE, lambda: part(after, kv_heads), kv, *spec, kv_config, device),
     )
 
 
@@ -106,10 +116,13 @@ def nlp_concat_heads(input_tensor: Tensor, *, memory_config: MemoryConfig | None
     require_layout(_CONCAT, Layout.TILE, input_tensor)
     batch, heads, rows, head_dim = input_tensor.shape
     shape = Shape((batch, 1, rows, heads * head_dim))
-    shards = [
-        x.transpose(1, 2).clone(memory_format=torch.contiguous_format).view(shape)
-        for x in input_tensor.shards
-    ]
+
+    def shards() -> Shards:
+        return [
+            x.transpose(1, 2).clone(memory_format=torch.contiguous_format).view(shape)
+            for x in input_tensor.shards
+        ]
+
     config = output_config(input_tensor, memory_config)
     return make_tensor(
         _CONCAT, shards, shape, input_tensor.dtype, Layout.TILE, config, device_of(input_tensor)
@@ -133,16 +146,25 @@ def nlp_concat_heads_decode(
     if num_heads > round_up(heads):
         refuse(_CONCAT_DECODE, f"num_heads {num_heads} exceeds the input's padded heads {round_up(heads)}")
     shape = Shape((1, 1, TILE_SIZE, num_heads * head_dim))
-    shards = []
-    for x in input_tensor.shards:
+
+    def join(x: torch.Tensor) -> torch.Tensor:
         joined = x.new_zeros(TILE_SIZE, num_heads, head_dim)
         joined[:batch, : min(heads, num_heads)] = x[0, :, :num_heads]
-        shards.append(joined.view(shape))
+        return joined.view(shape)
+
     device = device_of(input_tensor)
     grid = device.compute_with_storage_grid_size()
     spec = ShardSpec(num_cores_to_corerangeset(num_heads, grid, True), (TILE_SIZE, head_dim))
     config = MemoryConfig(TensorMemoryLayout.WIDTH_SHARDED, BufferType.L1, spec)
-    return make_tensor(_CONCAT_DECODE, shards, shape, input_tensor.dtype, Layout.TILE, config, device)
+    return make_tensor(
+        _CONCAT_DECODE,
+        lambda: [join(x) for x in input_tensor.shards],
+        shape,
+        input_tensor.dtype,
+        Layout.TILE,
+        config,
+        device,
+    )
 
 
 def _head_dim(name: str, shape: Shape, heads: int, kv_heads: int) -> int:

@@ -11,7 +11,7 @@ from harness.emulator.errors import refuse
 from harness.emulator.ops.attention import check_page_table
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, require_device, require_layout
+from harness.emulator.tensor import Tensor, require_device, require_layout, write
 from harness.emulator.types import DataType, Layout
 
 _FILL = "ttnn.experimental.paged_fill_cache"
@@ -49,23 +49,26 @@ def paged_fill_cache(
         refuse(_FILL, f"input {list(input_tensor.shape)} does not fit a cache of {heads} heads of {head_dim}")
     if batch_idx_tensor is not None:
         require_device(_FILL, batch_idx_tensor)
-        batch_idx = int(batch_idx_tensor.shards[0].reshape(-1)[0])
-    if not 0 <= batch_idx < page_table.shape[0]:
-        refuse(_FILL, f"batch_idx {batch_idx} is outside the page table's {page_table.shape[0]} users")
     if rows > page_table.shape[1] * block:
         refuse(_FILL, f"{rows} positions do not fit {page_table.shape[1]} blocks of {block}")
     full, rest = divmod(rows, block)
-    cache_tensor.own()
-    for cache, new, pages in zip(cache_tensor.shards, input_tensor.shards, page_table.shards, strict=True):
-        row = pages[batch_idx, : full + bool(rest)].long()
-        _check_pages(_FILL, row, blocks)
-        if full:
-            whole = new[0, :, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
-            cache.index_copy_(0, row[:full], whole.contiguous())
-        if rest:
-            cache[row[full], :, :rest] = new[0, :, full * block :]
-    cache_tensor.written()
-    return cache_tensor
+
+    def fill() -> None:
+        user = batch_idx if batch_idx_tensor is None else int(batch_idx_tensor.shards[0].reshape(-1)[0])
+        if not 0 <= user < page_table.shape[0]:
+            refuse(_FILL, f"batch_idx {user} is outside the page table's {page_table.shape[0]} users")
+        for cache, new, pages in zip(
+            cache_tensor.shards, input_tensor.shards, page_table.shards, strict=True
+        ):
+            row = pages[user, : full + bool(rest)].long()
+            _check_pages(_FILL, row, blocks)
+            if full:
+                whole = new[0, :, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
+                cache.index_copy_(0, row[:full], whole.contiguous())
+            if rest:
+                cache[row[full], :, :rest] = new[0, :, full * block :]
+
+    return write(_FILL, cache_tensor, fill)
 
 
 @op(_UPDATE)
@@ -116,16 +119,17 @@ def paged_update_cache(
             refuse(
                 _UPDATE, f"number of update_idxs ({update_idxs_tensor.volume()}) must match the {users} users"
             )
-    cache_tensor.own()
-    for index, (cache, new) in enumerate(zip(cache_tensor.shards, input_tensor.shards, strict=True)):
-        rows, kept = _target_rows(cache_tensor, update_idxs, update_idxs_tensor, page_table, index, users)
-        packed = formats.pack_round(new, cache_tensor.dtype)
-        source = packed.view(users * heads, head_dim)
-        if kept is not None:
-            source = source.index_select(0, kept)
-        cache.view(-1, head_dim).index_copy_(0, rows, source)
-    cache_tensor.written()
-    return cache_tensor
+
+    def update() -> None:
+        for index, (cache, new) in enumerate(zip(cache_tensor.shards, input_tensor.shards, strict=True)):
+            rows, kept = _target_rows(cache_tensor, update_idxs, update_idxs_tensor, page_table, index, users)
+            packed = formats.pack_round(new, cache_tensor.dtype)
+            source = packed.view(users * heads, head_dim)
+            if kept is not None:
+                source = source.index_select(0, kept)
+            cache.view(-1, head_dim).index_copy_(0, rows, source)
+
+    return write(_UPDATE, cache_tensor, update)
 
 
 def _target_rows(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, require_device
+from harness.emulator.tensor import Compute, Tensor, device_of, make_tensor, require_device, write
 from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout, MathFidelity, UnaryOpType
 
 _FLOATS = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B, DataType.FLOAT32)
@@ -141,8 +143,12 @@ def _matmul(
     if memory.sharded and memory.shard_spec is None:
         memory = output_shard_spec(name, memory, shape, program_config, a, device)
     bias_shards = _bias_shards(name, bias, shape) if bias is not None else None
+    shards: Compute
     if current() is Mode.FAST:
-        shards = _fast(name, a, b, bias_shards, transpose_a, transpose_b, fused, config, out_dtype)
+        apply = activation_function(name, activation_name(fused)) if fused is not None else None
+        shards = functools.partial(
+            _fast, a, b, bias_shards, transpose_a, transpose_b, apply, config, out_dtype
+        )
     else:
         sizes = Sizes.of(a, b, transpose_a, transpose_b)
         grid = device.compute_with_storage_grid_size()
@@ -155,7 +161,7 @@ def _matmul(
             program_config is not None or core_grid is not None
         )  # else the activation is an op of its own
         last = _Last(bias_shards, name_of, in_dest, out_dtype, config.fp32_dest_acc_en)
-        shards = _modelled(a, b, transpose_a, transpose_b, config, k_blocks, last)
+        shards = functools.partial(_modelled, a, b, transpose_a, transpose_b, config, k_blocks, last)
     if out is not None:
         return _write_output(name, out, shards, shape, out_dtype)
     return make_tensor(name, shards, shape, out_dtype, Layout.TILE, memory, device)
@@ -214,18 +220,19 @@ def _modelled(
 
 
 def _fast(
-    name: str,
     a: Tensor,
     b: Tensor,
     bias: list[torch.Tensor] | None,
     transpose_a: bool,
     transpose_b: bool,
-    activation: str | UnaryWithParam | UnaryOpType | None,
+    apply: Callable[[torch.Tensor], torch.Tensor] | None,
     config: WormholeComputeKernelConfig,
     dtype: DataType,
 ) -> list[torch.Tensor]:
-    """Mode `fast`: truncated operands, one float32 accumulation on the CPU's matrix units, and the result's rounding."""
-    apply = activation_function(name, activation_name(activation)) if activation is not None else None
+    """Mode `fast`: truncated operands, one float32 accumulation on the CPU's matrix units, and the result's rounding.
+
+    `apply`: the fused activation.
+    """
     wide = dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
     wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
     shards = []
@@ -345,15 +352,15 @@ def _bias_shards(name: str, bias: Tensor, shape: Shape) -> list[torch.Tensor]:
     return bias.shards
 
 
-def _write_output(
-    name: str, out: Tensor, shards: list[torch.Tensor], shape: Shape, dtype: DataType
-) -> Tensor:
+def _write_output(name: str, out: Tensor, shards: Compute, shape: Shape, dtype: DataType) -> Tensor:
     require_device(name, out)
     if out.shape != shape or out.dtype is not dtype:
         refuse(
             name, f"optional_output_tensor is {out.dtype} {list(out.shape)}, the result {dtype} {list(shape)}"
         )
-    for mine, new in zip(out.shards, shards, strict=True):
-        mine.copy_(new)
-    out.written()
-    return out
+
+    def copy() -> None:
+        for mine, new in zip(out.shards, shards(), strict=True):
+            mine.copy_(new)
+
+    return write(name, out, copy)

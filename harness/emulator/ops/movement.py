@@ -16,7 +16,16 @@ from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.tensor import (
+    Compute,
+    Shards,
+    Tensor,
+    device_of,
+    make_tensor,
+    make_view,
+    output_config,
+    require_device,
+)
 from harness.emulator.types import TILE_SIZE, BufferType, Layout
 
 
@@ -109,8 +118,12 @@ def slice(
         if not 0 <= start <= end <= size or step < 1:
             refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")
         ranges.append(builtins.slice(start, end, step))
-    shards = [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
-    return _rearranged(name, input_tensor, shards, memory_config)
+    new = Shape(len(range(r.start, r.stop, r.step)) for r in ranges)
+
+    def shards() -> Shards:
+        return [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
+
+    return _rearranged(name, input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.concat")
@@ -130,13 +143,17 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
             i != axis and a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
         ):
             refuse(name, f"shapes {list(first.shape)} and {list(other.shape)} differ outside dim {axis}")
-    shards = [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
-    shape = Shape(shards[0].shape)
-    if first.dtype in BLOCK_FLOATS and axis == len(shape) - 1:
-        shards = [formats.pack_round(s, first.dtype) for s in shards]
+    shape = list(first.shape)
+    shape[axis] = sum(t.shape[axis] for t in tensors)
+    repacked = first.dtype in BLOCK_FLOATS and axis == len(shape) - 1
+
+    def shards() -> Shards:
+        joined = [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
+        return [formats.pack_round(s, first.dtype) for s in joined] if repacked else joined
+
     layout = Layout.TILE if any(t.layout is Layout.TILE for t in tensors) else Layout.ROW_MAJOR
     config = memory_config or DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, shape, first.dtype, layout, config, device_of(first))
+    return make_tensor(name, shards, Shape(shape), first.dtype, layout, config, device_of(first))
 
 
 @op("ttnn.pad")
@@ -156,8 +173,14 @@ def pad(
     if input_tensor.layout is Layout.TILE and any(low for low, _ in padding):
         refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
     flat = [edge for pair in reversed(padding) for edge in pair]
-    shards = [_copy(F.pad(x, flat, value=value)) for x in input_tensor.shards]
-    return _rearranged(name, input_tensor, shards, memory_config)
+    kept = len(input_tensor.shape) - len(padding)
+    around = [(0, 0)] * kept + [(low, high) for low, high in padding]
+    new = Shape(size + low + high for size, (low, high) in zip(input_tensor.shape, around, strict=True))
+
+    def shards() -> Shards:
+        return [_copy(F.pad(x, flat, value=value)) for x in input_tensor.shards]
+
+    return _rearranged(name, input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.repeat")
@@ -166,8 +189,13 @@ def repeat(
 ) -> Tensor:
     """The tensor laid end to end `repeat_dims` times per dimension."""
     require_device("ttnn.repeat", input_tensor)
-    shards = [x.repeat(tuple(repeat_dims)) for x in input_tensor.shards]
-    return _rearranged("ttnn.repeat", input_tensor, shards, memory_config)
+    sizes = input_tensor.shape.to_rank(len(repeat_dims))
+    new = Shape(size * times for size, times in zip(sizes, repeat_dims, strict=True))
+
+    def shards() -> Shards:
+        return [x.repeat(tuple(repeat_dims)) for x in input_tensor.shards]
+
+    return _rearranged("ttnn.repeat", input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.repeat_interleave")
@@ -176,8 +204,13 @@ def repeat_interleave(
 ) -> Tensor:
     """Each element along `dim` `repeats` times in a row."""
     require_device("ttnn.repeat_interleave", input_tensor)
-    shards = [x.repeat_interleave(repeats, dim) for x in input_tensor.shards]
-    return _rearranged("ttnn.repeat_interleave", input_tensor, shards, memory_config)
+    shape = list(input_tensor.shape)
+    shape[dim] *= repeats
+
+    def shards() -> Shards:
+        return [x.repeat_interleave(repeats, dim) for x in input_tensor.shards]
+
+    return _rearranged("ttnn.repeat_interleave", input_tensor, shards, Shape(shape), memory_config)
 
 
 def get_item(tensor: Tensor, index: Any) -> Tensor:
@@ -222,11 +255,20 @@ def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
         refuse(name, f"shape {list(x.shape)} with {volume} elements cannot become {list(shape)}")
     new = Shape(dims)
     config = output_config(x, memory_config)
-    if x.storage is None or (config == x.config and _same_pages(x, new)):
-        return Tensor([s.view(new) for s in x.shards], new, x.dtype, x.layout, config, x.storage)
-    shards = [s.clone().view(new) for s in x.shards]
-    if x.dtype in BLOCK_FLOATS and x.shape[-1] != new[-1]:
-        shards = [formats.pack_round(s, x.dtype) for s in shards]
+
+    def views() -> Shards:
+        return [s.view(new) for s in x.shards]
+
+    if x.storage is None:
+        return Tensor(views(), new, x.dtype, x.layout, config)
+    if config == x.config and _same_pages(x, new):
+        return make_view(views, new, x.dtype, x.layout, config, x.storage)
+    repacked = x.dtype in BLOCK_FLOATS and x.shape[-1] != new[-1]
+
+    def shards() -> Shards:
+        copies = [s.clone().view(new) for s in x.shards]
+        return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
+
     return make_tensor(name, shards, new, x.dtype, x.layout, config, device_of(x))
 
 
@@ -246,17 +288,20 @@ def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryCon
     order = [d % rank for d in dims] if len(dims) == rank else []
     if sorted(order) != list(range(rank)):
         refuse(name, f"{list(dims)} is no order of the {rank} dimensions of {list(x.shape)}")
-    shards = [_copy(s.permute(order)) for s in x.shards]
-    if x.dtype in BLOCK_FLOATS and order[-1] != rank - 1:
-        shards = [formats.pack_round(s, x.dtype) for s in shards]
-    return _rearranged(name, x, shards, memory_config)
+    repacked = x.dtype in BLOCK_FLOATS and order[-1] != rank - 1
+
+    def shards() -> Shards:
+        copies = [_copy(s.permute(order)) for s in x.shards]
+        return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
+
+    return _rearranged(name, x, shards, Shape(x.shape[d] for d in order), memory_config)
 
 
 def _rearranged(
-    name: str, x: Tensor, shards: list[torch.Tensor], memory_config: MemoryConfig | None
+    name: str, x: Tensor, shards: Compute, shape: Shape, memory_config: MemoryConfig | None
 ) -> Tensor:
     """A result of another shape: a sharded input's shards do not fit it, so it is interleaved in the same memory."""
     config = output_config(x, memory_config)
     if memory_config is None and config.sharded:
         config = L1_MEMORY_CONFIG if config.buffer_type is BufferType.L1 else DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))
+    return make_tensor(name, shards, shape, x.dtype, x.layout, config, device_of(x))

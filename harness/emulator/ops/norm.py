@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from harness.emulator.program_configs import (
     WormholeComputeKernelConfig,
 )
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
+from harness.emulator.tensor import Compute, Shards, Tensor, output_config, require_device, same_spec
 from harness.emulator.types import TILE_SIZE, DataType, Layout, MathFidelity, ShardOrientation
 
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
@@ -111,23 +112,26 @@ def _norm(
     if mode.current() is not Mode.FAST:
         math = _math(compute_kernel_config, centred)
         cores = _cores(x, program_config)
-        exact = [
-            norm_steps.normalise(
-                shard,
-                residual.shards[index] if residual is not None else None,
-                gamma[index] if gamma is not None else None,
-                beta[index] if beta is not None else None,
-                centred=centred,
-                epsilon=epsilon,
-                math=math,
-                dtype=x.dtype,
-                cores=cores,
-            )
-            for index, shard in enumerate(x.shards)
-        ]
+
+        def exact() -> Shards:
+            return [
+                norm_steps.normalise(
+                    shard,
+                    residual.shards[index] if residual is not None else None,
+                    gamma()[index] if gamma is not None else None,
+                    beta()[index] if beta is not None else None,
+                    centred=centred,
+                    epsilon=epsilon,
+                    math=math,
+                    dtype=x.dtype,
+                    cores=cores,
+                )
+                for index, shard in enumerate(x.shards)
+            ]
+
         return same_spec(name, x, exact, config)
-    shards = []
-    for index, shard in enumerate(x.shards):
+
+    def normalise(index: int, shard: torch.Tensor) -> torch.Tensor:
         values = shard.float()
         if residual is not None:
             values = values + residual.shards[index]
@@ -136,11 +140,12 @@ def _norm(
         mean_square = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square_().div_(values.shape[-1])
         values = values * mean_square.add_(epsilon).rsqrt_()
         if gamma is not None:
-            values.mul_(gamma[index])
+            values.mul_(gamma()[index])
         if beta is not None:
-            values.add_(beta[index])
-        shards.append(packed(values, x.dtype))
-    return same_spec(name, x, shards, config)
+            values.add_(beta()[index])
+        return packed(values, x.dtype)
+
+    return same_spec(name, x, lambda: list(itertools.starmap(normalise, enumerate(x.shards))), config)
 
 
 def _math(config: WormholeComputeKernelConfig | None, centred: bool) -> Math:
@@ -173,8 +178,8 @@ def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:
     )
 
 
-def _per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> list[torch.Tensor]:
-    """A weight or bias as float32 [W], cached on it."""
+def _per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
+    """Gives a weight or bias as float32 [W], cached on it."""
     require_device(name, parameter)
     width = x.shape[-1]
     if parameter.layout is Layout.ROW_MAJOR:
@@ -192,8 +197,7 @@ def _per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> list[torc
             return [s.reshape(-1)[:width].float() for s in parameter.shards]
         return [s.reshape(-1, width)[0].float() for s in parameter.shards]
 
-    result: list[torch.Tensor] = parameter.derived(("columns", width), columns)
-    return result
+    return lambda: parameter.derived(("columns", width), columns)
 
 
 def _check_sharded(name: str, x: Tensor, program: LayerNormShardedMultiCoreProgramConfig) -> None:

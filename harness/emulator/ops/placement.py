@@ -14,7 +14,15 @@ from harness.emulator.geometry import CoreCoord, CoreRange, CoreRangeSet
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig, ShardSpec
 from harness.emulator.mode import Mode
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, device_of, make_tensor, output_config, require_device
+from harness.emulator.tensor import (
+    Shards,
+    Tensor,
+    device_of,
+    make_tensor,
+    output_config,
+    require_device,
+    write,
+)
 from harness.emulator.types import (
     TILE_SIZE,
     BufferType,
@@ -118,11 +126,12 @@ def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
     require_device("ttnn.copy", input_a, input_b)
     if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
         refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
-    input_b.own()
-    for target, source in zip(input_b.shards, _converted(input_a, input_b.dtype), strict=True):
-        target.copy_(source)
-    input_b.written()
-    return input_b
+
+    def copied() -> None:
+        for target, source in zip(input_b.shards, _converted(input_a, input_b.dtype), strict=True):
+            target.copy_(source)
+
+    return write("ttnn.copy", input_b, copied)
 
 
 @op("ttnn.typecast")
@@ -140,9 +149,12 @@ def typecast(input_tensor: Tensor, dtype: DataType, *, memory_config: MemoryConf
     if not narrows or mode.current() is Mode.FAST:
         return _moved(name, input_tensor, config, dtype)
     # The one typecast between floats that has a kernel: the SFPU rounds half to even, then the packer has nothing to do.
-    shards = [formats.pack_round(lanes.round_bf16_even(s), dtype) for s in input_tensor.shards]
+
+    def rounded() -> Shards:
+        return [formats.pack_round(lanes.round_bf16_even(s), dtype) for s in input_tensor.shards]
+
     return make_tensor(
-        name, shards, input_tensor.shape, dtype, input_tensor.layout, config, device_of(input_tensor)
+        name, rounded, input_tensor.shape, dtype, input_tensor.layout, config, device_of(input_tensor)
     )
 
 
@@ -243,7 +255,7 @@ def _sharding(grid: object, shape: object, scheme: object, orientation: object) 
 
 def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -> Tensor:
     dtype = dtype or x.dtype
-    return make_tensor(name, _converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
+    return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
 
 
 def _relaid(
@@ -255,7 +267,7 @@ def _relaid(
     config = output_config(x, memory_config)
     if x.storage is None:
         return Tensor([formats.host_round(s, dtype) for s in x.shards], x.shape, dtype, layout, config)
-    return make_tensor(name, _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
+    return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
 
 
 _INTEGERS = frozenset((DataType.UINT32, DataType.INT32, DataType.UINT16, DataType.UINT8))

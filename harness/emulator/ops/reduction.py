@@ -17,6 +17,8 @@ from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
+    Compute,
+    Shards,
     Tensor,
     device_of,
     make_tensor,
@@ -24,6 +26,7 @@ from harness.emulator.tensor import (
     require_device,
     require_layout,
     same_spec,
+    write,
 )
 from harness.emulator.types import DataType, Layout, MathFidelity
 
@@ -40,6 +43,7 @@ def argmax(
     keepdim: bool = False,
     *,
     memory_config: MemoryConfig | None = None,
+    output_tensor: Tensor | None = None,
 ) -> Tensor:
     """Index of the largest element along `dim` (of all elements without one), the lowest of equals: UINT32, ROW_MAJOR."""
     name = "ttnn.argmax"
@@ -49,9 +53,14 @@ def argmax(
         refuse(name, f"a TILE input must be BFLOAT16 or FLOAT32, got {x.dtype}")
     if dim is not None and not -len(x.shape) <= dim < len(x.shape):
         refuse(name, f"dim {dim} is outside shape {list(x.shape)}")
-    shards = [_first_largest(s, dim, keepdim) for s in x.shards]
+
+    def shards() -> Shards:
+        return [_first_largest(s, dim, keepdim) for s in x.shards]
+
+    shape = _reduced(x.shape, dim, keepdim)
+    if output_tensor is not None:
+        return _write_indices(name, output_tensor, shards, shape)
     config = memory_config or DRAM_MEMORY_CONFIG
-    shape = Shape(shards[0].shape)
     return make_tensor(name, shards, shape, DataType.UINT32, Layout.ROW_MAJOR, config, device_of(x))
 
 
@@ -65,10 +74,12 @@ def plus_one(
     require_layout(name, Layout.ROW_MAJOR, input_tensor)
     if input_tensor.dtype not in (DataType.INT32, DataType.UINT32):
         refuse(name, f"input must be INT32 or UINT32, got {input_tensor.dtype}")
-    for shard in input_tensor.shards:
-        shard.add_((shard >= 0).to(shard.dtype) if skip_negative_entries else 1)
-    input_tensor.written()
-    return input_tensor
+
+    def add() -> None:
+        for shard in input_tensor.shards:
+            shard.add_((shard >= 0).to(shard.dtype) if skip_negative_entries else 1)
+
+    return write(name, input_tensor, add)
 
 
 @op("ttnn.softmax")
@@ -83,13 +94,16 @@ def softmax(
     """Softmax along `dim`."""
     _require_tiled_float("ttnn.softmax", input_tensor)
     dtype = input_tensor.dtype
-    if mode.current() is Mode.FAST:
-        shards = [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
-    else:
-        shards = [
+    fast = mode.current() is Mode.FAST
+
+    def shards() -> Shards:
+        if fast:
+            return [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
+        return [
             softmax_steps.softmax(s, dim, numeric_stable, compute_kernel_config, dtype)
             for s in input_tensor.shards
         ]
+
     return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
 
 
@@ -110,16 +124,19 @@ def _reduction(
         x = input_tensor
         if dim is None:
             refuse(name, "the emulator models a reduction along one dim; give dim=")
-        if mode.current() is Mode.FAST or kind == "extreme":
-            shards = [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
-        else:
-            chosen = compute_kernel_config or _REDUCE
-            math = Math(chosen.math_fidelity, chosen.fp32_dest_acc_en)
-            scaler = scalar / x.shape[dim] if kind == "mean" else scalar
-            shards = [formats.pack_round(_sum(s, dim, math, scaler), x.dtype) for s in x.shards]
-            shards = shards if keepdim else [s.squeeze(dim) for s in shards]
-        config = output_config(x, memory_config)
-        return make_tensor(name, shards, Shape(shards[0].shape), x.dtype, x.layout, config, device_of(x))
+        exactly = mode.current() is not Mode.FAST and kind != "extreme"
+        chosen = compute_kernel_config or _REDUCE
+        math = Math(chosen.math_fidelity, chosen.fp32_dest_acc_en)
+        scaler = scalar / x.shape[dim] if kind == "mean" else scalar
+
+        def shards() -> Shards:
+            if not exactly:
+                return [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
+            sums = [formats.pack_round(_sum(s, dim, math, scaler), x.dtype) for s in x.shards]
+            return sums if keepdim else [s.squeeze(dim) for s in sums]
+
+        config, shape = output_config(x, memory_config), _reduced(x.shape, dim, keepdim)
+        return make_tensor(name, shards, shape, x.dtype, x.layout, config, device_of(x))
 
     return reduction
 
@@ -136,6 +153,25 @@ def _sum(x: torch.Tensor, dim: int, math: Math, scaler: float) -> torch.Tensor:
     if dim % x.dim() == x.dim() - 1:
         return fpu.row_sum(x, math, scaler)
     return fpu.column_sum(x.transpose(dim, -2), math, scaler).transpose(dim, -2)
+
+
+def _reduced(shape: Shape, dim: int | None, keepdim: bool) -> Shape:
+    """The shape without `dim`, or with 1 there; without any where all are reduced."""
+    axes = range(len(shape)) if dim is None else [dim % len(shape)]
+    return Shape(1 if i in axes else size for i, size in enumerate(shape) if keepdim or i not in axes)
+
+
+def _write_indices(name: str, output: Tensor, shards: Compute, shape: Shape) -> Tensor:
+    require_device(name, output)
+    require_layout(name, Layout.ROW_MAJOR, output)
+    if output.dtype is not DataType.UINT32 or output.shape != shape:
+        refuse(name, f"output_tensor is {output.dtype} {list(output.shape)}, the result UINT32 {list(shape)}")
+
+    def copy() -> None:
+        for mine, new in zip(output.shards, shards(), strict=True):
+            mine.copy_(new)
+
+    return write(name, output, copy)
 
 
 def _first_largest(x: torch.Tensor, dim: int | None, keepdim: bool) -> torch.Tensor:

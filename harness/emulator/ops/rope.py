@@ -13,7 +13,7 @@ from harness.emulator.ops import rope_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, output_config, require_device, require_layout, same_spec
+from harness.emulator.tensor import Shards, Tensor, output_config, require_device, require_layout, same_spec
 from harness.emulator.types import TILE_SIZE, DataType, Layout, TensorMemoryLayout
 
 _LLAMA = "ttnn.experimental.rotary_embedding_llama"
@@ -49,24 +49,27 @@ def rotary_embedding_llama(
     def tiles() -> list[torch.Tensor]:
         return [_one_tile(t) for t in trans_mat.shards]
 
-    transforms: list[torch.Tensor] = trans_mat.derived("tiles", tiles)
     math = _math(compute_kernel_config)
-    shards = []
-    for x, cos, sin, transform in zip(
-        input_tensor.shards, cos_cache.shards, sin_cache.shards, transforms, strict=True
-    ):
+    # Decode: a user's angle is the first row of its tile, for all heads.
+    positions = 1 if is_decode_mode else rows
+
+    def rotate(
+        x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, transform: torch.Tensor
+    ) -> torch.Tensor:
         if transform.dim() == 3:  # a transform of its own for each user
             transform = transform[:users]
-        # Decode: a user's angle is the first row of its tile, for all heads.
-        positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
         if math is not None:
-            shards.append(rope_steps.turn(x, rope_steps.rotate(x, transform, math), cos, sin, math))
-            continue
+            return rope_steps.turn(x, rope_steps.rotate(x, transform, math), cos, sin, math)
         blocks = x.view(*x.shape[:-1], -1, TILE_SIZE)  # [.., .., rows, D] -> [.., .., rows, D / 32, 32]
         if transform.dim() == 3:
             transform = transform.unsqueeze(1)
-        shards.append(_turn(x, torch.matmul(blocks, transform).view(x.shape), cos, sin))
+        return _turn(x, torch.matmul(blocks, transform).view(x.shape), cos, sin)
+
+    def shards() -> Shards:
+        transforms: Shards = trans_mat.derived("tiles", tiles)
+        return list(map(rotate, input_tensor.shards, cos_cache.shards, sin_cache.shards, transforms))
+
     return same_spec(_LLAMA, input_tensor, shards, output_config(input_tensor, memory_config))
 
 
@@ -84,15 +87,18 @@ def rotary_embedding_hf(
     _check(_HF, input_tensor, (cos_cache, sin_cache), is_decode_mode)
     rows, half = input_tensor.shape[-2], input_tensor.shape[-1] // 2
     math = _math(compute_kernel_config)
-    shards = []
-    for x, cos, sin in zip(input_tensor.shards, cos_cache.shards, sin_cache.shards, strict=True):
+    positions = 1 if is_decode_mode else rows
+
+    def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
-        positions = 1 if is_decode_mode else rows
         cos, sin = cos[:, :, :positions], sin[:, :, :positions]
         if math is not None:
-            shards.append(rope_steps.turn(x, rotated, cos, sin, math))
-        else:
-            shards.append(_turn(x, rotated, cos, sin))
+            return rope_steps.turn(x, rotated, cos, sin, math)
+        return _turn(x, rotated, cos, sin)
+
+    def shards() -> Shards:
+        return list(map(rotate, input_tensor.shards, cos_cache.shards, sin_cache.shards))
+
     return same_spec(_HF, input_tensor, shards, output_config(input_tensor, memory_config))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mesh import MeshToTensor, TensorToMesh
 from harness.emulator.registry import op
-from harness.emulator.tensor import Storage, Tensor, make_tensor, require_device
+from harness.emulator.tensor import Storage, Tensor, make_tensor, overwrite, require_device
 from harness.emulator.types import DataType, Layout
 
 # What ttnn takes a torch dtype for when no dtype is given, and gives back in to_torch.
@@ -87,6 +86,8 @@ def from_torch(
         )
         stored = {id(piece): _stored(piece, dtype) for piece in pieces}
         shards = [stored[id(piece)] for piece in pieces]
+    if storage is not None:
+        _queued(name, cq_id, storage, writes=True)
     return Tensor(shards, shape, dtype, layout, config, storage)
 
 
@@ -123,6 +124,7 @@ def to_torch(
     name = "ttnn.to_torch"
     if tensor.storage is not None:
         require_device(name, tensor)
+        _queued(name, cq_id, tensor.storage, blocking=True)
     if mesh_composer is not None:
         value = mesh_composer.join(tensor.shards)
     elif len(tensor.shards) == 1:
@@ -143,33 +145,45 @@ def to_torch(
 
 @op("ttnn.to_device")
 def to_device(
-    tensor: Tensor, device: MeshDevice, memory_config: MemoryConfig | None = None, *, queue_id: Any = None
+    tensor: Tensor,
+    device: MeshDevice,
+    memory_config: MemoryConfig | None = None,
+    *,
+    queue_id: int | None = None,
 ) -> Tensor:
     """A host tensor's copy on `device`; a device tensor comes back as it is."""
+    name = "ttnn.to_device"
     if tensor.storage is not None:
         return tensor
     shards = tensor.shards if len(tensor.shards) == device.num_devices else tensor.shards * device.num_devices
     config = memory_config or tensor.config
     stored = {id(s): s.clone() for s in shards}
     copies = [stored[id(s)] for s in shards]
-    return make_tensor("ttnn.to_device", copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
+    made = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
+    assert made.storage is not None
+    _queued(name, queue_id, made.storage, writes=True)
+    return made
 
 
 @op("ttnn.from_device")
-def from_device(tensor: Tensor, blocking: bool = True, *, queue_id: Any = None) -> Tensor:
+def from_device(tensor: Tensor, blocking: bool = True, *, queue_id: int | None = None) -> Tensor:
     """A copy on the host."""
+    name = "ttnn.from_device"
     if tensor.storage is None:
         return tensor
-    require_device("ttnn.from_device", tensor)
+    require_device(name, tensor)
+    _queued(name, queue_id, tensor.storage, blocking=blocking)
     return Tensor(
         [s.clone() for s in tensor.shards], tensor.shape, tensor.dtype, tensor.layout, tensor.config
     )
 
 
 @op("ttnn.copy_host_to_device_tensor")
-def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id: Any = None) -> None:
+def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id: int | None = None) -> None:
     """Overwrite a device tensor in place, address kept, with a host tensor of the same spec."""
     name = "ttnn.copy_host_to_device_tensor"
+    if isinstance(device_tensor, Tensor) and device_tensor.storage is not None:
+        device_tensor.storage.regain()
     require_device(name, device_tensor)
     if host_tensor.storage is not None:
         refuse(name, "the source must be on the host")
@@ -183,10 +197,14 @@ def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id
     sources = host_tensor.shards
     if len(sources) != len(device_tensor.shards):
         sources = sources * len(device_tensor.shards)
-    device_tensor.own()
-    for target, source in zip(device_tensor.shards, sources, strict=True):
-        target.copy_(source)
-    device_tensor.written()
+    assert device_tensor.storage is not None
+    _queued(name, cq_id, device_tensor.storage, writes=True)
+
+    def copy() -> None:
+        for target, source in zip(device_tensor.shards, sources, strict=True):
+            target.copy_(source)
+
+    overwrite(device_tensor, copy)
 
 
 @op("ttnn.allocate_tensor_on_device")
@@ -218,6 +236,18 @@ def get_device_tensors(tensor: Tensor) -> list[Tensor]:
         Tensor([s], tensor.shape, tensor.dtype, tensor.layout, tensor.config, tensor.storage)
         for s in tensor.shards
     ]
+
+
+def _queued(
+    op: str, cq_id: int | None, storage: Storage, *, writes: bool = False, blocking: bool = False
+) -> None:
+    """Puts a transfer on its queue; `blocking`: the host waits for it."""
+    device = storage.device
+    number = device.queues.number(op, cq_id)
+    if device.queues.watched:
+        device.queues.enqueue(op, number, *(((), (storage,)) if writes else ((storage,),)))
+        if blocking:
+            device.queues.host_waits(device.queues.record(device, number))
 
 
 def _stored(piece: torch.Tensor, dtype: DataType) -> torch.Tensor:

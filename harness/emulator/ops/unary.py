@@ -14,7 +14,7 @@ from harness.emulator.mode import Mode, current
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
-from harness.emulator.tensor import Tensor, output_config, require_device, same_spec
+from harness.emulator.tensor import Shards, Tensor, output_config, require_device, same_spec
 from harness.emulator.types import DataType, UnaryOpType
 
 # Computed in float32, as on the SFPU's lanes, and rounded to the input's torch dtype (torch does both for bfloat16).
@@ -85,10 +85,13 @@ def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
         ):
             refuse(op_name, f"dtype {input_tensor.dtype} is not a floating point format")
         dtype = input_tensor.dtype
-        if current() is Mode.FAST:
-            shards = [packed(function(x), dtype) for x in input_tensor.shards]
-        else:
-            shards = [_on_sfpu(name, x, dtype) for x in input_tensor.shards]
+        fast = current() is Mode.FAST
+
+        def shards() -> Shards:
+            if fast:
+                return [packed(function(x), dtype) for x in input_tensor.shards]
+            return [_on_sfpu(name, x, dtype) for x in input_tensor.shards]
+
         return same_spec(op_name, input_tensor, shards, output_config(input_tensor, memory_config))
 
     return unary

@@ -1,0 +1,35 @@
+"""Which ops use which tensors on which queue: put in place when a second command queue is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.emulator import registry
+from harness.emulator.replicas import tensors
+from harness.emulator.trace import CREATIONS, TRANSFERS
+
+# These put themselves on their queue, or on none.
+_OTHERS = TRANSFERS | CREATIONS | {"ttnn.deallocate", "ttnn.get_device_tensors"}
+
+
+def start() -> None:
+    """From now on every op is put on its queue, in order with the others."""
+    registry.set_around(_watched)
+
+
+def _watched(name: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    used = [tensor.storage for tensor in tensors((args, kwargs)) if tensor.storage is not None]
+    if name in _OTHERS or not used or not used[0].device.queues.watched:
+        return body(*args, **kwargs)
+    versions = [storage.version for storage in used]
+    registry.set_around(None)
+    try:
+        result = body(*args, **kwargs)
+    finally:
+        registry.set_around(_watched)
+    written = [storage for storage, version in zip(used, versions, strict=True) if storage.version != version]
+    made = [tensor.storage for tensor in tensors(result) if tensor.storage is not None]
+    queues = used[0].device.queues
+    queues.enqueue(name, queues.number(name, None), used, [*written, *(s for s in made if s not in used)])
+    return result
