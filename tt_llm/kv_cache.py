@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import ttnn
 
@@ -31,6 +33,28 @@ class PagedKVCache:
             (replicate(zeros, mesh_device, dtype), replicate(zeros, mesh_device, dtype))
             for _ in range(config.n_layers)
         ]
+
+    def copy_blocks(self, sources: Sequence[int], destinations: Sequence[int]) -> None:
+        """Copies block sources[i] to block destinations[i] in every layer, on the devices: a sequence's rows then part ways.
+
+        No destination may be a source.
+        """
+        table = replicate(
+            torch.tensor([list(destinations)], dtype=torch.int32),
+            self.layers[0][0].device(),
+            ttnn.int32,
+            ttnn.ROW_MAJOR_LAYOUT,
+        )
+        for pages in (pages for layer in self.layers for pages in layer):
+            _, heads, rows, width = pages.shape
+            blocks = {
+                b: ttnn.slice(pages, (b, 0, 0, 0), (b + 1, heads, rows, width))
+                for b in dict.fromkeys(sources)
+            }
+            copies = [blocks[source] for source in sources]
+            joined = copies[0] if len(copies) == 1 else ttnn.concat(copies, dim=2)
+            # Filling one user's pages from its first position on, with a page table that names the destinations.
+            ttnn.experimental.paged_fill_cache(pages, joined, table, batch_idx=0)
 
     def gather(self, layer: int, page_table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What the cache holds for each user at positions 0 to length - 1.

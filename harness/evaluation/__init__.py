@@ -1,0 +1,1 @@
+"""lm-eval tasks on the device model and on its golden: the adapter, the tasks that need no network, the paired verdict."""

@@ -1,0 +1,30 @@
+"""Greedy continuations of a batch of prompts, each until it has had enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.evaluation.causal import CausalModel
+
+
+def greedy(
+    model: CausalModel, prompts: Sequence[Sequence[int]], count: int, enough: Callable[[list[int]], bool]
+) -> list[list[int]]:
+    """Up to `count` new tokens a prompt, at most `batch_size` prompts.
+
+    A row ends before an end-of-sequence token, which is not returned, and after the token with which `enough` is true.
+    """
+    made: list[list[int]] = [[] for _ in prompts]
+    running = [True] * len(prompts)
+    step = model.begin(prompts, range(len(prompts)), count).argmax(-1).tolist()
+    while True:
+        for row, token in enumerate(step):
+            if running[row] and token not in model.eos_token_ids:
+                made[row].append(token)
+                running[row] = len(made[row]) < count and not enough(made[row])
+            else:
+                running[row] = False
+        if not any(running):
+            return made
+        tokens = [row[-1] if more else None for row, more in zip(made, running, strict=True)]
+        step = model.advance(tokens).argmax(-1).tolist()
