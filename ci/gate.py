@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ci.baseline import Baseline
-from ci.policy import Policy, judge
+from ci.policy import Policy, Rule, judge, judge_relative
 from ci.results import Figure, Key, ResultsFile, check_same, keyed
+from ci.sessions import compare, compare_exact
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
 FAILURES: tuple[Kind, ...] = ("regression", "vanished")
 REFERENCE_TARGET = "torch"  # rows beside ours, which nothing judges
+SKIPPED = "skipped:"  # how the note of a test that did not run starts
 PASS, REGRESSION, CANNOT_JUDGE = 0, 1, 2
 MOST_SHOWN = 20  # lines of what does not fail
 HEADINGS: dict[Kind, str] = {
@@ -39,10 +41,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of a run. `held`: figures held against a gate or a baseline."""
+    """What became of a run. `checks`: figures held against a gate or a baseline, and tests without figures."""
 
     findings: tuple[Finding, ...]
-    held: int
+    checks: int
 
     def of(self, *kinds: Kind) -> list[Finding]:
         """The findings of these kinds."""
@@ -53,7 +55,7 @@ class Judgement:
         """0 pass, 1 regression, 2 cannot judge."""
         if self.of(*FAILURES):
             return REGRESSION
-        return CANNOT_JUDGE if self.of("unjudged") or not self.held else PASS
+        return CANNOT_JUDGE if self.of("unjudged") or not self.checks else PASS
 
 
 def judge_run(sessions: Sequence[ResultsFile], baseline: Baseline, policy: Policy) -> Judgement:
@@ -64,24 +66,29 @@ def judge_run(sessions: Sequence[ResultsFile], baseline: Baseline, policy: Polic
     for session in sessions:
         check_same(session.environment, baseline.environment)
     before = keyed(baseline.figures)
+    runs = [keyed(session.records) for session in sessions]
+    mode = sessions[0].environment.emulator_mode
     findings: list[Finding] = []
-    held = 0
-    for session in sessions:
-        now = keyed(session.records)
+    checks = 0
+    for now in runs:
         findings += _vanished(before, now)
         for key, figure in now.items():
-            if figure.target == REFERENCE_TARGET:
+            if figure.target == REFERENCE_TARGET or figure.clock is not None:
                 continue
-            found = list(_judged(key, figure, before.get(key), policy, session.environment.emulator_mode))
-            held += figure.value is not None and figure.gate is not None
-            findings += found
-    return Judgement(tuple(dict.fromkeys(findings)), held)
+            checks += _is_check(figure, policy)
+            findings += _judged(key, figure, before.get(key), policy, mode)
+    timed = {key: figure for now in runs for key, figure in now.items() if figure.samples}
+    checks += len(timed)
+    for key, figure in timed.items():
+        samples = [now[key].samples for now in runs if key in now]
+        findings += _timed(key, figure, samples, before.get(key))
+    return Judgement(tuple(dict.fromkeys(findings)), checks)
 
 
 def lines(judgement: Judgement, baseline: Baseline) -> Iterator[str]:
     """The judgement in words, the verdict first; of what does not fail only the first few of each kind."""
     newest = baseline.history[-1]
-    against = f"{judgement.held} figures held against the policy and the baseline of {newest.date[:10]} ({newest.reason})"
+    against = f"{judgement.checks} checks against the policy and the baseline of {newest.date[:10]} ({newest.reason})"
     counts = [f"{len(judgement.of(kind))} {kind}" for kind in HEADINGS if judgement.of(kind)]
     verdict = ("pass", "regression", "cannot judge")[judgement.status]
     yield f"GATE: {verdict}; {', '.join(counts) or 'nothing changed'}; {against}"
@@ -119,18 +126,22 @@ def _vanished(before: dict[Key, Figure], now: dict[Key, Figure]) -> Iterator[Fin
             )
 
 
+def _is_check(figure: Figure, policy: Policy) -> bool:
+    """Whether something is held against it: a gate, the baseline, or, of a test without figures, that it ran at all."""
+    if figure.value is None:
+        return not (figure.verdict == "not_compared" and figure.note.startswith(SKIPPED))
+    return figure.metric not in policy.directions or figure.direction is not None
+
+
 def _judged(
     key: Key, figure: Figure, before: Figure | None, policy: Policy, mode: str | None
 ) -> Iterator[Finding]:
-    """What there is to say of one figure."""
+    """What there is to say of one figure that is not a time."""
     if figure.value is None:
         yield from _without_value(key, figure)
-        return
-    value = figure.value
-    change = "" if before is None or before.value is None else f", baseline {before.value:.6g}"
-    if figure.metric not in policy.directions:
+    elif figure.metric not in policy.directions:
         yield from _counted(key, figure, before)
-    elif figure.gate is not None:
+    elif figure.direction is not None:  # else it is shown only
         rule = policy.resolve(
             metric=key.metric,
             module=key.module,
@@ -140,14 +151,50 @@ def _judged(
             layer=key.layer,
             mode=mode,
         )
-        sign = "at least" if rule.direction == "higher" else "at most"
-        if judge(value, rule) == "regression":
-            said = f"{value:.6g} (gate: {sign} {rule.gate:g}, {rule.source}{change})"
-            yield Finding("regression", key.test, str(key), said)
-        elif before is None or before.value is None:
-            yield Finding("new", key.test, str(key), f"{value:.6g} (gate: {sign} {rule.gate:g})")
-        elif f"{value:.6g}" != f"{before.value:.6g}":
-            yield Finding("changed", key.test, str(key), f"{value:.6g}{change}")
+        yield from _gated(key, figure, figure.value, before, rule)
+
+
+def _gated(key: Key, figure: Figure, value: float, before: Figure | None, rule: Rule) -> Iterator[Finding]:
+    """Held against the gate that needs no baseline, then against the one that does, then only compared."""
+    sign = "at least" if rule.direction == "higher" else "at most"
+    old = None if before is None else before.value
+    gate = "" if rule.gate is None else f" (gate: {sign} {rule.gate:g}, {rule.source})"
+    change = "" if old is None else f", baseline {old:.6g}"
+    verdict = judge(value, rule, figure.details)
+    if verdict != "pass":
+        kind: Kind = "regression" if verdict == "regression" else "unjudged"
+        yield Finding(kind, key.test, str(key), f"{value:.6g}{gate}{change} {figure.note}".rstrip())
+    elif old is None:
+        yield Finding("new", key.test, str(key), f"{value:.6g}{gate}")
+    elif rule.relative is not None and judge_relative(value, old, rule) != "pass":
+        said = f"{value:.6g}{change} (may be worse by {rule.relative:g} of it, {rule.relative_source})"
+        yield Finding("regression", key.test, str(key), said)
+    elif f"{value:.6g}" != f"{old:.6g}":
+        yield Finding("changed", key.test, str(key), f"{value:.6g}{change}")
+
+
+def _timed(
+    key: Key, figure: Figure, sessions: Sequence[tuple[float, ...]], before: Figure | None
+) -> Iterator[Finding]:
+    """A time against the baseline's, by its clock: a modelled one has no noise, of the others whole sessions are compared."""
+    if before is None or before.value is None or figure.value is None:
+        yield Finding("new", key.test, str(key), f"{figure.value} s by the {figure.clock} clock")
+        return
+    if figure.clock != "model" and not before.sessions:
+        yield Finding("unjudged", key.test, str(key), "the baseline has no samples of it")
+        return
+    if figure.clock == "model":
+        found = compare_exact(before.value, figure.value)
+        interval = ""
+    else:
+        found = compare(before.sessions, sessions)
+        interval = f" [{found.low:.3f}, {found.high:.3f}]"
+    said = f"{found.ratio:.3f}{interval} of the baseline's {before.value:.3g} s, {figure.clock} clock {found.note}"
+    if found.verdict != "pass":
+        kind: Kind = "regression" if found.verdict == "regression" else "unjudged"
+        yield Finding(kind, key.test, str(key), said.rstrip())
+    elif found.best:
+        yield Finding("changed", key.test, str(key), said.rstrip())
 
 
 def _without_value(key: Key, figure: Figure) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ def gate(
     from ci.gate import judge_run, lines
     from ci.policy import Policy, PolicyError
     from ci.results import ForeignError, UnreadableError, read_results
+    from harness.report.github import tell_gate
 
     try:
         held = read_baseline(baseline)
@@ -34,4 +35,5 @@ def gate(
         raise typer.Exit(USAGE_EXIT) from None
     for line in lines(judgement, held):
         typer.echo(line)
+    tell_gate(judgement, held, typer.echo)
     raise typer.Exit(judgement.status)

@@ -106,7 +106,7 @@ def gate(folder: Path, baseline: Path) -> Callable[..., Said]:
 def test_an_equal_run_passes(gate) -> None:
     said = gate(commit="4567", model="/elsewhere/smollm2")
     assert said.status == 0, said
-    assert said.text.startswith("GATE: pass; nothing changed; 3 figures")
+    assert said.text.startswith("GATE: pass; nothing changed; 3 checks")
     assert "(the first)" in said.text
 
 
@@ -221,6 +221,85 @@ def test_figures_of_one_test_that_agree_in_their_key_are_told_apart(
     assert "0 changed, 1 new, 0 gone of 4" in done.text
     assert gate(twice).status == 0
     assert "0.9991, baseline 0.9998" in gate([*RECORDS, record(value=0.9991)]).text
+
+
+RELATIVE = """
+metrics: {pcc: higher, kl: lower}
+guidelines: []
+gates:
+  - {metric: pcc, value: 0.999}
+  - {metric: pcc, relative: 0.0002}
+  - {metric: kl, alpha: 0.01, effect: 0.5}
+"""
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.9998, 0), (0.9996, 1), (0.998, 1)])
+def test_a_relative_gate_reads_the_baseline(gate, folder: Path, value: float, status: int) -> None:
+    policy = folder / "relative.yaml"
+    policy.write_text(RELATIVE, encoding="utf-8")
+    said = gate([record(value=value), *RECORDS[1:]], "--policy", policy)
+    assert said.status == status
+    assert ("may be worse by 0.0002 of it, " in said.text) == (value == 0.9996)
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "detectable", "status"),
+    [(0.1, 0.3, 0.2, 0), (0.9, 1e-4, 0.2, 1), (0.9, 0.3, 2.0, 2)],
+)
+def test_a_statistical_gate_reads_the_runs_paired_test(
+    gate, folder: Path, value: float, p_value: float, detectable: float, status: int
+) -> None:
+    policy = folder / "statistical.yaml"
+    policy.write_text(RELATIVE, encoding="utf-8")
+    details = {"p_value": p_value, "detectable": detectable, "alpha": 0.01}
+    kl = record("suites/accuracy/test_text.py::test_text", "kl", value, direction="lower", details=details)
+    said = gate([*RECORDS, kl], "--policy", policy)
+    assert said.status == status, said
+
+
+def timed(seconds: float, clock: str = "host", spread: float = 0.002) -> Record:
+    """A latency of 20 rounds."""
+    samples = (
+        tuple(seconds * (1 + spread * (i % 5 - 2)) for i in range(20)) if clock == "host" else (seconds,)
+    )
+    return record(
+        "suites/latency/test_latency.py::test_decode",
+        "step_time",
+        seconds,
+        clock=clock,
+        samples=samples,
+        gate=None,
+        direction=None,
+    )
+
+
+def test_a_slower_run_is_told_from_noise_by_its_sessions(folder: Path) -> None:
+    def sessions(name: str, *seconds: float) -> list[Path]:
+        return [results(folder / f"{name}{i}.json", [timed(each)]) for i, each in enumerate(seconds)]
+
+    baseline = folder / "baseline.json"
+    old = sessions("old", 0.0101, 0.0099, 0.01)
+    assert (
+        command("baseline", "update", *old, "--baseline", baseline, "--reason", "three sessions").status == 0
+    )
+    assert command("gate", *sessions("same", 0.01, 0.0099, 0.0101), "--baseline", baseline).status == 0
+    slower = command("gate", *sessions("slower", 0.012, 0.0121, 0.0119), "--baseline", baseline)
+    assert slower.status == 1
+    assert "step_time: 1.200 [1.1" in slower.text
+    assert "host clock" in slower.text
+    one = command("gate", *sessions("one", 0.012), "--baseline", baseline)
+    assert one.status == 2
+    assert "give 3 or more" in one.text
+
+
+def test_a_modelled_time_is_exact(folder: Path) -> None:
+    baseline = folder / "baseline.json"
+    old = results(folder / "old.json", [timed(0.01, "model")])
+    assert command("baseline", "update", old, "--baseline", baseline, "--reason", "modelled").status == 0
+    assert command("gate", old, "--baseline", baseline).status == 0
+    slower = command("gate", results(folder / "new.json", [timed(0.0101, "model")]), "--baseline", baseline)
+    assert slower.status == 1
+    assert "model clock" in slower.text
 
 
 @pytest.mark.parametrize(

@@ -6,34 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jinja2
-from rich.table import Table
-from rich.text import Text
 
 from harness.records import Environment, Record, Results
 from harness.report import pictures, terminal
 from harness.report.figures import bound, figure, label
+from harness.report.grid import Cell, grid
 from harness.report.reproduce import command
 from harness.report.tables import ORDER, REFERENCE_TARGET
-
-BAD_STYLES, FAINT_STYLES = ("red", "bold red"), ("dim",)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table's cell; "" or the class that colours it."""
-
-    text: str
-    kind: str
-    number: bool
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table."""
-
-    title: str
-    head: list[Cell]
-    rows: list[list[Cell]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +63,7 @@ def page(results: Results) -> str:
         misses=[line.plain.strip() for line in terminal.guideline_misses(results)],
         environment=_environment(environment, results.records),
         pictures=pictures.every(results.records),
-        grids=[_grid(table) for table in terminal.tables(results)],
+        grids=[grid(table) for table in terminal.tables(results)],
         generated=[line.plain for line in terminal.generated(results.records)],
         modules=_modules(results),
     )
@@ -93,23 +72,6 @@ def page(results: Results) -> str:
 def _headline(results: Results) -> Cell:
     line = terminal.headline(results)
     return Cell(line.plain, {"bold green": "good", "bold red": "bad"}.get(str(line.style), "unsure"), False)
-
-
-def _grid(table: Table) -> Grid:
-    columns = [list(column.cells) for column in table.columns]
-    numbers = [column.justify == "right" for column in table.columns]
-    rows = [
-        [_cell(cell, number) for cell, number in zip(row, numbers, strict=True)]
-        for row in zip(*columns, strict=True)
-    ]
-    head = [_cell(column.header, number) for column, number in zip(table.columns, numbers, strict=True)]
-    return Grid(str(table.title), head, rows)
-
-
-def _cell(cell: object, number: bool) -> Cell:
-    style = str(cell.style) if isinstance(cell, Text) else ""
-    kind = "bad" if style in BAD_STYLES else "faint" if style in FAINT_STYLES else ""
-    return Cell(str(cell), kind, number)
 
 
 def _environment(environment: Environment, records: Sequence[Record]) -> dict[str, str]:
@@ -142,12 +104,9 @@ def _modules(results: Results) -> dict[str, list[Test]]:
 
 def _test(records: Sequence[Record], environment: Environment) -> Test:
     first = records[0]
-    layer = "" if first.layer is None else f"layer {first.layer}"
-    sizes = f"batch {first.batch}, {first.seq_len} tokens" if first.seq_len else ""
-    parts = (first.precision, layer, first.phase, sizes, f"mesh {first.mesh}", first.test.rpartition("::")[2])
     ok = all(r.verdict in ("pass", "not_compared") or r.target == REFERENCE_TARGET for r in records)
     return Test(
-        name=" · ".join(part for part in parts if part),
+        name=f"{first.test.rpartition('/')[2]}, mesh {first.mesh}",
         ok=ok,
         command=command(first, environment),
         records=[_measured(r) for r in records],
