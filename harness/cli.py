@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from harness.commands.baseline import baseline_app
+from harness.commands.bisect import bisect
 from harness.commands.gate import gate
 from harness.commands.merge import merge
 from harness.errors import USAGE_EXIT
@@ -30,6 +31,7 @@ goldens_app = typer.Typer(
 )
 app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
+app.command()(bisect)
 app.command()(gate)
 app.command()(merge)
 

@@ -1,0 +1,89 @@
+"""How far off an op may be by its number formats and its multiplier alone. What is beyond is an error of the op.
+
+Figures are relative L2 errors, from the formats (half a unit in the last place of bf16 is 2^-9; of a bfp8 block's largest
+value 2^-7) and the rules of the multiplier and the destination register in `docs/numerics.md`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from harness.bisect.steps import Error, Facts, Step
+
+# A healthy SmolLM2 stays below 0.7 of the limits in every op, under each policy (docs/bisect.md).
+MARGIN, ROW_MARGIN = 3.0, 6.0
+EXACT = 1e-6  # fp32's own rounding, and the order of a golden's sums
+FORMATS = {"FLOAT32": 2**-9, "BFLOAT16": 2**-9, "BFLOAT8_B": 2**-6, "BFLOAT4_B": 2**-2}
+# What the multiplier does not see of its operands: a bit of one in HiFi2, in LoFi three more and two of the other.
+FIDELITIES = {"HiFi4": 0.0, "HiFi3": 2**-9, "HiFi2": 2**-8, "LoFi": 2**-5}
+PRODUCTS = 16  # added at once; then the destination rounds
+MOVES = (
+    *(
+        "reshape",
+        "unsqueeze_to_4D",
+        "unsqueeze",
+        "squeeze",
+        "permute",
+        "transpose",
+        "concat",
+        "slice",
+        "repeat",
+    ),
+    *(
+        "repeat_interleave",
+        "embedding",
+        "all_gather",
+        "argmax",
+        "plus_one",
+        "copy",
+        "move",
+        "clone",
+        "reshard",
+    ),
+    *(
+        "to_memory_config",
+        "interleaved_to_sharded",
+        "sharded_to_interleaved",
+        "to_layout",
+        "tilize",
+        "untilize",
+    ),
+    *(
+        "tilize_with_zero_padding",
+        "to_device",
+        "typecast",
+        "to_dtype",
+        "paged_fill_cache",
+        "paged_update_cache",
+    ),
+    *("nlp_create_qkv_heads", "nlp_create_qkv_heads_decode", "nlp_concat_heads", "nlp_concat_heads_decode"),
+)
+
+
+def limit(op: str, facts: Facts) -> float:
+    """The relative L2 error of a whole tensor that the op's formats and multiplier explain, without margin."""
+    short = op.rpartition(".")[2]
+    if short in MOVES:
+        widths = [FORMATS.get(name, 0.0) for name in facts.inputs]
+        narrows = facts.output in FORMATS and any(
+            name in FORMATS and name != facts.output and width <= FORMATS[facts.output]
+            for name, width in zip(facts.inputs, widths, strict=True)
+        )
+        return FORMATS[facts.output] if narrows else EXACT
+    roundings = facts.terms / PRODUCTS if facts.terms > 1 else 0.0
+    # Attention keeps its weights and sums in bf16 between chunks, whatever the destination.
+    coarse = facts.fp32_dest is False or "attention" in short
+    phases = {"LoFi": 1, "HiFi2": 2, "HiFi3": 3}.get(facts.fidelity or "", 4) if coarse else 1
+    summing = math.sqrt(roundings * phases) * (2**-9 if coarse else 2**-12)
+    return FORMATS.get(facts.output, EXACT) + FIDELITIES.get(facts.fidelity or "", 0.0) + summing
+
+
+def share(error: Error, op: str, facts: Facts) -> float:
+    """The error as a part of what is allowed: beyond 1 it is not explained. Whole tensor and worst row, whichever is more."""
+    allowed = limit(op, facts)
+    return max(error.rel_l2 / (MARGIN * allowed), error.worst_row / (ROW_MARGIN * allowed))
+
+
+def diverges(step: Step) -> bool:
+    """Whether the op is further off its golden, on its own inputs, than its formats and multiplier explain."""
+    return step.local is not None and not share(step.local, step.op, step.facts) <= 1

@@ -1,0 +1,129 @@
+"""What a bisection found, for a terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.bisect.bisection import Bisection, growth
+from harness.bisect.doors import SAME_PROGRAM
+from harness.bisect.explained import MARGIN, ROW_MARGIN, limit, share
+from harness.bisect.steps import Step
+from harness.records import write_text_atomically
+
+SHOWN = 8  # rows of a table
+SCHEMA = 1
+
+
+def render(found: Bisection, console: Console) -> None:
+    """The verdict, what it stands on, and the tables that go with it."""
+    for line in verdict(found):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if found.divergent:
+        console.print(_steps_table("Ops beyond what formats and multiplier explain", found.divergent[:SHOWN]))
+    console.print(_steps_table("Where the accumulated error grows most", found.jumps))
+    if found.gains:
+        console.print(_gains_table(found))
+
+
+def verdict(found: Bisection) -> list[str]:
+    """Lines of plain text: what diverges first, or that nothing does; then coverage."""
+    lines = []
+    if found.divergent:
+        first = found.divergent[0]
+        assert first.local is not None
+        lines += [
+            f"DIVERGES: {first.op} in {first.place}, op {first.index + 1} of {len(found.steps)}: local error "
+            f"{first.local.rel_l2:.2g} (worst row {first.local.worst_row:.2g}), explained are "
+            f"{MARGIN * limit(first.op, first.facts):.2g} ({ROW_MARGIN * limit(first.op, first.facts):.2g})",
+            f"  {first.place.line}: {first.place.code}",
+        ]
+    door = found.wrong_door
+    if door is not None:
+        lines.append(
+            f"WRONG PROGRAM: after {door} the model's ops, all in fp32, are {door.error:.2g} from the reference "
+            f"(the same program stays below {SAME_PROGRAM:g}): not an op's arithmetic, but what it is given"
+        )
+    if not lines:
+        lines.append(
+            f"NOTHING DIVERGES: {len(found.steps) - sum(found.missing.values())} ops within what formats and multiplier explain"
+            + (f", {len(found.doors)} module outputs the reference's program" if found.doors else "")
+        )
+    lines.append(f"{found.metric} to the reference: {found.figure:.4g}")
+    compared = len(found.steps) - sum(found.missing.values())
+    missing = "".join(f"; no golden: {name} ({count})" for name, count in found.missing.items())
+    lines.append(f"coverage: {compared} of {len(found.steps)} ops compared{missing}")
+    if found.gains:
+        best = found.gains[0]
+        lines.append(f"buys most in fp32: {best.what}, {found.metric} {best.before:.4g} -> {best.after:.4g}")
+    elif not found.healthy:
+        lines.append("what precision would buy is not measured while something diverges")
+    return lines
+
+
+def write(path: Path, found: Bisection, about: dict[str, Any]) -> None:
+    """The whole bisection as JSON, every op with its place and errors. Raises ResultsError."""
+    data = {
+        "schema": SCHEMA,
+        **about,
+        "verdict": verdict(found),
+        "metric": found.metric,
+        "figure": found.figure,
+        "first_divergent": found.divergent[0].index if found.divergent else None,
+        "ops": [_step(step) for step in found.steps],
+        "doors": [asdict(door) for door in found.doors],
+        "not_covered": found.missing,
+        "gains": [asdict(gain) for gain in found.gains],
+    }
+    write_text_atomically(path, json.dumps(_spelled(data), indent=1, allow_nan=False) + "\n")
+
+
+def _step(step: Step) -> dict[str, Any]:
+    explained = None if step.local is None else share(step.local, step.op, step.facts)
+    return {**asdict(step), "share_of_explained": explained}
+
+
+def _spelled(value: Any) -> Any:
+    # JSON has no infinity and no NaN: they are written as strings, as in results.json.
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    return [_spelled(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _steps_table(title: str, steps: list[Step]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("op", "where"):
+        table.add_column(name, overflow="fold")
+    for name in ("local", "explained", "chain", "grew"):
+        table.add_column(name, justify="right")
+    for step in steps:
+        assert step.local is not None
+        assert step.accumulated is not None
+        table.add_row(
+            f"{step.index + 1} {step.op.removeprefix('ttnn.')}",
+            f"{step.place}, {step.place.line.rpartition('/')[2]}",
+            f"{step.local.rel_l2:.2g}",
+            f"{share(step.local, step.op, step.facts):.0%}",
+            f"{step.accumulated.rel_l2:.2g}",
+            f"{growth(step):.2g}",
+        )
+    return table
+
+
+def _gains_table(found: Bisection) -> Table:
+    table = Table(title=f"What fp32 buys: {found.metric} to the reference", title_justify="left")
+    table.add_column("in fp32")
+    for name in ("before", "after", "gained"):
+        table.add_column(name, justify="right")
+    for gain in found.gains[:SHOWN]:
+        table.add_row(
+            gain.what, f"{gain.before:.4g}", f"{gain.after:.4g}", f"{1 - gain.after / gain.before:.1%}"
+        )
+    return table
