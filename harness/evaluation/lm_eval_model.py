@@ -260,10 +260,12 @@ class DeviceLM(CausalLM):
         emulator_mode: str | None = None,
         batch_size: int | str = BATCH_SIZE,
         max_length: int = MAX_LENGTH,
+        device: str | None = None,
         **tokens: Any,
     ) -> None:
-        """`tokens`: add_bos_token, prefix_token_id, share_prefixes, as `CausalLM` takes them.
+        """`device` is lm-eval's word for a PyTorch device, which it always passes: the target says where this runs.
 
+        `tokens`: add_bos_token, prefix_token_id, share_prefixes, as `CausalLM` takes them.
         Raises TargetError, or InputError for a model, mesh, precision, batch or length that cannot be run.
         """
         activate(target, mesh=mesh, mode=emulator_mode)
@@ -291,9 +293,10 @@ class GoldenLM(CausalLM):
         pretrained: str = "smollm2",
         batch_size: int | str = BATCH_SIZE,
         max_length: int = MAX_LENGTH,
+        device: str | None = None,
         **tokens: Any,
     ) -> None:
-        """Raises InputError or GoldenError for a model that cannot be found or read."""
+        """As `DeviceLM`; it runs on the CPU. Raises InputError or GoldenError for a model that cannot be found or read."""
         try:
             active()
         except TargetError:  # tt_llm, which finds the weights, needs something to answer `import ttnn`

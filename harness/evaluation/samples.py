@@ -46,8 +46,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tt-harness lm-eval")
     Run.create(parser.add_subparsers())
     options = parser.parse_args(["run", *arguments])
-    if options.model is not None or options.device is not None:
-        raise UserError("lm-eval's own -M and --device choose nothing here: use --model and --target")
+    for name, instead in (("model", "--model"), ("device", "--target"), ("max_batch_size", "--batch_size")):
+        if (given := getattr(options, name)) is not None:
+            raise UserError(f"lm-eval's own {name} {given}: use {instead}")
     if unknown := sorted(set(options.model_args or {}) - set(MODEL_ARGS)):
         raise UserError(f"--model_args {', '.join(unknown)}: choose of {', '.join(MODEL_ARGS)}")
     options.include_path = [str(FOLDER), *([options.include_path] if options.include_path else [])]
