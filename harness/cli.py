@@ -44,8 +44,9 @@ SUITES = {
     "conformance": ("conformance",),
     "counters": ("counters",),
     "devices": ("devices",),
+    "latency": ("latency",),
     "numerics": ("numerics",),
-    "all": ("modules", "model", "accuracy", "conformance", "counters", "devices", "numerics"),
+    "all": ("modules", "model", "accuracy", "conformance", "counters", "devices", "latency", "numerics"),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]

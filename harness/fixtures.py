@@ -16,6 +16,7 @@ from harness.recorder import Recorder
 from harness.records import Record, record_to_json
 from harness.session import Session
 from harness.targets import active
+from harness.timing.benchmark import Latency
 from harness.timing.gate import CounterGate
 
 
@@ -97,6 +98,17 @@ def counters(tt_session: Session, recorder: Recorder, tt_precision: str) -> Coun
         reason = f"{target.name} ({target.what}) captures no graph to count in; --tt-target dryrun does"
         pytest.skip(reason)
     return CounterGate(tt_session, recorder, tt_precision)
+
+
+@pytest.fixture
+def latency(
+    request: pytest.FixtureRequest, tt_session: Session, recorder: Recorder, tt_precision: str
+) -> Latency:
+    """`latency("decode", batch=32, seq_len=128, traced=True)`: the time of a pass as records, each with its clock.
+
+    Mark the module with `pytest.mark.benchmark(timer=harness.timing.benchmark.now)`.
+    """
+    return Latency(tt_session, recorder, tt_precision, lambda: request.getfixturevalue("benchmark"))
 
 
 SESSION = pytest.StashKey[Session]()

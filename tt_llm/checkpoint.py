@@ -89,7 +89,7 @@ class Checkpoint:
 
     def check(self, config: ModelConfig) -> None:
         """Raises InputError for a tensor that is missing or has another shape than the config says; reads headers only."""
-        shapes = _shapes(config)
+        shapes = tensor_shapes(config)
         if "lm_head.weight" in self._files:
             shapes["lm_head.weight"] = config.vocab_size, config.dim
         for name, expected in shapes.items():
@@ -133,7 +133,7 @@ def split_rope_halves(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
     return pairs.transpose(-1, -2).flatten(-3)
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """What a Llama's weights are called and how large they are, [out, in]; an untied LM head comes on top."""
     dim, hidden = config.dim, config.hidden_dim
     q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim

@@ -1,4 +1,4 @@
-"""The report's tables: module by module, whole-model accuracy with its reference rows, latency."""
+"""The report's tables: module by module, whole-model accuracy with its reference rows, counters."""
 
 from collections.abc import Sequence
 
@@ -91,7 +91,7 @@ def _accuracy_row(r: Record) -> tuple[str, str, str | None, str | None, str]:
 
 def mesh_table(records: Sequence[Record]) -> Table | None:
     """Accuracy by device count, each cell the worst of its mesh and precision; None where there is one mesh only."""
-    ours = [r for r in records if r.target != REFERENCE_TARGET]
+    ours = [r for r in records if r.target != REFERENCE_TARGET and not r.clock]
     meshes = list(dict.fromkeys(r.mesh for r in ours))
     if len(meshes) < 2:
         return None
@@ -108,22 +108,6 @@ def mesh_table(records: Sequence[Record]) -> Table | None:
                 for whole, metric in MESH_COLUMNS.values()
             ]
             table.add_row(mesh, precision, *cells, str(len(group)))
-    return table
-
-
-def latency_table(records: Sequence[Record]) -> Table | None:
-    """Every timed record with the clock that timed it; None when nothing was timed."""
-    timed = [r for r in records if r.clock]
-    if not timed:
-        return None
-    table = _table("Latency")
-    for title in ("precision", "module", "metric"):
-        table.add_column(title, overflow="fold")
-    for title in ("value", "clock", "n"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for r in timed:
-        value = Text(figure(r.metric, r.value, r.unit) + _mark([r]))
-        table.add_row(r.precision, r.module, r.metric, value, r.clock, str(r.n))
     return table
 
 

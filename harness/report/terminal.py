@@ -9,12 +9,12 @@ from rich.text import Text
 
 from harness.records import Environment, Record, Results, Verdict
 from harness.report.figures import bound, figure, label, misses_guideline, worse
+from harness.report.latency import latency_tables
 from harness.report.numerics import numerics_tables
 from harness.report.tables import (
     REFERENCE_TARGET,
     accuracy_table,
     counters_tables,
-    latency_table,
     mesh_table,
     module_tables,
 )
@@ -61,7 +61,7 @@ def tables(results: Results) -> list[Table]:
         mesh_table(records),
         *module_tables(records),
         accuracy_table(records, results.environment.model),
-        latency_table(records),
+        *latency_tables(records),
         *counters_tables(records),
         *numerics_tables(records),
     )

@@ -195,10 +195,26 @@ def test_generated_text_is_shown_literally() -> None:
 
 
 def test_a_latency_names_its_clock() -> None:
-    """A timed record is shown with the clock that timed it and its unit."""
-    lines = drawn(record("ttft", 0.0421, unit="s", clock="model", module="model"))
-    row = lines[line_of(lines, "ttft")].split()
-    assert row == ["performance", "model", "ttft", "0.0421", "s", "model", "1"]
+    """A timed record is shown under the clock that timed it, and a modelled one as not measured."""
+    lines = drawn(record("ttft", 0.0421, clock="model", module="model", phase="prefill", seq_len=128))
+    assert line_of(lines, "Prefill, performance; clock: model, not measured")
+    row = next(line for line in lines if "42.1" in line).split()
+    assert row == ["1x1", "128", "42.1", "3040", "-", "100%", "-"]
+
+
+def test_latencies_by_mesh_have_their_parallel_efficiency() -> None:
+    """Twice the speed on two devices would be 100%; without a trace the step is slower, and shown beside."""
+    step = {"module": "model", "phase": "decode", "clock": "model", "batch": 8, "seq_len": 128}
+    lines = drawn(
+        record("step_time", 0.010, **step, note="traced"),
+        record("step_time", 0.040, **step, note="not traced"),
+        record("step_time", 0.008, **step, note="traced", mesh="1x2"),
+        record("collective_share", 0.25, **step, note="traced", mesh="1x2"),
+    )
+    two = next(line for line in lines if line.strip().startswith("1x2 ")).split()
+    assert two[1:] == ["8", "128", "8", "125.0", "1000.0", "-", "-", "62%", "25%"]
+    one = next(line for line in lines if line.strip().startswith("1x1 ")).split()
+    assert one[3:7] == ["10", "100.0", "800.0", "25.0"]
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -1,0 +1,192 @@
+"""The `latency` fixture: times prefills and decode steps on pytest-benchmark, by a clock that each record names.
+
+On a card the clock is the host's monotonic one around whole calls, which return host tensors and so wait for the device.
+Where nothing runs as fast as a card, under the emulator and the dry run, it is the device model's: it stands still and moves
+on by what the model makes of the pass's op log. The emulator's own wall time is never a latency.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import tt_llm
+from harness.blank_weights import BlankCheckpoint
+from harness.records import Phase
+from harness.targets import active
+from harness.timing.architectures import ARCHITECTURES
+from harness.timing.device_model import PassTime, pass_time
+from harness.timing.passes import Pass, logged, step
+from harness.timing.roofline import Setting
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from harness.recorder import Recorder
+    from harness.session import Session
+
+MODELLED = ("emulator", "dryrun")
+WARM_UP, ROUNDS = 2, 20
+TIMED = ("ttft", "step_time")
+UNITS = {
+    "ttft": "s",
+    "step_time": "s",
+    "t_s_u": "t/s/u",
+    "t_s": "t/s",
+    "first_step": "s",  # what compiles
+    "collective_share": "",
+}
+
+
+class ModelClock:
+    """Seconds on the device model's clock."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Lets time pass."""
+        self._now += seconds
+
+
+_MODEL_CLOCK = ModelClock()
+
+
+def now() -> float:
+    """The timer to give pytest-benchmark: the device model's clock where latencies are modelled, else the host's."""
+    return _MODEL_CLOCK() if active().name in MODELLED else time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times one kind of pass and files its records. `benchmark`: gives pytest-benchmark's fixture of the test."""
+
+    session: Session
+    recorder: Recorder
+    precision: str
+    benchmark: Callable[[], BenchmarkFixture]
+
+    def __call__(
+        self, phase: Phase, *, batch: int = 1, seq_len: int, traced: bool, layers: int | None = None
+    ) -> None:
+        """A prefill of one user's `seq_len` tokens, or a decode step of `batch` users at position `seq_len`.
+
+        `layers`: of a model cut to so many (default: all). Raises InputError for what the model cannot run.
+        """
+        count = layers or self.session.config.n_layers
+        base = replace(
+            self.recorder.base,
+            module="model" if layers is None else f"model of {layers} layer{'s' * (layers != 1)}",
+            phase=phase,
+            batch=batch,
+            seq_len=seq_len,
+            verdict="pass",
+            note="traced" if traced else "not traced",
+        )
+        if active().name in MODELLED:
+            time = self._modelled(phase, batch, seq_len, traced, count)
+            samples, note = self._rounds(lambda: _MODEL_CLOCK.move(time.seconds), warm_up=0, rounds=1)
+            base = replace(base, clock="model", details=_details(time))
+            figures = _figures(phase, batch, samples)
+            if self.session.mesh_shape != (1, 1):
+                figures["collective_share"] = time.collective_share
+        else:
+            generator = _loaded(self.session, self.precision, count, batch, seq_len)
+            run = step(generator, phase, batch, seq_len)
+            start = now()
+            run()
+            first = now() - start
+            samples, note = self._rounds(run, WARM_UP, ROUNDS)
+            base = replace(base, clock="host")
+            figures = _figures(phase, batch, samples) | {"first_step": first}
+        for metric, value in figures.items():
+            kept = samples if metric in TIMED else ()
+            self.recorder.file(
+                replace(
+                    base,
+                    metric=metric,
+                    value=value,
+                    unit=UNITS[metric],
+                    n=len(samples),
+                    samples=kept,
+                    note=f"{base.note}{note}",
+                )
+            )
+
+    def _modelled(self, phase: Phase, batch: int, seq_len: int, traced: bool, layers: int) -> PassTime:
+        found = _one_layer(self.session, self.precision, phase, batch, seq_len).of_layers(layers)
+        setting = Setting(batch, seq_len, self.session.mesh_shape, traced)
+        return pass_time(found.ops, setting, ARCHITECTURES[active().arch])
+
+    def _rounds(self, run: Callable[[], object], warm_up: int, rounds: int) -> tuple[tuple[float, ...], str]:
+        """The seconds of each round after the warm-up, and what to note of how they were taken."""
+        seconds: list[float] = []
+
+        def timed() -> None:
+            start = now()
+            run()
+            seconds.append(now() - start)
+
+        benchmark = self.benchmark()
+        if not benchmark.enabled:
+            for _ in range(warm_up + rounds):
+                timed()
+            return tuple(seconds[warm_up:]), "; pytest-benchmark is off here (pytest-xdist), timed without it"
+        benchmark.group = f"clock: {'model, not measured' if active().name in MODELLED else 'host'}"
+        pedantic: Callable[..., object] = benchmark.pedantic  # untyped
+        pedantic(timed, rounds=rounds, warmup_rounds=warm_up)
+        return tuple(seconds[warm_up : warm_up + rounds]), ""
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(session: Session, precision: str, layers: int, batch: int, seq_len: int) -> tt_llm.Generator:
+    return tt_llm.load(
+        session.options.model, session.mesh_device, precision, batch, seq_len + 1, n_layers=layers
+    )
+
+
+@functools.cache
+def _one_layer(session: Session, precision: str, phase: Phase, batch: int, seq_len: int) -> Pass:
+    """The op log of the pass with one layer: of shapes alone under the emulator, else of blank weights."""
+    if active().name == "emulator":
+        from harness.timing.shapes import model_pass
+
+        one = replace(session.config, n_layers=1)
+        return model_pass(one, session.mesh_device, precision, phase, batch=batch, seq_len=seq_len)
+    generator = tt_llm.load(
+        session.options.model,
+        session.mesh_device,
+        precision,
+        batch,
+        seq_len + 1,
+        n_layers=1,
+        weights=BlankCheckpoint(session.folder),
+    )
+    return logged(generator, step(generator, phase, batch, seq_len))
+
+
+def _figures(phase: Phase, batch: int, samples: tuple[float, ...]) -> dict[str, float]:
+    """TTFT of a prefill; of a decode step its time, tokens a second and user, and tokens a second."""
+    middle = median(samples)
+    if phase == "prefill":
+        return {"ttft": middle}
+    return {"step_time": middle, "t_s_u": 1 / middle, "t_s": batch / middle}
+
+
+def _details(time: PassTime) -> dict[str, float | str]:
+    """Seconds by bound and by op, and exact counters of the op log."""
+    return {
+        **{f"bound {bound}": seconds for bound, seconds in time.by_bound().items()},
+        **{f"op {name}": seconds for name, seconds in time.by_op().items()},
+        "ops": float(len(time.ops)),
+        "dram_bytes": sum(op.work.dram_bytes for op in time.ops),
+        "flops": sum(op.work.flops for op in time.ops),
+        "link_bytes": sum(op.work.link_bytes for op in time.ops),
+    }

@@ -1,0 +1,104 @@
+"""Runs a model on shapes alone: the emulator checks, allocates and logs every op and computes none of them.
+
+The model's code is the one that runs on a card, so its op log is the same; that of 70B parameters takes seconds and no weights.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import ttnn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import tt_llm
+from harness.emulator import formats, kernels, mode
+from harness.emulator.ops import attention
+from harness.records import Phase
+from harness.timing.passes import Pass, logged, step
+from tt_llm.checkpoint import Checkpoint, tensor_shapes
+from tt_llm.config import ModelConfig
+from tt_llm.model import Model
+from tt_llm.op_configs import padded_prefill_length
+from tt_llm.precision import policy
+
+
+class _Shapes(FakeTensorMode):
+    """torch's mode of tensors without values; where code asks for one there is a zero, nothing is nonzero, all is equal."""
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            dtype = args[0].dtype
+            return False if dtype is torch.bool else 0.0 if dtype.is_floating_point else 0
+        if func is torch.ops.aten.equal.default:
+            return True
+        if func is torch.ops.aten.nonzero.default:
+            return args[0].new_empty((0, args[0].dim()), dtype=torch.int64)
+        return super().dispatch(func, types, args, kwargs)
+
+
+class _Blank(Checkpoint):
+    """Tensors of the shapes a model of these sizes has, all zeros."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._files: dict[str, Path] = {}
+        self._shapes = tensor_shapes(config)
+        self._folder = Path(config.name)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.zeros(()).expand(self.shape(name))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """While it lasts, tensors made have a shape and a dtype but no values. What it makes is of no use outside.
+
+    Needs the emulator as target, in any mode; numbers are rounded nowhere, and no C++ kernel runs.
+    """
+
+    def kept(x: torch.Tensor, dtype: Any, **_: Any) -> torch.Tensor:
+        return x.to(formats.storage_dtype(dtype))
+
+    def attended(q: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.empty_like(q)  # not chunk by chunk: there are thousands in a long prompt
+
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        stack.enter_context(mode.using(mode.Mode.FAST))
+        stack.enter_context(patch.object(attention, "attend", attended))
+        for rounding in ("host_round", "pack_round", "typecast_round", "unpack"):
+            stack.enter_context(patch.object(formats, rounding, kept))
+        stack.enter_context(patch.object(formats, "all_finite", lambda x: True))
+        stack.enter_context(patch.object(kernels, "load", lambda *_: None))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_Shapes(allow_non_fake_inputs=True))
+        yield
+
+
+def model_pass(
+    config: ModelConfig,
+    mesh_device: ttnn.MeshDevice,
+    precision: str,
+    phase: Phase,
+    *,
+    batch: int = 1,
+    seq_len: int = 128,
+) -> Pass:
+    """The op log of a prefill of one user's `seq_len` tokens, or of a decode step of `batch` users at position `seq_len`.
+
+    One layer runs, and counts as often as the model has layers. Raises InputError for sizes the model cannot run.
+    """
+    chosen = policy(precision)
+    one_layer = replace(config, n_layers=1)
+    room = padded_prefill_length(seq_len + 1)
+    with shapes_only():
+        model = Model(mesh_device, one_layer, _Blank(one_layer), chosen, room)
+        generator = tt_llm.Generator(mesh_device, model, chosen, None, batch, room)
+        return logged(generator, step(generator, phase, batch, seq_len)).of_layers(config.n_layers)
