@@ -14,7 +14,9 @@ from rich.console import Console
 
 from harness.commands.baseline import baseline_app
 from harness.commands.bisect import bisect
+from harness.commands.compare import compare
 from harness.commands.gate import gate
+from harness.commands.history import history
 from harness.commands.merge import merge
 from harness.errors import USAGE_EXIT
 from harness.meshes import run_each
@@ -32,7 +34,9 @@ goldens_app = typer.Typer(
 app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
 app.command()(bisect)
+app.command()(compare)
 app.command()(gate)
+app.command()(history)
 app.command()(merge)
 
 # Suite name -> folders of suites/. "quick", which the demo runs, leaves out the tests marked slow.

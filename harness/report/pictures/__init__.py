@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from harness.records import Record
 from harness.report.picture import Picture
+from harness.report.pictures import latency
 
 
 def every(records: Sequence[Record]) -> list[Picture]:
     """All plots, in the order the report shows them."""
-    return []
+    return latency.pictures(records)

@@ -1,0 +1,105 @@
+"""Two arms of results files, each one session of the same run, held against one another: times, counters, and what made the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ci.results import Figure, Key, ResultsFile, keyed
+from ci.sessions import Comparison, compare, compare_exact
+from harness.report.figures import COUNTERS
+
+State = Literal["pass", "regression", "inconclusive", "missing baseline", "vanished"]
+MOST_CAUSES = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure in both arms. `best`: a time that is faster beyond doubt, to be offered as the new baseline."""
+
+    key: Key
+    state: State
+    said: str
+    best: bool = False
+
+
+def compared(baseline: Sequence[ResultsFile], candidate: Sequence[ResultsFile]) -> Iterator[Compared]:
+    """Every time and counter of the candidate, and those of the baseline that it lacks.
+
+    A counter or a modelled time has no noise: of several sessions the first is taken, and any increase, of a counter any change, is a
+    regression. Measured times are compared by session.
+    """
+    before, after = (_by_key(arm) for arm in (baseline, candidate))
+    for key in before.keys() - after.keys():
+        yield Compared(key, "vanished", "in the baseline only")
+    for key, now in after.items():
+        then = before.get(key)
+        if then is None:
+            yield Compared(key, "missing baseline", "in the candidate only; keep its file as a baseline")
+        elif key.metric in COUNTERS:
+            yield _counter(key, then[0], now[0])
+        else:
+            yield _time(key, then, now)
+
+
+def status(found: Sequence[Compared]) -> int:
+    """0 pass, 1 regression or vanished, 2 where nothing could be said or not of all."""
+    states = {one.state for one in found}
+    if states & {"regression", "vanished"}:
+        return 1
+    return 2 if not found or states & {"inconclusive", "missing baseline"} else 0
+
+
+def _by_key(arm: Sequence[ResultsFile]) -> dict[Key, list[Figure]]:
+    """The times and counters of an arm, a figure for each session that has one."""
+    found: dict[Key, list[Figure]] = {}
+    for session in arm:
+        for key, figure in keyed(session.records).items():
+            if figure.value is not None and (figure.samples or key.metric in COUNTERS):
+                found.setdefault(key, []).append(figure)
+    return found
+
+
+def _counter(key: Key, then: Figure, now: Figure) -> Compared:
+    if then.value == now.value:
+        return Compared(key, "pass", "equal")
+    return Compared(key, "regression", f"{now.value:,.0f}, baseline {then.value:,.0f}")
+
+
+def _time(key: Key, then: list[Figure], now: list[Figure]) -> Compared:
+    clocks = {figure.clock for figure in (*then, *now)}
+    if len(clocks) > 1:
+        named = " and ".join(sorted(str(clock) for clock in clocks))
+        return Compared(key, "inconclusive", f"timed by the {named} clocks, which cannot be compared")
+    modelled = clocks == {"model"}
+    if modelled:
+        found = compare_exact(then[0].samples[0], now[0].samples[0])
+    else:
+        found = compare([f.samples for f in then], [f.samples for f in now])
+    causes = ", ".join(_causes(then[0], now[0])) if modelled and found.ratio != 1 else ""
+    return Compared(
+        key, found.verdict, _said(found, modelled) + (f" ({causes})" if causes else ""), found.best
+    )
+
+
+def _said(found: Comparison, modelled: bool) -> str:
+    change = f"{found.ratio - 1:+.1%}"
+    interval = "modelled" if modelled else f"99% interval {found.low - 1:+.1%} to {found.high - 1:+.1%}"
+    new_best = "; a new best" if found.best else ""
+    return f"{change}, {interval}{new_best}{f'; {found.note}' if found.note else ''}"
+
+
+def _causes(then: Figure, now: Figure) -> list[str]:
+    """The ops whose modelled time changed most, largest first."""
+    names = {name for name in (*then.details, *now.details) if name.startswith("op ")}
+    changes = {name: _number(now, name) - _number(then, name) for name in names}
+    most = sorted(changes.items(), key=lambda change: -abs(change[1]))[:MOST_CAUSES]
+    return [
+        f"{name.removeprefix('op ')} {change * 1e6:+.0f} us" for name, change in most if abs(change) > 1e-9
+    ]
+
+
+def _number(figure: Figure, name: str) -> float:
+    given = figure.details.get(name, 0.0)
+    return given if isinstance(given, float) else 0.0
