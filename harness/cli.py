@@ -15,9 +15,12 @@ from rich.console import Console
 from harness.commands.baseline import baseline_app
 from harness.commands.bisect import bisect
 from harness.commands.compare import compare
+from harness.commands.faults import faults
 from harness.commands.gate import gate
 from harness.commands.history import history
+from harness.commands.lm_eval import lm_eval
 from harness.commands.merge import merge
+from harness.commands.op_report import op_diff, op_report
 from harness.errors import USAGE_EXIT
 from harness.meshes import run_each
 from harness.options import DEFAULT_MODEL, Options
@@ -35,22 +38,37 @@ app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
 app.command()(bisect)
 app.command()(compare)
+app.command()(faults)
 app.command()(gate)
 app.command()(history)
+app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm_eval)
 app.command()(merge)
+app.command("op-diff")(op_diff)
+app.command("op-report")(op_report)
 
 # Suite name -> folders of suites/. "quick", which the demo runs, leaves out the tests marked slow.
 SUITES = {
     "modules": ("modules",),
+    "metamorphic": ("metamorphic",),
     "model": ("model",),
     "accuracy": ("accuracy",),
-    "quick": ("modules", "model", "accuracy"),
+    "quick": ("modules", "model", "metamorphic", "accuracy"),
     "conformance": ("conformance",),
     "counters": ("counters",),
     "devices": ("devices",),
     "latency": ("latency",),
     "numerics": ("numerics",),
-    "all": ("modules", "model", "accuracy", "conformance", "counters", "devices", "latency", "numerics"),
+    "all": (
+        "modules",
+        "model",
+        "metamorphic",
+        "accuracy",
+        "conformance",
+        "counters",
+        "devices",
+        "latency",
+        "numerics",
+    ),
 }
 
 Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]
@@ -60,6 +78,10 @@ Corpus = Annotated[Path | None, typer.Option(help="reference text (default: CPyt
 
 @app.command()
 def run(
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- PYTEST ARGUMENTS]", help="for pytest, such as --junitxml=FILE or -k mlp"),
+    ] = None,
     model: Model = DEFAULT_MODEL,
     target: Annotated[str, typer.Option(help="what answers `import ttnn`: emulator, dryrun")] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shapes, rows x columns, comma-separated")] = "1x1",
@@ -71,6 +93,7 @@ def run(
     emulator_mode: Annotated[
         str | None, typer.Option(help=f"{', '.join(MODES)} (default: {DEFAULT_MODE})", show_default=False)
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the same run, cut short")] = False,
 ) -> None:
     """Run a suite, print the verdict, and write results.json and report.html. Missing goldens are made first."""
     if suite not in SUITES:
@@ -79,6 +102,7 @@ def run(
     results = out / "results.json"
     arguments = [
         *(str(root / folder) for folder in SUITES[suite]),
+        f"--rootdir={root.joinpath('..')}",  # so that a test has one name, wherever this runs
         f"--tt-model={model}",
         f"--tt-target={target}",
         f"--tt-precision={precision}",
@@ -86,11 +110,13 @@ def run(
         *([f"--tt-goldens={goldens}"] if goldens else []),
         *([f"--tt-corpus={corpus}"] if corpus else []),
         *([f"--tt-emulator-mode={emulator_mode}"] if emulator_mode else []),
+        *(["--tt-resume"] if resume else []),
         # The report says what failed, a line each; tracebacks are for `pytest suites`.
         *(("-m", "not slow") if suite == "quick" else ()),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider"),
         # pytest warns that this process has imported the harness already; no test in it needs rewritten assertions.
         *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+        *(more or []),
     ]
     meshes = mesh.split(",")
     if len(set(meshes)) != len(meshes):
@@ -102,12 +128,17 @@ def run(
             status = int(pytest.main([*arguments, f"--tt-mesh={mesh}", f"--tt-results={results}"]))
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             raise typer.Exit(USAGE_EXIT)
+        from harness.journal import beside
         from harness.report import render, write_html
+        from harness.report.github import tell_run
 
         found = read_results(results)
         if len(meshes) > 1:
             render(found, Console())
+            tell_run(found, typer.echo)
         write_html(found, out / "report.html")
+        for file in (results, *(out / each / results.name for each in meshes)):
+            beside(file).unlink(missing_ok=True)  # nothing is left to resume
     except ResultsError as error:
         _refuse(str(error))
     typer.echo(f"{results}\n{out / 'report.html'}")

@@ -24,6 +24,7 @@ from harness.records import (
     record_to_json,
     write_text_atomically,
 )
+from harness.worker_groups import without_group
 
 Head = dict[str, Any]
 FINISHED = "tt_finished"  # in an xdist worker's input: the tests not to run again
@@ -131,7 +132,7 @@ class Resumption:
     ) -> Generator[None, None, None]:
         """After every other plugin has selected."""
         yield
-        finished = [item for item in items if item.nodeid in self._finished]
+        finished = [item for item in items if without_group(item.nodeid) in self._finished]
         if finished:
             config.hook.pytest_deselected(items=finished)
-            items[:] = [item for item in items if item.nodeid not in self._finished]
+            items[:] = [item for item in items if without_group(item.nodeid) not in self._finished]

@@ -43,6 +43,7 @@ def test_run_writes_results_and_a_report(start, model: Path, every_golden: Path,
     assert done.out.splitlines()[-2:] == ["deep/out/results.json", "deep/out/report.html"]
     assert "warning" not in done.out
     assert not leftovers(every_golden)
+    assert {record.test.partition("/")[0] for record in records} == {"suites"}, "from whatever folder it runs"
 
 
 def test_run_exits_1_on_a_regression(start, model: Path, every_golden: Path, tmp_path: Path) -> None:
