@@ -90,7 +90,8 @@ def main(
         generator = tt_llm.load(model, device, precision, max_seq_len=PREFILL, weights=weights)
         generator.prefill_forward(torch.zeros(1, PREFILL, dtype=torch.int32), all_logits=True)
         positions = torch.tensor(POSITIONS, dtype=torch.int32)
-        generator.decode_forward(torch.zeros(len(POSITIONS), 1, dtype=torch.int32), positions)
+        tokens = torch.zeros(len(POSITIONS), 1, dtype=torch.int32)
+        generator.decode_forward(tokens, positions, enable_trace=False)
     log.write_text(json.dumps([record.to_json() for record in ops]), encoding="utf-8")
     ttnn.close_mesh_device(device)
 

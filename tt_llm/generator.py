@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import ttnn
 from transformers import AutoTokenizer
@@ -9,9 +11,11 @@ from transformers import AutoTokenizer
 from tt_llm import precision as precisions
 from tt_llm.checkpoint import Checkpoint, locate
 from tt_llm.config import ModelConfig
+from tt_llm.decoding import Decoding
 from tt_llm.errors import InputError, on_one_line
 from tt_llm.kv_cache import (
     BLOCK_SIZE,
+    SKIPPED_PAGE,
     TILE_ROWS,
     PagedKVCache,
     blocks_for,
@@ -21,6 +25,7 @@ from tt_llm.kv_cache import (
 from tt_llm.mesh import replicate
 from tt_llm.model import Model
 from tt_llm.op_configs import padded_prefill_length
+from tt_llm.trace import release_traces
 
 
 def load(
@@ -50,12 +55,16 @@ def load(
         raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
     weights = weights or Checkpoint(folder)
     weights.check(config)
+    release_traces(mesh_device)  # of models that are there: weights must stay
     network = Model(mesh_device, config, weights, policy, padded_prefill_length(max_seq_len))
     return Generator(mesh_device, network, policy, tokenizer, max_batch_size, max_seq_len)
 
 
 class Generator:
-    """A model with a KV cache for `max_batch_size` users of `max_seq_len` tokens each."""
+    """A model with a KV cache for `max_batch_size` users of `max_seq_len` tokens each.
+
+    `enable_trace`: whether decode steps run as traces where the call does not say. The first of a kind runs op by op.
+    """
 
     def __init__(
         self,
@@ -77,6 +86,8 @@ class Generator:
         n_blocks = max_batch_size * blocks_for(padded_len)
         self.kv_cache = PagedKVCache(mesh_device, model.shares, n_blocks, precision.kv_cache)
         self.page_table = default_page_table(max_batch_size, padded_len)
+        self.enable_trace = True
+        self._decoding: Decoding | None = None
 
     def prefill_forward(
         self,
@@ -97,12 +108,16 @@ class Generator:
         cache = kv_cache or self.kv_cache
         if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
             raise InputError(f"prompt_lens {lens}: give {users} lengths between 1 and {seq_len}")
-        table, device_table = self._page_table(page_table, users, cache)
+        table, padded_table = self._page_table(page_table, users, cache)
         if table.shape[1] * BLOCK_SIZE < max(padded_prefill_length(n) for n in lens):
             raise InputError(
                 f"page table: {table.shape[1]} blocks a user hold {table.shape[1] * BLOCK_SIZE} positions, the padded "
                 f"prompt has {max(padded_prefill_length(n) for n in lens)}"
             )
+        for user, length in enumerate(lens):
+            # What a table names beyond a prompt's own pages may be another user's: its padding is written nowhere.
+            padded_table[user, blocks_for(length) :] = SKIPPED_PAGE
+        device_table = replicate(padded_table, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
         logits = torch.zeros(users, seq_len if all_logits else 1, self.model.config.vocab_size)
         for user, length in enumerate(lens):
             padded = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
@@ -119,9 +134,11 @@ class Generator:
         start_pos: torch.Tensor,
         page_table: torch.Tensor | None = None,
         kv_cache: PagedKVCache | None = None,
+        enable_trace: bool | None = None,
     ) -> torch.Tensor:
         """One decode step. tokens [B, 1], start_pos [B] the position each token takes (-1: no user in that row).
 
+        `enable_trace`: replay it as a trace (default: as the generator is set); the result is the same, bit for bit.
         Returns float32 logits [B, 1, vocab]; rows at position -1 are zero.
         """
         users, _ = self._checked(tokens)
@@ -130,7 +147,7 @@ class Generator:
                 f"decode: tokens {list(tokens.shape)} and start_pos {list(start_pos.shape)}: give [B, 1] and [B]"
             )
         cache = kv_cache or self.kv_cache
-        table, device_table = self._page_table(page_table, users, cache)
+        table, padded_table = self._page_table(page_table, users, cache)
         first, last = int(start_pos.min()), int(start_pos.max())
         limit = min(table.shape[1] * BLOCK_SIZE, self.max_seq_len)
         if last >= limit:
@@ -139,25 +156,48 @@ class Generator:
             raise InputError(
                 f"decode: position {first}: give -1 where there is no user, else 0 to {limit - 1}"
             )
-        positions = torch.full((TILE_ROWS,), -1, dtype=torch.int32)
-        positions[:users] = start_pos
-        ids = torch.zeros(1, TILE_ROWS, dtype=torch.int32)
-        ids[0, :users] = tokens[:, 0]
-        row_major = self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
-        logits = self.model.decode(
-            replicate(ids, *row_major),
-            replicate(positions, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT),
-            replicate(positions.clamp(min=0)[None], *row_major),
-            cache,
-            device_table,
-        )
+        positions, ids = _tile_rows(start_pos, -1), _tile_rows(tokens[:, 0], 0)
+        # Where no row has a user, none says how far positions have advanced on the device.
+        if (self.enable_trace if enable_trace is None else enable_trace) and last >= 0:
+            decoding = self._decoding_over(cache, padded_table.shape[1])
+            decoding.renew(ids, positions, padded_table)
+            logits = decoding.logits()
+        else:
+            logits = self._decoded(ids, positions, padded_table, cache)
         rows = self.model.lm_head.to_host(logits)[:users].float()
         return torch.where(start_pos[:, None] >= 0, rows, 0.0)[:, None]
 
+    def _decoded(
+        self, ids: torch.Tensor, positions: torch.Tensor, table: torch.Tensor, cache: PagedKVCache
+    ) -> ttnn.Tensor:
+        """A decode step op by op."""
+        row_major = self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
+        return self.model.decode(
+            replicate(ids[None], *row_major),
+            replicate(positions, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT),
+            replicate(positions.clamp(min=0)[None], *row_major),
+            cache,
+            replicate(table, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT),
+        )
+
+    def _decoding_over(self, cache: PagedKVCache, blocks: int) -> Decoding:
+        """The traced steps over a cache; those of one cache and one width of page table are kept at a time."""
+        kept = self._decoding
+        if kept is None or kept.cache is not cache or kept.blocks != blocks:
+            kept = self._decoding = Decoding(self.mesh_device, self.model, cache, blocks)
+        return kept
+
     def generate(
-        self, prompts: list[list[int]], max_new_tokens: int, stop_at_eos: bool = True
+        self,
+        prompts: list[list[int]],
+        max_new_tokens: int,
+        stop_at_eos: bool = True,
+        enable_trace: bool | None = None,
     ) -> list[list[int]]:
-        """Greedy continuation of each prompt (token ids), all users in one batch: new ids only, without the stop token."""
+        """Greedy continuation of each prompt (token ids), all users in one batch: new ids only, without the stop token.
+
+        As traces, tokens are chosen on the devices and fed back there; the host reads them while the next step runs.
+        """
         lens = [len(prompt) for prompt in prompts]
         if not prompts or min(lens) < 1:
             raise InputError("generate: give at least one prompt, each of at least one token")
@@ -168,21 +208,47 @@ class Generator:
         tokens = torch.zeros(len(prompts), max(lens), dtype=torch.int32)
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
-        positions = torch.tensor(lens, dtype=torch.int32)
-        step = self.prefill_forward(tokens, prompt_lens=lens).argmax(-1)  # [B, 1]
+        first = self.prefill_forward(tokens, prompt_lens=lens).argmax(-1)[:, 0]
+        stops = self.model.config.eos_token_ids if stop_at_eos else ()
+        traced = self.enable_trace if enable_trace is None else enable_trace
+        steps = self._greedy_traced if traced else self._greedy
         generated: list[list[int]] = [[] for _ in prompts]
-        running = torch.ones(len(prompts), dtype=torch.bool)
-        for count in range(max_new_tokens):
-            for user, token in enumerate(step[:, 0].tolist()):
-                if stop_at_eos and token in self.model.config.eos_token_ids:
-                    running[user] = False
-                elif running[user]:
+        running = [True] * len(prompts)
+        for chosen in steps(first, torch.tensor(lens, dtype=torch.int32), max_new_tokens):
+            for user, token in enumerate(chosen.tolist()):
+                running[user] = running[user] and token not in stops
+                if running[user]:
                     generated[user].append(token)
-            if not running.any() or count == max_new_tokens - 1:
+            if not any(running):
                 break
-            step = self.decode_forward(step.int(), torch.where(running, positions, -1)).argmax(-1)
-            positions += 1
         return generated
+
+    def _greedy(self, tokens: torch.Tensor, positions: torch.Tensor, count: int) -> Iterator[torch.Tensor]:
+        """The tokens [B] and what follows them at positions [B], `count` in all; one step on the device for each but one."""
+        for number in range(count):
+            yield tokens
+            if number < count - 1:
+                logits = self.decode_forward(tokens[:, None].int(), positions + number, enable_trace=False)
+                tokens = logits.argmax(-1)[:, 0]
+
+    def _greedy_traced(
+        self, tokens: torch.Tensor, positions: torch.Tensor, count: int
+    ) -> Iterator[torch.Tensor]:
+        """The same, each step started before the tokens of the one before are looked at."""
+        if count:
+            yield tokens
+        if count < 2:
+            return
+        users = len(tokens)
+        _, table = self._page_table(None, users, self.kv_cache)
+        decoding = self._decoding_over(self.kv_cache, table.shape[1])
+        decoding.renew(_tile_rows(tokens, 0), _tile_rows(positions, -1), table)
+        arriving = decoding.next_tokens()
+        for number in range(1, count):
+            following = decoding.next_tokens() if number < count - 1 else None
+            yield arriving()[:users]
+            if following is not None:
+                arriving = following
 
     def _checked(self, tokens: torch.Tensor) -> tuple[int, int]:
         if tokens.dim() != 2 or not 1 <= tokens.shape[0] <= self.max_batch_size:
@@ -202,9 +268,16 @@ class Generator:
 
     def _page_table(
         self, page_table: torch.Tensor | None, users: int, cache: PagedKVCache
-    ) -> tuple[torch.Tensor, ttnn.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The users' rows, and the table of all 32 tile rows; raises InputError for one the cache cannot have."""
         table = self.page_table[:users] if page_table is None else page_table
         if table.shape[0] != users:
             raise InputError(f"page table {list(table.shape)}: give a row for each of the {users} users")
-        padded = padded_page_table(table, cache.n_blocks)
-        return table, replicate(padded, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
+        return table, padded_page_table(table, cache.n_blocks)
+
+
+def _tile_rows(rows: torch.Tensor, without: int) -> torch.Tensor:
+    """[B] -> [32] int32, `without` in the rows that have no user."""
+    padded = torch.full((TILE_ROWS,), without, dtype=torch.int32)
+    padded[: len(rows)] = rows
+    return padded

@@ -9,6 +9,10 @@ import ttnn
 
 from tt_llm.errors import InputError
 
+TRACE_REGION = (
+    32 << 20
+)  # bytes of DRAM for traces: an 8B's decode step takes some 24 MB in tt-metal's own demos
+
 
 def parse_mesh_shape(text: str) -> tuple[int, int]:
     """ "1x2" -> (1, 2), rows by columns. Raises InputError for anything that is not a mesh shape."""
@@ -19,10 +23,10 @@ def parse_mesh_shape(text: str) -> tuple[int, int]:
 
 
 def open_mesh(shape: tuple[int, int]) -> ttnn.MeshDevice:
-    """Opens a mesh of rows x columns devices, joined in a line along each axis."""
+    """Opens a mesh of rows x columns devices, joined in a line along each axis, fit for traces."""
     if shape != (1, 1):
         ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
-    return ttnn.open_mesh_device(ttnn.MeshShape(*shape))
+    return ttnn.open_mesh_device(ttnn.MeshShape(*shape), trace_region_size=TRACE_REGION, num_command_queues=2)
 
 
 def replicate(

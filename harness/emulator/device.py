@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ TILE_BYTES = {
 }
 BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
 
+_mesh_ids = itertools.count()
 # What one allocation asks for: (num_pages, page_size, shard_bytes_per_core or None).
 AllocationPlan = tuple[int, int, int | None]
 
@@ -51,6 +53,7 @@ class MeshDevice:
         trace_region_size: int = 0,
         num_command_queues: int = 1,
     ) -> None:
+        self._id = next(_mesh_ids)
         self.shape = shape
         self.num_devices = shape.mesh_size()
         self.trace_region_size = trace_region_size
@@ -76,7 +79,7 @@ class MeshDevice:
         return list(range(self.num_devices))
 
     def id(self) -> int:
-        return 0
+        return self._id
 
     def arch(self) -> Arch:
         return Arch.WORMHOLE_B0

@@ -72,17 +72,17 @@ class Queues:
         number = _current if queue is None else int(queue)
         if not 0 <= number < self.count:
             refuse(op, f"cq_id {number} is out of range: the device was opened with {self.count}")
-        if number and not self.watched:
-            from harness.emulator import watching  # which knows the ops, which know this module
-
-            self.watched = True
-            watching.start()
         return number
 
     def enqueue(
         self, op: str, queue: int, reads: Iterable[Storage] = (), writes: Iterable[Storage] = ()
-    ) -> Use:
-        """Puts an op on a queue; refuses it where it races with the other's work."""
+    ) -> Use | None:
+        """Puts an op on a queue; refuses it where it races with the other's work. None while nothing is watched."""
+        if not self.watched:
+            if not queue:
+                return None
+            self.watched = True
+            _start_watching()
         own = self._seen[queue]
         own[queue] += 1
         use = Use(queue, own[queue], f"{op} at {call_site()}")
@@ -118,7 +118,8 @@ class Queues:
     ) -> None:
         """Puts a trace's run on a queue. `shared`: those of the storages it reads, and writes, that other calls use too."""
         use = self.enqueue("ttnn.execute_trace", queue, *shared)
-        self.replays[trace] = Replay(reads, writes, use)
+        if use is not None:
+            self.replays[trace] = Replay(reads, writes, use)
 
     def record(self, device: MeshDevice, queue: int) -> MeshEvent:
         return MeshEvent(self, device, tuple(self._seen[queue]))
@@ -137,6 +138,8 @@ def command_queue(cq_id: int) -> Iterator[None]:
     """While it lasts, calls that name no queue go to this one."""
     global _current
     before, _current = _current, cq_id
+    if cq_id:
+        _start_watching()
     try:
         yield
     finally:
@@ -179,6 +182,12 @@ def synchronize_device(
     waited = range(queues.count) if cq_id is None else [queues.number("ttnn.synchronize_device", cq_id)]
     for queue in waited:
         queues.host_waits(queues.record(device, queue))
+
+
+def _start_watching() -> None:
+    from harness.emulator import watching  # which knows the ops, which know this module
+
+    watching.start()
 
 
 def _not_in_capture(op: str, device: MeshDevice) -> None:

@@ -137,7 +137,7 @@ class Trace:
         writes = [*self._written, *self._kept()]
         shared = tuple(
             [storage for storage in some if storage.uses is not None]
-            for some in ([storage for storage, _ in self._outside], writes)
+            for some in ((s for s, _ in self._outside if s.uses is not None and s.uses.write), writes)
         )
         written = frozenset(storage.id for storage in writes)
         self.device.queues.replay(self.number, queue, self.reads, written, shared)
@@ -239,8 +239,9 @@ class Capture:
         for tensor in made:
             if isinstance(tensor.storage, Alias):  # a view: of the memory, not of the trace's hold on it
                 tensor.storage = tensor.storage.owner()
-            if len(tensor.shards) == 1:
-                spread(tensor.shards, self.device.num_devices)
+        for own in self._given[len(ours) :]:  # made by the op, for the model or on the way
+            if len(own.shards) == 1:
+                spread(own.shards, self.device.num_devices)
         return _replaced(result, theirs)
 
     def make(self, op: str, compute: Compute | Shards, tensor: Tensor, device: MeshDevice) -> Tensor:
@@ -363,7 +364,7 @@ def execute_trace(
     """Runs a captured trace."""
     trace = _captured("ttnn.execute_trace", mesh_device, trace_id)
     queue = mesh_device.queues.number("ttnn.execute_trace", cq_id)
-    if mesh_device.queues.watched:
+    if mesh_device.queues.watched or queue:
         trace.enqueue(queue)
     trace.run()
     if blocking and mesh_device.queues.watched:

@@ -20,7 +20,11 @@ def start() -> None:
 
 def _watched(name: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     used = [tensor.storage for tensor in tensors((args, kwargs)) if tensor.storage is not None]
-    if name in _OTHERS or not used or not used[0].device.queues.watched:
+    if name in _OTHERS or not used:
+        return body(*args, **kwargs)
+    queues = used[0].device.queues
+    queue = queues.number(name, None)
+    if not queues.watched and not queue:
         return body(*args, **kwargs)
     versions = [storage.version for storage in used]
     registry.set_around(None)
@@ -30,6 +34,5 @@ def _watched(name: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
         registry.set_around(_watched)
     written = [storage for storage, version in zip(used, versions, strict=True) if storage.version != version]
     made = [tensor.storage for tensor in tensors(result) if tensor.storage is not None]
-    queues = used[0].device.queues
-    queues.enqueue(name, queues.number(name, None), used, [*written, *(s for s in made if s not in used)])
+    queues.enqueue(name, queue, used, [*written, *(s for s in made if s not in used)])
     return result

@@ -1,9 +1,11 @@
 """Traces under the dry run: a mock device crashes on them, so the target answers, and holds the body to a trace's rules.
 
 While a trace is captured its body runs as usual, which checks its ops. Refused inside: what moves data between host and
-device, because a replay would not repeat it, and programs that were not compiled before, because loading them writes to the
-device. On cards these hang or are replayed with stale data. A replay itself does nothing: read-backs are zeros anyway.
-Tensors that the ops of the body make may outlive the trace: its results are such.
+device or waits for it, because a replay would not repeat it, and programs that were not compiled before, because loading
+them writes to the device. On cards these hang or are replayed with stale data. A replay itself does nothing: read-backs are
+zeros anyway. Tensors that the ops of the body make may outlive the trace: its results are such.
+
+A mock device crashes on waiting for an event too. Here nothing is ever in flight, so a wait is over when it begins.
 """
 
 from __future__ import annotations
@@ -22,8 +24,20 @@ TRANSFERS = (
     "copy_device_to_host_tensor",
     "synchronize_device",
     "event_synchronize",
+    "record_event",
+    "wait_for_event",
 )
-CREATIONS = ("from_torch", "as_tensor", "zeros", "ones", "full", "empty", "arange", "rand")
+CREATIONS = (
+    "from_torch",
+    "as_tensor",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "arange",
+    "rand",
+    "allocate_tensor_on_device",
+)
 TENSOR_TRANSFERS = ("cpu", "to_torch", "to_list", "item")
 TENSOR_CREATIONS = ("to",)
 
@@ -38,12 +52,16 @@ class Traces:
     def __init__(self) -> None:
         self._ids = itertools.count()
         self._captured: set[int] = set()
-        self._open: tuple[int, int] | None = None  # id, programs compiled before
+        self._open: int | None = None
+        self._without_region: set[int] = set()  # meshes, by id, with no DRAM for traces
 
     def install(self, ttnn: Any) -> None:
         """Replaces ttnn's trace calls, and has those that a trace forbids refused while one is captured."""
         ttnn.begin_trace_capture, ttnn.end_trace_capture = self.begin, self.end
         ttnn.execute_trace, ttnn.release_trace = self.execute, self.release
+        ttnn.is_trace_capture_active = lambda device: self._open is not None
+        ttnn.open_mesh_device = self._noting_region(ttnn.open_mesh_device)
+        ttnn.wait_for_event, ttnn.event_synchronize = _wait_for_event, _event_synchronize
         for owner, prefix, names, needs in (
             (ttnn, "ttnn", TRANSFERS, None),
             (ttnn, "ttnn", CREATIONS, ttnn.MeshDevice),
@@ -53,27 +71,29 @@ class Traces:
             for name in names:
                 setattr(owner, name, self._guarded(getattr(owner, name), f"{prefix}.{name}", needs))
 
-    def begin(self, mesh_device: Any, cq_id: int = 0) -> int:
-        """Starts a capture; returns the trace's id."""
+    def begin(self, mesh_device: Any, *, cq_id: int | None = None) -> int:
+        """Starts a capture, in which ttnn itself refuses to compile a program; returns the trace's id."""
         if self._open is not None:
-            raise TraceError(f"ttnn.begin_trace_capture: trace {self._open[0]} is still being captured")
-        self._open = next(self._ids), mesh_device.num_program_cache_entries()
-        return self._open[0]
+            raise TraceError(f"ttnn.begin_trace_capture: trace {self._open} is still being captured")
+        self._open = next(self._ids)
+        mesh_device.set_program_cache_misses_allowed(False)
+        return self._open
 
-    def end(self, mesh_device: Any, trace_id: int, cq_id: int = 0) -> None:
-        """Ends it. Raises TraceError if programs were compiled in it."""
-        if self._open is None or self._open[0] != trace_id:
+    def end(self, mesh_device: Any, trace_id: int, *, cq_id: int | None = None) -> None:
+        """Ends it. Raises TraceError where the mesh has no room for traces."""
+        if self._open is None or self._open != trace_id:
             raise TraceError(f"ttnn.end_trace_capture: trace {trace_id} is not being captured")
-        _, before = self._open
         self._open = None
-        compiled = mesh_device.num_program_cache_entries() - before
-        if compiled:
+        mesh_device.set_program_cache_misses_allowed(True)
+        if mesh_device.id() in self._without_region:
             raise TraceError(
-                f"ttnn.end_trace_capture: {compiled} programs were compiled inside the trace; run its body once before"
+                "ttnn.end_trace_capture: no DRAM is kept for traces: open the mesh with trace_region_size"
             )
         self._captured.add(trace_id)
 
-    def execute(self, mesh_device: Any, trace_id: int, cq_id: int = 0, blocking: bool = True) -> None:
+    def execute(
+        self, mesh_device: Any, trace_id: int, *, cq_id: int | None = None, blocking: bool = True
+    ) -> None:
         """Replays it, which changes nothing here."""
         self._check("ttnn.execute_trace", trace_id)
 
@@ -84,9 +104,21 @@ class Traces:
 
     def _check(self, call: str, trace_id: int) -> None:
         if self._open is not None:
-            raise TraceError(f"{call}: trace {self._open[0]} is still being captured")
+            raise TraceError(f"{call}: trace {self._open} is still being captured")
         if trace_id not in self._captured:
             raise TraceError(f"{call}: no trace {trace_id} was captured, or it was released")
+
+    def _noting_region(self, open_mesh_device: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, after which it is known whether the mesh has room for traces."""
+
+        @functools.wraps(open_mesh_device)
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            mesh = open_mesh_device(*args, **kwargs)
+            if not kwargs.get("trace_region_size", 0):
+                self._without_region.add(mesh.id())
+            return mesh
+
+        return noting
 
     def _guarded(self, function: Callable[..., Any], name: str, needs: type | None) -> Callable[..., Any]:
         """The function, refused inside a capture: always, or where an argument is of type `needs`."""
@@ -96,8 +128,21 @@ class Traces:
             given = (*args, *kwargs.values())
             if self._open is not None and (needs is None or any(isinstance(one, needs) for one in given)):
                 raise TraceError(
-                    f"{name}: inside the capture of trace {self._open[0]} no data may move to or from the host"
+                    f"{name}: inside the capture of trace {self._open} no data may move to or from the host"
                 )
             return function(*args, **kwargs)
 
         return guarded
+
+
+def _wait_for_event(cq_id: int | None, mesh_event: Any) -> None:
+    _require_event("ttnn.wait_for_event", mesh_event)
+
+
+def _event_synchronize(mesh_event: Any) -> None:
+    _require_event("ttnn.event_synchronize", mesh_event)
+
+
+def _require_event(call: str, event: Any) -> None:
+    if type(event).__name__ != "MeshEvent":
+        raise TypeError(f"{call}: expected a ttnn.MeshEvent, got {type(event).__name__}")

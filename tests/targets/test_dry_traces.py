@@ -10,7 +10,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAD = """
 import torch, ttnn
 from harness.refusals import OpRefused, explained
-mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
+mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 1), trace_region_size=1 << 20, num_command_queues=2)
 host = ttnn.from_torch(torch.ones(1, 1, 32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT)
 x = ttnn.to_device(host, mesh)
 ttnn.add(x, x)  # compiled before any trace
@@ -62,6 +62,7 @@ def test_host_reads_and_writes_inside_are_refused(dry: Run) -> None:
         "ttnn.copy_host_to_device_tensor(host, x)": "ttnn.copy_host_to_device_tensor",
         "ttnn.zeros((1, 1, 32, 32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)": "ttnn.zeros",
         "ttnn.synchronize_device(mesh)": "ttnn.synchronize_device",
+        "ttnn.record_event(mesh, 0)": "ttnn.record_event",
     }
     lines = shown(
         dry,
@@ -76,11 +77,41 @@ def test_host_reads_and_writes_inside_are_refused(dry: Run) -> None:
 
 
 def test_a_program_compiled_inside_is_refused(dry: Run) -> None:
-    """The body must have run once before it is captured."""
+    """The body must have run once before it is captured; ttnn itself says so, and compiles again afterwards."""
     lines = shown(
         dry,
-        "trace = ttnn.begin_trace_capture(mesh, cq_id=0)\nttnn.multiply(x, x)\n",
-        TRY.format(call="ttnn.end_trace_capture(mesh, trace, cq_id=0)"),
+        "trace = ttnn.begin_trace_capture(mesh, cq_id=0)\n",
+        TRY.format(call="ttnn.multiply(x, x)"),
+        "ttnn.end_trace_capture(mesh, trace, cq_id=0)\n",
+        TRY.format(call="ttnn.multiply(x, x)"),
     )
-    assert lines[0].startswith("ttnn.end_trace_capture at <string>:")
-    assert lines[0].endswith(": 1 programs were compiled inside the trace; run its body once before")
+    assert lines[0].startswith("ttnn.multiply at <string>:")
+    assert "program cache miss occurred" in lines[0]
+    assert lines[1] == "accepted"
+
+
+def test_a_mesh_without_room_for_traces_is_told_so(dry: Run) -> None:
+    lines = shown(
+        dry,
+        "bare = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))\ntrace = ttnn.begin_trace_capture(bare)\n",
+        TRY.format(call="ttnn.end_trace_capture(bare, trace)"),
+    )
+    assert lines[0].endswith(": no DRAM is kept for traces: open the mesh with trace_region_size")
+
+
+def test_events_order_two_queues(dry: Run) -> None:
+    """What a mock device would crash on is over when it begins; no more than what is not an event is refused."""
+    lines = shown(
+        dry,
+        """
+ttnn.copy_host_to_device_tensor(host, x, cq_id=1)
+written = ttnn.record_event(mesh, 1)
+ttnn.wait_for_event(0, written)
+ttnn.event_synchronize(written)
+try:
+    ttnn.wait_for_event(0, None)
+except TypeError as error:
+    print(error)
+""",
+    )
+    assert lines == ["ttnn.wait_for_event: expected a ttnn.MeshEvent, got NoneType"]

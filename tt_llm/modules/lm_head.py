@@ -7,7 +7,7 @@ import ttnn
 from torch.nn.functional import pad
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.mesh import joined, scatter
+from tt_llm.mesh import all_gather, joined, scatter
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.split import Split
@@ -57,6 +57,15 @@ class LMHead:
             for weight in self._slices
         ]
         return parts[0] if len(parts) == 1 else ttnn.concat(parts, dim=-1)
+
+    def greedy(self, logits: ttnn.Tensor) -> ttnn.Tensor:
+        """What a call returned -> [1, R] uint32, on all devices: each row's most likely token, the lowest of equals."""
+        everything = all_gather(logits, logits.shape[-1] * self._devices, ttnn.DRAM_MEMORY_CONFIG)
+        rows = logits.shape[-2]
+        last = 0, 0, rows - 1, self._vocab_size - 1
+        # By rows, where argmax runs on many cores, and without the padding, whose zeros may be the largest.
+        by_row = ttnn.untilize_with_unpadding(everything, output_tensor_end=last, use_multicore=True)
+        return ttnn.argmax(ttnn.reshape(by_row, (1, rows, self._vocab_size)), dim=-1)
 
     def to_host(self, logits: ttnn.Tensor) -> torch.Tensor:
         """What a call returned -> [R, vocab] on the host, all devices' parts, without the padding."""

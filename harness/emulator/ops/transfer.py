@@ -243,11 +243,11 @@ def _queued(
 ) -> None:
     """Puts a transfer on its queue; `blocking`: the host waits for it."""
     device = storage.device
-    number = device.queues.number(op, cq_id)
-    if device.queues.watched:
-        device.queues.enqueue(op, number, *(((), (storage,)) if writes else ((storage,),)))
-        if blocking:
-            device.queues.host_waits(device.queues.record(device, number))
+    queues = device.queues
+    number = queues.number(op, cq_id)
+    queues.enqueue(op, number, () if writes else (storage,), (storage,) if writes else ())
+    if blocking and queues.watched:
+        queues.host_waits(queues.record(device, number))
 
 
 def _stored(piece: torch.Tensor, dtype: DataType) -> torch.Tensor:
