@@ -56,7 +56,7 @@ class WholeModel:
         rows = [prefilled[user, :length] for user, length in enumerate(self._lens)]
         positions = torch.tensor(self._lens, dtype=torch.int32)
         step = tokens.gather(1, positions.long()[:, None])
-        return torch.cat([*rows, self._generator.decode_forward(step, positions)[:, 0]])
+        return torch.cat([*rows, self._generator.decode_forward(step, positions, enable_trace=False)[:, 0]])
 
     def figure(self, output: torch.Tensor) -> float:
         """KL(reference || device), the mean over all positions."""
