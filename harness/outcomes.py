@@ -14,9 +14,13 @@ from goldens import GoldenError, GoldenSpec
 from harness.emulator import OutOfMemoryError
 from harness.errors import USAGE_EXIT, UserError
 from harness.golden_marks import FIXTURE
+from harness.journal import Journal
 from harness.options import Options
 from harness.records import Record, ResultsError, Verdict, record_from_json
+from harness.report.figures import bound, figure
+from harness.settling import is_statistical, settle
 from harness.targets import TARGETS
+from harness.worker_groups import without_group
 
 RECORD_PROPERTY = "tt_record"
 # What a test that uses the harness says before it has judged anything; others are none of the harness's business.
@@ -52,7 +56,7 @@ def unjudged(nodeid: str, options: Options, parameters: Mapping[str, object]) ->
     spec = parameters.get(FIXTURE)
     precision = str(parameters.get("tt_precision", "none"))
     base = Record(
-        test=nodeid,
+        test=without_group(nodeid),
         module="none",
         metric="none",
         value=None,
@@ -87,8 +91,13 @@ class Outcomes:
     figure and passed, else not compared.
     """
 
-    def __init__(self, options: Options) -> None:
-        self.records: list[Record] = []
+    def __init__(self, options: Options, journal: Journal | None = None) -> None:
+        earlier = journal.finished.values() if journal else ()
+        self.records: list[Record] = [record for records in earlier for record in records]
+        self._earlier_failed = any(
+            r.verdict not in ("pass", "not_compared") and not is_statistical(r) for r in self.records
+        )
+        self._journal = journal
         self._options = options
         self._unexplained: dict[str, tuple[Verdict, str]] = {}
 
@@ -96,6 +105,7 @@ class Outcomes:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the report, and ends the run where a test found that it must."""
         self.take(report)
+        report.user_properties = _readable(report.user_properties)
         # Here and not in the test: an xdist worker that exits looks like one that crashed, and its message is lost.
         for line in (value for name, value in report.user_properties if name == END_PROPERTY):
             pytest.exit(str(line), returncode=USAGE_EXIT)
@@ -106,7 +116,7 @@ class Outcomes:
             # A worker of pytest-xdist died in this test, and with it what the test had filed.
             base = unjudged(report.nodeid, self._options, {})
             note = str(report.longrepr).partition("\n")[0]
-            self.records.append(replace(base, verdict="regression", note=note))
+            self._keep(report.nodeid, [replace(base, verdict="regression", note=note)])
         judged: list[Any] = [value for name, value in report.user_properties if name == JUDGED_PROPERTY]
         if not judged:
             return
@@ -120,10 +130,25 @@ class Outcomes:
         ended = self._unexplained.pop(report.nodeid, None)
         if ended is None and not records:
             ended = self._without_records(unjudged_test)
-        self.records += records
         explained = any(record.verdict not in ("pass", "not_compared") for record in records)
         if ended is not None and not explained:
-            self.records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
+            records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
+        self._keep(report.nodeid, records)
+
+    def _keep(self, test: str, records: list[Record]) -> None:
+        self.records += records
+        if self._journal is not None:
+            self._journal.add(without_group(test), records)
+
+    def settle(self) -> bool:
+        """Gives the statistical gates their verdicts, which need all of the run's.
+
+        Whether what pytest has not counted as a failed test fails the run: such a verdict, or a test of an earlier run that
+        this one goes on with.
+        """
+        self.records = settle(self.records)
+        statistical = any(is_statistical(r) and r.verdict != "pass" for r in self.records)
+        return statistical or self._earlier_failed
 
     def _without_records(self, test: Record) -> tuple[Verdict, str]:
         """What a test that passed has shown that filed nothing: its own assertions hold, if there were numbers to judge."""
@@ -132,6 +157,23 @@ class Outcomes:
         if not TARGETS[self._options.target].computes:
             return "not_compared", f"passed, on zeros: {self._options.target} computes nothing"
         return "pass", "its own assertions hold; it files no figure"
+
+
+def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """Records as people read them, for whoever shows a report's properties, such as --junitxml."""
+    shown: list[tuple[str, object]] = []
+    for name, value in properties:
+        if name == JUDGED_PROPERTY and isinstance(value, dict):
+            shown += [(key, value[key]) for key in ("target", "mesh", "precision")]
+        elif name == RECORD_PROPERTY and isinstance(value, dict):
+            record = record_from_json(value)
+            layer = "" if record.layer is None else f" layer {record.layer}"
+            gate = "" if record.gate is None else f", gate {bound(record.metric, record.gate, record.unit)}"
+            said = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
+            shown.append((f"{record.module}{layer} {record.metric}", said.strip()))
+        else:
+            shown.append((name, value))
+    return shown
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,10 +17,12 @@ from harness.refusals import explained
 from harness.targets import TARGETS
 
 if TYPE_CHECKING:
+    from harness.journal import Journal
     from harness.outcomes import Outcomes  # at run time only after a target is in place
 
 OPTIONS = pytest.StashKey[Options]()
 OUTCOMES: pytest.StashKey[Outcomes] = pytest.StashKey()
+JOURNAL: pytest.StashKey[Journal] = pytest.StashKey()
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 FAULT = pytest.StashKey[str]()  # why the run cannot start, or its results cannot be written; one line
 
@@ -66,21 +69,38 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: left out by `tt-harness run --suite quick`")
     if OPTIONS not in config.stash:
         return
-    from harness import fixtures
+    import torch
+
+    from harness import fixtures, journal
     from harness.outcomes import Outcomes
     from harness.session import Session
 
     options = config.stash[OPTIONS]
     if fixtures.SESSION not in config.stash:  # an xdist worker
         config.stash[fixtures.SESSION] = Session(options)
-    outcomes = config.stash[OUTCOMES] = Outcomes(options)
+    kept = config.stash.get(JOURNAL, None)
+    outcomes = config.stash[OUTCOMES] = Outcomes(options, kept)
     if not hasattr(config, "workerinput"):  # the reports of all workers arrive at the controller
+        resumption = journal.Resumption(kept.finished if kept else ())
+        config.pluginmanager.register(resumption, "tt_harness_resumption")
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
         config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
     else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // config.workerinput["workercount"]))
+        resumption = journal.Resumption(config.workerinput[journal.FINISHED])
+        config.pluginmanager.register(resumption, "tt_harness_resumption")
         last_words = Path(config.workerinput[crashes.LAST_WORDS])
         config.pluginmanager.register(crashes.Worker(last_words, options.time_limit), "tt_harness_crashes")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from harness.worker_groups import PolicyScheduling
+
+    return PolicyScheduling(config, log, config.stash[OPTIONS].precisions)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -153,11 +173,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
-    if hasattr(config, "workerinput") or not config.stash[OUTCOMES].records or exitstatus not in FINISHED:
+    if hasattr(config, "workerinput") or not config.stash[OUTCOMES].records or not _whole(config, exitstatus):
         return  # of a run cut short no file is left that looks whole
     from harness.fixtures import SESSION
     from harness.records import ResultsError, write_results
 
+    bad = config.stash[OUTCOMES].settle()
+    if exitstatus != pytest.ExitCode.TESTS_FAILED:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED if bad else pytest.ExitCode.OK
     path: Path | None = config.stash[OPTIONS].results
     if path is not None:
         try:
@@ -170,24 +193,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    if not config.stash[OUTCOMES].records or exitstatus not in FINISHED:
+    if not config.stash[OUTCOMES].records or not _whole(config, exitstatus):
         return
     from rich.console import Console
 
     from harness.fixtures import SESSION
     from harness.records import Results
-    from harness.report import terminal
+    from harness.report import github, terminal
 
     results = Results(config.stash[SESSION].environment(), tuple(config.stash[OUTCOMES].records))
     terminalreporter.section("tt-harness")
     terminal.render(
         results, Console(file=terminalreporter._tw._file, force_terminal=terminalreporter.hasmarkup)
     )
+    github.tell_run(results, terminalreporter.write_line)
+    kept = config.stash.get(JOURNAL, None)
+    if kept is not None and kept.fault is not None:
+        terminalreporter.write_line(f"warning: {kept.fault}", yellow=True)
     if FAULT in config.stash:
         terminalreporter.write_line(f"error: {config.stash[FAULT]}", red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if JOURNAL in config.stash:
+        config.stash[JOURNAL].close()
     if OPTIONS in config.stash:
         from harness.fixtures import SESSION
 
@@ -200,6 +229,7 @@ def _unusable(config: pytest.Config) -> str | None:
     options = config.stash[OPTIONS]
     if options.update_goldens and getattr(config.option, "numprocesses", None):
         return "--tt-update-goldens with -n: make the goldens first, in one process, then run with -n"
+    from harness import journal
     from harness.fixtures import SESSION
     from harness.outcomes import input_errors
     from harness.session import Session
@@ -207,9 +237,29 @@ def _unusable(config: pytest.Config) -> str | None:
     try:
         session = config.stash[SESSION] = Session(options)
         session.check()
+        if options.results is not None:
+            path, selection = journal.beside(options.results), _selection(config)
+            head = functools.partial(journal.head, session.environment, options, selection)
+            finished = journal.read(path, head()) if options.resume and path.exists() else {}
+            config.stash[JOURNAL] = journal.Journal(path, head, finished)
     except input_errors() as error:
         return str(error)
     return None
+
+
+def _selection(config: pytest.Config) -> list[str]:
+    """Which tests were asked for."""
+    option = config.option
+    return [
+        *config.args,
+        *(f"-{letter} {said}" for letter, said in (("m", option.markexpr), ("k", option.keyword)) if said),
+    ]
+
+
+def _whole(config: pytest.Config, exitstatus: int) -> bool:
+    """Whether the run went through; one that goes on with an earlier one may find nothing left to do."""
+    resumed = JOURNAL in config.stash and bool(config.stash[JOURNAL].finished)
+    return exitstatus in FINISHED or (resumed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from ci.policy import Policy, judge
 from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors, pcc
 from harness.records import Record, Verdict
 
+Details = dict[str, float | str]
+PairedTest = Callable[[float, float], Details]
 LOGIT_MODULES = ("model", "lm_head")
 TENSOR_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "worst_row_rel_l2", "norm_error", "nonfinite")
 
@@ -59,7 +61,7 @@ class Recorder:
         except ShapeMismatch as error:
             self.file(replace(self.base, module=module, verdict="regression", note=str(error)))
             raise Regression(f"{self._where(module)}: {error}") from error
-        details: dict[str, float | str] = {
+        details: Details = {
             "state": found.state,
             "norm_ratio": found.norm_ratio,
             "max_abs": found.max_abs,
@@ -82,10 +84,16 @@ class Recorder:
         n: int,
         module: str | None = None,
         *,
-        details: dict[str, float | str] | None = None,
+        details: Details | None = None,
+        paired: Mapping[str, PairedTest] | None = None,
         note: str = "",
     ) -> None:
-        """Files one record a metric, then raises Regression if any of them missed its gate. `n`: what they stand on."""
+        """Files one record a metric, then raises Regression if any of them missed its gate. `n`: what they stand on.
+
+        `paired` has the test behind a metric that a statistical gate may hold: from the gate's alpha and power to details,
+        `p_value` and `detectable` among them. Such a gate does not raise: its verdict stands when those of the whole run are
+        known (`harness.settling`), and then fails the run.
+        """
         module = module or self.base.module
         if self.no_numbers is not None:
             self._not_compared(module)
@@ -101,7 +109,11 @@ class Recorder:
                 layer=self.base.layer,
                 mode=self.mode,
             )
-            verdict: Verdict = judge(value, rule)
+            found = dict(details or {})
+            test = (paired or {}).get(metric)
+            if test and rule.alpha is not None and rule.power is not None:
+                found |= {"alpha": rule.alpha, "power": rule.power, **test(rule.alpha, rule.power)}
+            verdict: Verdict = judge(value, rule, found)
             self.file(
                 replace(
                     self.base,
@@ -113,11 +125,11 @@ class Recorder:
                     guideline=rule.guideline,
                     direction=rule.direction,
                     verdict=verdict,
-                    details=details or {},
+                    details=found,
                     note=note,
                 )
             )
-            if verdict != "pass":
+            if verdict != "pass" and "alpha" not in found:
                 sign = "<" if rule.direction == "higher" else ">"
                 part = f", {note}" if note else ""
                 lines.append(

@@ -16,8 +16,8 @@ from harness.metrics.paired import (
     paired_nll_test,
 )
 from harness.metrics.perplexity import Perplexity, PerplexityChange, perplexity, perplexity_change
-from harness.metrics.tensors import ShapeMismatch, TensorComparison, compare_tensors, pcc
-from harness.metrics.tokens import TokenAgreement, agreement_length, flip_cost, token_agreement
+from harness.metrics.tensors import ShapeMismatch, TensorComparison, compare_chunks, compare_tensors, pcc
+from harness.metrics.tokens import TokenAgreement, agreement_length, edit_distance, flip_cost, token_agreement
 
 __all__ = [
     "Divergence",
@@ -30,8 +30,10 @@ __all__ = [
     "TokenAgreement",
     "agreement_length",
     "benjamini_hochberg",
+    "compare_chunks",
     "compare_tensors",
     "detectable_accuracy_change",
+    "edit_distance",
     "flip_cost",
     "kl_divergence",
     "mcnemar_p",

@@ -1,7 +1,8 @@
 """Kullback-Leibler divergence of the device's next-token distribution from the golden's, token by token.
 
 The figures are those of llama.cpp's ``--kl-divergence``, so that results compare: mean, maximum and quantiles of the
-divergence, the change of the true token's probability, and how often both agree on the likeliest token.
+divergence, the change of the true token's probability, and how often both agree on the likeliest token. Beside them the
+Jensen-Shannon divergence, which stays finite and weighs both sides' tokens.
 """
 
 import math
@@ -22,6 +23,7 @@ class Divergence:
     mean: float
     stderr: float  # standard error of the mean, tokens taken as independent; nan for one token
     max: float
+    js: float  # mean Jensen-Shannon divergence, nats: symmetric and at most ln 2
     quantiles: dict[float, float]  # percent -> nats, linear interpolation between order statistics
     mean_delta_p: float  # device's minus golden's probability of the true token; nan without tokens
     rms_delta_p: float
@@ -49,11 +51,11 @@ def kl_divergence(golden_logits: Tensor, device_logits: Tensor, tokens: Tensor |
     truth = None if tokens is None else _true_tokens(golden_logits, tokens)
     height = max(1, BLOCK_ELEMENTS // vocab)
     # Filled in place: small tensors kept from every block would fragment the heap between the large ones.
-    kl, delta, same = torch.empty(3, golden.shape[0], dtype=torch.float64)
+    kl, js, delta, same = torch.empty(4, golden.shape[0], dtype=torch.float64)
     for i in range(0, golden.shape[0], height):
         rows = slice(i, i + height)
         parts = _rows(golden[rows], device[rows], None if truth is None else truth[rows])
-        for whole, part in zip((kl, delta, same), parts, strict=True):
+        for whole, part in zip((kl, js, delta, same), parts, strict=True):
             whole[rows] = part
     if truth is not None:
         delta = delta[truth >= 0]
@@ -66,6 +68,7 @@ def kl_divergence(golden_logits: Tensor, device_logits: Tensor, tokens: Tensor |
         mean=math.nan if broken else float(kl.mean()),
         stderr=float(kl.std() / math.sqrt(n)) if n > 1 and not broken else math.nan,
         max=math.nan if broken else float(kl.max()),
+        js=math.nan if broken else float(js.mean()),
         quantiles=dict(zip(QUANTILES, spread.tolist(), strict=True)),
         mean_delta_p=float(delta.mean()) if truth is not None and delta.numel() else math.nan,
         rms_delta_p=float(delta.square().mean().sqrt()) if truth is not None and delta.numel() else math.nan,
@@ -76,8 +79,8 @@ def kl_divergence(golden_logits: Tensor, device_logits: Tensor, tokens: Tensor |
     )
 
 
-def _rows(golden: Tensor, device: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """KL [R] float64, change of the true token's p [R] float64, same likeliest token [R] bool."""
+def _rows(golden: Tensor, device: Tensor, truth: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """KL and JS [R] float64, change of the true token's p [R] float64, same likeliest token [R] bool."""
     same = golden.argmax(-1) == device.argmax(-1)
     g = golden.double().sub_(golden.amax(-1, keepdim=True))  # [R, V], largest entry 0
     d = device.double().sub_(device.amax(-1, keepdim=True))
@@ -85,13 +88,19 @@ def _rows(golden: Tensor, device: Tensor, truth: Tensor | None) -> tuple[Tensor,
     if truth is not None:
         index = truth.clamp(min=0)[:, None]
         true_g, true_d = g.gather(-1, index)[:, 0], d.gather(-1, index)[:, 0]
-    p = g.exp_()
-    sum_g, sum_d = p.sum(-1), d.exp_().sum(-1)
+    p, q = g.exp(), d.exp()
+    sum_g, sum_d = p.sum(-1), q.sum(-1)
+    entropies = (
+        sum_g.log() + sum_d.log() - torch.linalg.vecdot(p, g) / sum_g - torch.linalg.vecdot(q, d) / sum_d
+    )
     # sum p (log p - log q), with log p = g - log sum_g and log q = d - log sum_d
     kl = torch.linalg.vecdot(p, gap) / sum_g - sum_g.log() + sum_d.log()
     kl = kl.clamp_(min=0.0)  # not negative by Gibbs; rounding leaves about -1e-15. clamp keeps NaN
+    # Lin 1991: the entropy of the mean distribution less the mean of the entropies
+    middle = p.div_(2 * sum_g[:, None]).add_(q.div_(2 * sum_d[:, None]))
+    js = (torch.special.entr(middle).sum(-1) - entropies / 2).clamp_(min=0.0)
     delta = torch.zeros_like(kl) if truth is None else true_d.exp() / sum_d - true_g.exp() / sum_g
-    return kl, delta, same
+    return kl, js, delta, same
 
 
 def _true_tokens(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -1,20 +1,25 @@
 """PCC and the figures that must stand beside it, because PCC alone is blind to scale, offset and single rows.
 
 A *row* is a vector along the last dimension: in an LLM, one token. Everything is computed in float64, block by block,
-so a tensor is never copied whole. Moments are taken per row about the row's first element and pooled afterwards
-(Chan, Golub and LeVeque 1983), which keeps full precision when the mean is far larger than the spread and makes the
-test for a constant exact.
+so a tensor is never copied whole. Moments are taken per row and pooled afterwards (Chan, Golub and LeVeque 1983); where
+a row's mean is large beside its spread, about the row's first element, which keeps full precision and makes the test for a
+constant exact. Errors in ulp are float32 quotients, summed in float64.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**20  # float64 blocks of 8 MiB; smaller ones pay for more thread barriers on a busy machine
+BLOCK_ELEMENTS = (
+    2**18
+)  # float64 blocks of 2 MiB: large beside the cost of a call, small beside a shared cache
+LOST = 64.0  # how often larger a sum of squares may be than that of the deviations it is turned into
 BF16_MANTISSA_BITS = 7  # stored bits; one ulp is 2^(exponent - 7)
 FLOAT32_EXPONENT_MASK = 0x7F800000
 SMALLEST_NORMAL = 2.0**-126  # of float32 and of bfloat16
@@ -36,6 +41,7 @@ class TensorComparison:
     """How an actual tensor differs from its golden. NaN in a figure means it is undefined, never that it is good."""
 
     pcc: float  # Pearson correlation over all elements; nan unless state is "ok"
+    cosine: float  # of the angle between the two as vectors: PCC without taking the means off; nan for a zero vector
     rel_l2: float  # |actual - golden| / |golden|; 0/0 is 0, x/0 is inf
     norm_ratio: float  # |actual| / |golden|; 0/0 is 1, x/0 is inf
     max_abs: float
@@ -49,6 +55,9 @@ class TensorComparison:
     )  # index over all dimensions but the last; None: no row was judged
     worst_row_rel_l2: float
     worst_row_rel_l2_index: tuple[int, ...] | None
+    # Of each leading dimension longer than 1, the index whose slice has the largest relative L2, and that: such as the worst
+    # user, head and position of [users, heads, positions, head_dim].
+    worst_slices: dict[int, tuple[int, float]]
     rows: int
     rows_without_pcc: (
         int  # rows whose golden is constant: PCC is undefined there, relative L2 still judges them
@@ -90,10 +99,30 @@ def pcc(actual: Tensor, golden: Tensor) -> float:
 
 def compare_tensors(actual: Tensor, golden: Tensor) -> TensorComparison:
     """Compares two tensors of one shape (any real dtypes). Raises ShapeMismatch when the shapes differ."""
-    if actual.shape != golden.shape:
-        raise ShapeMismatch(tuple(actual.shape), tuple(golden.shape))
-    shape = tuple(golden.shape) or (1,)
-    rows = _row_figures(actual.detach().reshape(shape), golden.detach().reshape(shape))
+    return compare_chunks([(actual, golden)])
+
+
+def compare_chunks(chunks: Iterable[tuple[Tensor, Tensor]]) -> TensorComparison:
+    """The same of two tensors that come in (actual, golden) chunks along the first dimension, one in memory at a time.
+
+    What is pooled are sums, so the result is that of the whole tensors. Raises ShapeMismatch when a pair's shapes differ,
+    ValueError when two chunks cannot be of one tensor or there is none.
+    """
+    rows: _Rows | None = None
+    shape: tuple[int, ...] = ()
+    for actual, golden in chunks:
+        if actual.shape != golden.shape:
+            raise ShapeMismatch(tuple(actual.shape), tuple(golden.shape))
+        new = tuple(golden.shape) or (1,)
+        found = _row_figures(actual.detach().reshape(new), golden.detach().reshape(new))
+        if rows is None:
+            rows, shape = found, new
+        elif len(new) == 1 or new[1:] != shape[1:]:
+            raise ValueError(f"chunks of one tensor differ in shape: {list(shape)}, then {list(new)}")
+        else:
+            rows, shape = rows.followed_by(found), (shape[0] + new[0], *new[1:])
+    if rows is None:
+        raise ValueError("no chunk to compare")
     return _summarise(rows, shape)
 
 
@@ -115,6 +144,24 @@ class _Rows:
     nonfinite_a: int = 0
     nonfinite_g: int = 0
 
+    def followed_by(self, other: _Rows) -> _Rows:
+        """The rows of both, these first."""
+        return _Rows(
+            self.width,
+            mean_a=torch.cat([self.mean_a, other.mean_a]),
+            mean_g=torch.cat([self.mean_g, other.mean_g]),
+            var_a=torch.cat([self.var_a, other.var_a]),
+            var_g=torch.cat([self.var_g, other.var_g]),
+            cov=torch.cat([self.cov, other.cov]),
+            diff=torch.cat([self.diff, other.diff]),
+            max_abs=_nan_max(self.max_abs, other.max_abs),
+            max_ulp=_nan_max(self.max_ulp, other.max_ulp),
+            sum_ulp=self.sum_ulp + other.sum_ulp,
+            nonzero=self.nonzero + other.nonzero,
+            nonfinite_a=self.nonfinite_a + other.nonfinite_a,
+            nonfinite_g=self.nonfinite_g + other.nonfinite_g,
+        )
+
 
 def _row_figures(actual: Tensor, golden: Tensor) -> _Rows:
     width = golden.shape[-1]
@@ -123,9 +170,27 @@ def _row_figures(actual: Tensor, golden: Tensor) -> _Rows:
     if golden.numel() == 0:
         return out
     flat_a, flat_g = actual.reshape(count, width), golden.reshape(count, width)
+    scratch = _Scratch(min(golden.numel(), max(BLOCK_ELEMENTS, 1)))
     for rows, columns in _blocks(count, width):
-        _add_block(out, rows, columns.start, flat_a[rows, columns], flat_g[rows, columns])
+        _add_block(out, rows, columns.start, flat_a[rows, columns], flat_g[rows, columns], scratch)
     return out
+
+
+class _Scratch:
+    """Memory that all blocks use in turn: new memory for each would cost more than the arithmetic."""
+
+    def __init__(self, elements: int) -> None:
+        self._golden, self._diff = torch.empty(2, elements, dtype=torch.float64)
+        self._error = torch.empty(elements)
+        self._bits = torch.empty(elements, dtype=torch.int32)
+
+    def shaped(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Golden and difference in float64, error in float32, exponent bits in int32."""
+        n = like.numel()
+        golden, diff, error, bits = (
+            t[:n].view(like.shape) for t in (self._golden, self._diff, self._error, self._bits)
+        )
+        return golden, diff, error, bits
 
 
 def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -136,21 +201,58 @@ def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + height, count)), slice(left, min(left + BLOCK_ELEMENTS, width))
 
 
-def _add_block(out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor) -> None:
+def _add_block(
+    out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor, scratch: _Scratch
+) -> None:
+    g, diff, error, bits = scratch.shaped(g_block)
+    g.copy_(g_block)
+    diff.copy_(a_block).sub_(g)
+    squared = torch.linalg.vector_norm(diff, dim=-1).square_()
+    if not bool(torch.isfinite(squared).all()):
+        out.nonfinite_a += int((~torch.isfinite(a_block)).sum())
+        out.nonfinite_g += int((~torch.isfinite(g_block)).sum())
+    out.diff[rows] += squared
+    lowest, highest = diff.aminmax()
+    out.max_abs = _nan_max(out.max_abs, max(-float(lowest), float(highest)))
+    _add_ulps(out, error.copy_(diff), g_block, bits)
+    moments = _moments(g, diff, squared)
+    if moments is None:
+        moments = _centred_moments(a_block, g_block)
+    mean_a, mean_g, var_a, var_g, cov = moments
+    new = a_block.shape[1]
+    weight = seen * new / (seen + new)  # Chan's merge; 0 for a row's first piece
+    share = new / (seen + new)
+    step_a, step_g = mean_a - out.mean_a[rows], mean_g - out.mean_g[rows]
+    out.var_a[rows] += var_a + weight * step_a * step_a
+    out.var_g[rows] += var_g + weight * step_g * step_g
+    out.cov[rows] += cov + weight * step_a * step_g
+    out.mean_a[rows] = mean_a if seen == 0 else out.mean_a[rows] + share * step_a
+    out.mean_g[rows] = mean_g if seen == 0 else out.mean_g[rows] + share * step_g
+
+
+def _moments(g: Tensor, diff: Tensor, squared: Tensor) -> tuple[Tensor, ...] | None:
+    """Means, sums of squared deviations and of products of each row, from sums over g and actual - g.
+
+    None where a row's mean lies so far from 0, or one side so far below the other, that these sums would cost more than the
+    last two digits: there the deviations themselves must be summed.
+    """
+    width = g.shape[1]
+    sum_g, sum_a = g.sum(-1), diff.sum(-1)
+    sum_a += sum_g
+    product = torch.linalg.vecdot(g, diff)
+    square_g = torch.linalg.vector_norm(g, dim=-1).square_()
+    square_a = square_g + 2 * product + squared
+    var_a, var_g = square_a - sum_a * sum_a / width, square_g - sum_g * sum_g / width
+    largest = torch.maximum(square_a, square_g)
+    if not bool(((var_a * LOST >= largest) & (var_g * LOST >= largest)).all()):
+        return None
+    return sum_a / width, sum_g / width, var_a, var_g, square_g + product - sum_a * sum_g / width
+
+
+def _centred_moments(a_block: Tensor, g_block: Tensor) -> tuple[Tensor, ...]:
+    """The same as `_moments`, about the row's first element and then its mean."""
     # A copy even of float64: what follows works in place, and the tensors are the caller's.
     a, g = (block.to(torch.float64, copy=True) for block in (a_block, g_block))
-    diff = (a - g).abs_()
-    squared = torch.linalg.vecdot(diff, diff)
-    if not bool(torch.isfinite(squared).all()):
-        out.nonfinite_a += int((~torch.isfinite(a)).sum())
-        out.nonfinite_g += int((~torch.isfinite(g)).sum())
-    out.diff[rows] += squared
-    out.max_abs = _nan_max(out.max_abs, float(diff.max()))
-    ulps = (diff / _bf16_ulp(g_block)).masked_fill_(g == 0, 0.0)
-    out.max_ulp = _nan_max(out.max_ulp, float(ulps.max()))
-    out.sum_ulp += float(ulps.sum())
-    out.nonzero += int((g != 0).sum())
-
     first_a, first_g = a[:, :1].clone(), g[:, :1].clone()
     a.sub_(first_a)
     g.sub_(first_g)
@@ -159,21 +261,23 @@ def _add_block(out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Ten
     g.sub_(mean_g[:, None])
     mean_a += first_a[:, 0]
     mean_g += first_g[:, 0]
-    new = a.shape[1]
-    weight = seen * new / (seen + new)  # Chan's merge; 0 for a row's first piece
-    share = new / (seen + new)
-    step_a, step_g = mean_a - out.mean_a[rows], mean_g - out.mean_g[rows]
-    out.var_a[rows] += torch.linalg.vecdot(a, a) + weight * step_a * step_a
-    out.var_g[rows] += torch.linalg.vecdot(g, g) + weight * step_g * step_g
-    out.cov[rows] += torch.linalg.vecdot(a, g) + weight * step_a * step_g
-    out.mean_a[rows] = mean_a if seen == 0 else out.mean_a[rows] + share * step_a
-    out.mean_g[rows] = mean_g if seen == 0 else out.mean_g[rows] + share * step_g
+    var_a, var_g = torch.linalg.vecdot(a, a), torch.linalg.vecdot(g, g)
+    return mean_a, mean_g, var_a, var_g, torch.linalg.vecdot(a, g)
 
 
-def _bf16_ulp(golden: Tensor) -> Tensor:
-    """One bfloat16 ulp at each golden element's magnitude; at and below the smallest normal, that of the normal."""
-    bits = golden.float().contiguous().view(torch.int32) & FLOAT32_EXPONENT_MASK
-    return bits.view(torch.float32).clamp_(min=SMALLEST_NORMAL).mul_(2.0**-BF16_MANTISSA_BITS)
+def _add_ulps(out: _Rows, error: Tensor, g_block: Tensor, bits: Tensor) -> None:
+    """Adds |error| in bfloat16 ulps at each golden element's magnitude; at and below the smallest normal, that of the normal."""
+    golden = g_block.float().contiguous()
+    torch.bitwise_and(golden.view(torch.int32), FLOAT32_EXPONENT_MASK, out=bits)
+    zeros = 0
+    if int(bits.amin()) == 0:  # a golden 0, or a number below the smallest normal
+        zero = golden == 0
+        zeros = int(zero.sum())
+        error.masked_fill_(zero, 0.0)
+    error.abs_().div_(bits.view(torch.float32).clamp_(min=SMALLEST_NORMAL))
+    out.max_ulp = _nan_max(out.max_ulp, float(error.amax()) * 2.0**BF16_MANTISSA_BITS)
+    out.sum_ulp += float(error.sum(dtype=torch.float64)) * 2.0**BF16_MANTISSA_BITS
+    out.nonzero += golden.numel() - zeros
 
 
 def _summarise(rows: _Rows, shape: tuple[int, ...]) -> TensorComparison:
@@ -182,12 +286,13 @@ def _summarise(rows: _Rows, shape: tuple[int, ...]) -> TensorComparison:
     if n == 0:
         nan = math.nan
         return TensorComparison(
-            nan, nan, nan, nan, nan, nan, 0, 0, nan, None, nan, None, 0, 0, False, False, 0
+            nan, nan, nan, nan, nan, nan, nan, 0, 0, nan, None, nan, None, {}, 0, 0, False, False, 0
         )
     norm_a = rows.var_a + width * rows.mean_a.square()  # sums of squares
     norm_g = rows.var_g + width * rows.mean_g.square()
     var_a, var_g, cov = _pool(rows)
     finite = not (rows.nonfinite_a or rows.nonfinite_g)
+    lengths = math.sqrt(float(norm_a.sum())) * math.sqrt(float(norm_g.sum()))
 
     row_pcc = rows.cov / (rows.var_a.sqrt() * rows.var_g.sqrt())
     judged = rows.var_g != 0  # a NaN variance is judged, and is the worst
@@ -198,6 +303,7 @@ def _summarise(rows: _Rows, shape: tuple[int, ...]) -> TensorComparison:
         pcc=max(-1.0, min(1.0, cov / math.sqrt(var_a) / math.sqrt(var_g)))
         if finite and var_a and var_g
         else math.nan,
+        cosine=float((rows.cov + width * rows.mean_a * rows.mean_g).sum()) / lengths if lengths else math.nan,
         rel_l2=float(_ratio(rows.diff.sum(), norm_g.sum(), 0.0)),
         norm_ratio=float(_ratio(norm_a.sum(), norm_g.sum(), 1.0)),
         max_abs=rows.max_abs,
@@ -209,6 +315,7 @@ def _summarise(rows: _Rows, shape: tuple[int, ...]) -> TensorComparison:
         worst_row_pcc_index=_unravel(worst_pcc_row, shape[:-1]),
         worst_row_rel_l2=worst_rel,
         worst_row_rel_l2_index=_unravel(worst_rel_row, shape[:-1]),
+        worst_slices=_worst_slices(rows.diff, norm_g, shape[:-1]),
         rows=count,
         rows_without_pcc=int((~judged).sum()),
         actual_constant=finite and var_a == 0,
@@ -247,6 +354,19 @@ def _worst(values: Tensor, judged: Tensor, *, lowest: bool) -> tuple[float, int 
         else int(key.argmax())
     )
     return float(values[row]), row
+
+
+def _worst_slices(diff: Tensor, norm: Tensor, lead: tuple[int, ...]) -> dict[int, tuple[int, float]]:
+    """Of each leading dimension longer than 1: the index of the largest relative L2, and that; NaN is the largest."""
+    worst: dict[int, tuple[int, float]] = {}
+    for dim, size in enumerate(lead):
+        if size > 1:
+            errors, norms = (t.reshape(lead).movedim(dim, 0).reshape(size, -1).sum(1) for t in (diff, norm))
+            value, index = _worst(
+                _ratio(errors, norms, 0.0), torch.ones(size, dtype=torch.bool), lowest=False
+            )
+            worst[dim] = (index or 0, value)
+    return worst
 
 
 def _unravel(row: int | None, lead: tuple[int, ...]) -> tuple[int, ...] | None:

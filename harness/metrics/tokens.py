@@ -57,6 +57,22 @@ def agreement_length(golden_ids: Sequence[int] | Tensor, device_ids: Sequence[in
     return count
 
 
+def edit_distance(golden_ids: Sequence[int] | Tensor, device_ids: Sequence[int] | Tensor) -> int:
+    """The fewest tokens to insert, delete or replace that turn one continuation into the other (Levenshtein 1966).
+
+    Beside `agreement_length` it tells a text that leaves and comes back from one that never does.
+    """
+    golden, device = _ids(golden_ids), _ids(device_ids)
+    row = list(range(len(device) + 1))
+    for i, wanted in enumerate(golden, start=1):
+        diagonal, row[0] = row[0], i
+        for j, token in enumerate(device, start=1):
+            replaced = diagonal + (wanted != token)
+            diagonal = row[j]
+            row[j] = min(replaced, row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
 def flip_cost(
     golden_logits: Tensor, golden_ids: Sequence[int] | Tensor, device_ids: Sequence[int] | Tensor
 ) -> float:

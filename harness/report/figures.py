@@ -15,11 +15,15 @@ LABELS = {
     "top5": "top-5",
     "kl": "mean KL",
     "perplexity_error": "perplexity error",
+    "top1_loss": "true tokens lost",
     "agreement_length": "greedy agreement",
     "op_differences": "ops unlike the real ttnn's",
     "mesh_perplexity_change": "perplexity beside one device's",
     "mesh_agreement_length": "greedy agreement with one device",
     "flip_cost": "cost of a greedy flip (nats)",
+    "task_loss": "lm-eval answers lost",
+    "task_perplexity_error": "lm-eval perplexity error",
+    "task_nll_change": "lm-eval log-likelihood change (nats)",
 }
 # What is counted exactly, in the order a report shows it.
 COUNTERS = {
@@ -38,7 +42,14 @@ COUNTERS = {
     "collective_bytes": "collectives, bytes",
 }
 SHARES = ("top1", "top5")
-ERRORS_IN_PERCENT = ("perplexity_error", "norm_error", "mesh_perplexity_change")
+ERRORS_IN_PERCENT = (
+    "perplexity_error",
+    "top1_loss",
+    "norm_error",
+    "mesh_perplexity_change",
+    "task_loss",
+    "task_perplexity_error",
+)
 CORRELATIONS = ("pcc", "worst_row_pcc")
 
 

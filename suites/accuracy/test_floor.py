@@ -6,7 +6,8 @@ import pytest
 
 from goldens import GoldenSpec
 from harness.metrics import compare_tensors
-from suites.accuracy.test_text import WINDOW, WINDOWS, figures
+from suites.accuracy.scoring import score
+from suites.accuracy.test_text import WINDOW, WINDOWS
 
 
 @pytest.mark.tt_golden("model", seq_len=WINDOW, batch=WINDOWS, reference_dtype="bfloat16")
@@ -14,10 +15,11 @@ def test_plain_bf16(tt_session, golden, recorder):
     """Files the floor's figures for the report; they are PyTorch's, so no gate is held against them."""
     reference = tt_session.golden(GoldenSpec("model", seq_len=WINDOW, batch=WINDOWS))
     logits = golden.output.float()
-    values, n, details = figures(reference.output, logits, golden.inputs["tokens"])
+    tokenizer = tt_session.reference("float32").tokenizer
+    scores = score(reference.output, logits, golden.inputs["tokens"], tokenizer.decode)
     comparison = compare_tensors(logits, reference.output)
     torch_row = {"target": "torch", "precision": "bf16"}
-    recorder.note(values, n, details=details, **torch_row)
+    recorder.note(scores.values, scores.n, details=scores.details, **torch_row)
     recorder.note(
         {"pcc": comparison.pcc, "worst_row_pcc": comparison.worst_row_pcc}, comparison.n, **torch_row
     )

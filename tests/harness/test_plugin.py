@@ -308,3 +308,33 @@ def test_a_full_disk_loses_the_file_and_not_the_verdict(judge, engineers_test: s
     assert "VERDICT: pass, all 12 checks" in done.out
     assert re.search(r"error: cannot write results.json \(\d+ bytes\): File too large", done.out)
     assert not list(done.results.parent.glob("*results.json*"))
+
+
+STATISTICAL_TEST = """
+def test_text(recorder):
+    def paired(alpha, power):
+        return {"p_value": P_VALUE, "detectable": DETECTABLE}
+    recorder.judge({"perplexity_error": VALUE}, 2046, "model", paired={"perplexity_error": paired})
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "detectable", "verdict", "workers"),
+    [
+        ("0.2", "1e-9", "0.001", "regression", ()),
+        ("0.2", "1e-9", "0.001", "regression", ("-n", "1")),
+        ("0.001", "0.5", "0.9", "inconclusive", ()),
+        ("0.001", "0.5", "0.001", "pass", ()),
+    ],
+)
+def test_a_statistical_gate_fails_the_run_at_its_end(
+    judge: Run, value: str, p_value: str, detectable: str, verdict: str, workers: tuple[str, ...]
+) -> None:
+    """The test itself passes; the verdict, which needs all tests of the run, stands in the summary, the file and the status."""
+    source = STATISTICAL_TEST.replace("P_VALUE", p_value).replace("DETECTABLE", detectable)
+    done = judge(source.replace("VALUE", value), *workers)
+    assert done.status == (0 if verdict == "pass" else 1)
+    (record,) = done.records
+    assert record["verdict"] == verdict
+    assert "q_value" in record["details"]
+    assert ("VERDICT: pass" in done.out) == (verdict == "pass")

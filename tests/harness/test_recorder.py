@@ -10,7 +10,7 @@ import torch
 
 from ci.policy import Policy, PolicyError
 from harness.metrics import compare_tensors
-from harness.recorder import TENSOR_METRICS, Recorder, Regression
+from harness.recorder import TENSOR_METRICS, Details, PairedTest, Recorder, Regression
 from harness.records import Record
 
 
@@ -133,3 +133,43 @@ def test_the_figures_filed_are_those_of_the_metrics(golden: torch.Tensor) -> Non
     assert {record.metric: record.value for record in filed} == {
         metric: float(getattr(expected, metric)) for metric in TENSOR_METRICS
     }
+
+
+def paired(p_value: float, detectable: float) -> tuple[dict[str, PairedTest], list[tuple[float, float]]]:
+    asked: list[tuple[float, float]] = []
+
+    def test(alpha: float, power: float) -> Details:
+        asked.append((alpha, power))
+        return {"p_value": p_value, "detectable": detectable}
+
+    return {"perplexity_error": test}, asked
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "detectable", "verdict"),
+    [(0.2, 1e-6, 0.001, "regression"), (0.2, 0.5, 0.9, "inconclusive"), (0.001, 0.5, 0.001, "pass")],
+)
+def test_a_statistical_gate_is_filed_and_settled_later(
+    value: float, p_value: float, detectable: float, verdict: str
+) -> None:
+    """The paired test is asked at the gate's own alpha and power; its figures travel with the record, and nothing raises yet."""
+    recorder, filed = recorder_of("model")
+    tests, asked = paired(p_value, detectable)
+    recorder.judge({"perplexity_error": value}, n=2046, details={"perplexity": 13.0}, paired=tests)
+    assert asked == [(0.01, 0.8)]
+    assert filed[0].verdict == verdict
+    assert filed[0].details == {
+        "perplexity": 13.0,
+        "alpha": 0.01,
+        "power": 0.8,
+        "p_value": p_value,
+        "detectable": detectable,
+    }
+
+
+def test_without_its_test_a_statistical_gate_is_a_bound() -> None:
+    """A figure beyond the effect that comes without a paired test fails at once."""
+    recorder, filed = recorder_of("model")
+    with pytest.raises(Regression, match="perplexity_error 0.2 > gate"):
+        recorder.judge({"perplexity_error": 0.2}, n=1)
+    assert filed[0].verdict == "regression"

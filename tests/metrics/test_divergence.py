@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.spatial
 import scipy.special
 import scipy.stats
 import torch
@@ -33,6 +34,18 @@ def test_equals_scipy_and_its_quantiles_numpys() -> None:
     assert (result.max, result.worst_row, result.n) == (pytest.approx(expected.max()), expected.argmax(), 80)
     for percent, value in result.quantiles.items():
         assert value == pytest.approx(np.percentile(expected, percent))
+
+
+def test_jensen_shannon_equals_scipys() -> None:
+    """The mean over tokens of scipy's distance squared; symmetric, 0 for equals, ln 2 where nothing is shared."""
+    golden, device = logits(2, 20, 301, noise=1.0)
+    p, q = (scipy.special.softmax(t.double().numpy(), axis=-1).reshape(-1, 301) for t in (golden, device))
+    expected = np.mean([scipy.spatial.distance.jensenshannon(a, b) ** 2 for a, b in zip(p, q, strict=True)])
+    assert kl_divergence(golden, device).js == pytest.approx(expected, rel=1e-9)
+    assert kl_divergence(device, golden).js == pytest.approx(expected, rel=1e-9)
+    assert kl_divergence(golden, golden + 5).js == pytest.approx(0.0, abs=1e-12)
+    apart = torch.tensor([[0.0, 2000.0]])
+    assert kl_divergence(apart, -apart).js == pytest.approx(math.log(2))
 
 
 def test_direction_is_golden_against_device() -> None:

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors, pcc
+from harness.metrics import ShapeMismatch, TensorComparison, compare_chunks, compare_tensors, pcc
 from harness.metrics import tensors as implementation
 
 
@@ -35,8 +35,9 @@ def test_block_size_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch)
     whole = compare_tensors(actual, golden)
     monkeypatch.setattr(implementation, "BLOCK_ELEMENTS", block)
     pieces = compare_tensors(actual, golden)
-    for name in TensorComparison.__dataclass_fields__:
+    for name in set(TensorComparison.__dataclass_fields__) - {"worst_slices"}:
         assert getattr(pieces, name) == pytest.approx(getattr(whole, name), rel=1e-10), name
+    assert pieces.worst_slices[0] == (whole.worst_slices[0][0], pytest.approx(whole.worst_slices[0][1]))
 
 
 @pytest.mark.parametrize("mean", [1e3, 1e6, -1e8])
@@ -235,3 +236,74 @@ def test_rounding_to_bfloat16_is_half_an_ulp() -> None:
     _, golden = pair(64, 64)
     result = compare_tensors(golden.bfloat16(), golden)
     assert 0.4 < result.max_ulp <= 0.5
+
+
+def test_cosine_is_the_angles() -> None:
+    """Against torch in float64, with means that PCC takes off; of a zero vector it is undefined."""
+    actual, golden = pair(30, 70)
+    actual, golden = actual + 2, golden + 3
+    expected = torch.nn.functional.cosine_similarity(
+        actual.double().flatten(), golden.double().flatten(), dim=0
+    )
+    assert compare_tensors(actual, golden).cosine == pytest.approx(float(expected), abs=1e-12)
+    assert math.isnan(compare_tensors(torch.zeros(3, 4), golden[:3, :4]).cosine)
+
+
+def test_worst_user_head_and_position_are_named() -> None:
+    """Noise planted in one user, one head and one position is found in each dimension, beside the worst row."""
+    _, golden = pair(3, 4, 5, 32)
+    actual = golden.clone()
+    actual[2] += 0.1
+    actual[:, 1] += 0.2
+    actual[:, :, 3] += 0.3
+    found = compare_tensors(actual, golden).worst_slices
+    assert {dim: index for dim, (index, _) in found.items()} == {0: 2, 1: 1, 2: 3}
+    expected = (actual - golden)[:, :, 3].double().norm() / golden[:, :, 3].double().norm()
+    assert found[2][1] == pytest.approx(float(expected))
+    actual[0, 0, 0, 0] = math.nan
+    assert {dim: index for dim, (index, _) in compare_tensors(actual, golden).worst_slices.items()} == {
+        0: 0,
+        1: 0,
+        2: 0,
+    }
+
+
+def test_a_dimension_of_one_has_no_worst() -> None:
+    """[1, 6, 8] has positions to choose from and one user."""
+    assert set(compare_tensors(*pair(1, 6, 8)).worst_slices) == {1}
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_chunks_give_what_the_whole_gives(mean: float) -> None:
+    """A tensor in chunks along its first dimension compares as the whole, to rounding."""
+    actual, golden = (t.double() + mean for t in pair(11, 6, 40))
+    whole = compare_tensors(actual, golden)
+    parts = compare_chunks(zip(actual.split(4), golden.split(4), strict=True))
+    for name in TensorComparison.__dataclass_fields__:
+        value = getattr(whole, name)
+        if isinstance(value, float | int):
+            assert getattr(parts, name) == pytest.approx(value, rel=1e-12), name
+    assert parts.worst_row_pcc_index == whole.worst_row_pcc_index
+    assert {dim: index for dim, (index, _) in parts.worst_slices.items()} == {
+        dim: index for dim, (index, _) in whole.worst_slices.items()
+    }
+
+
+def test_chunks_of_different_tensors_are_refused() -> None:
+    """Chunks that differ beyond the first dimension, pairs that differ, and no chunk at all are each one line."""
+    a, b = torch.zeros(2, 3, 4), torch.zeros(2, 5, 4)
+    with pytest.raises(ValueError, match=r"\[2, 3, 4\], then \[2, 5, 4\]"):
+        compare_chunks([(a, a), (b, b)])
+    with pytest.raises(ShapeMismatch):
+        compare_chunks([(a, b)])
+    with pytest.raises(ValueError, match="no chunk"):
+        compare_chunks([])
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_a_side_far_below_the_other_keeps_its_digits(factor: float) -> None:
+    """An actual a billionth as large as the golden, or as much larger, has its own norm and the same PCC."""
+    actual, golden = (t.double() for t in pair(16, 200))
+    result = compare_tensors(actual * factor, golden)
+    assert result.pcc == pytest.approx(reference_pcc(actual, golden), abs=1e-12)
+    assert result.norm_ratio == pytest.approx(float(actual.norm() / golden.norm()) * factor)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from harness.metrics import ShapeMismatch, agreement_length, flip_cost, token_agreement
+from harness.metrics import ShapeMismatch, agreement_length, edit_distance, flip_cost, token_agreement
 
 
 def test_counts_by_hand() -> None:
@@ -68,6 +68,15 @@ def test_agreement_length_stops_at_the_first_difference_or_end() -> None:
     assert agreement_length(torch.tensor([5, 6]), [5, 6]) == 2
     with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
         agreement_length(torch.tensor([[5, 6]]), [5, 6])
+
+
+def test_edit_distance_by_hand() -> None:
+    """kitten to sitting is three; a token left out is one, though all behind it stand elsewhere."""
+    assert edit_distance(list(b"kitten"), list(b"sitting")) == 3
+    assert edit_distance([1, 2, 3, 4, 5], [1, 3, 4, 5]) == 1
+    assert edit_distance(torch.tensor([1, 2]), [1, 2]) == 0
+    assert edit_distance([], [7, 8]) == 2
+    assert edit_distance([7, 8], []) == 2
 
 
 def test_flip_cost_is_the_goldens_preference_at_the_first_difference() -> None:
