@@ -214,9 +214,7 @@ def test_a_runs_gate_and_a_baselines_are_resolved_apart(tmp_path: Path) -> None:
     rule = loaded.resolve(metric="kl", module="mlp")
     assert (rule.gate, rule.alpha, rule.relative) == (0.3, None, 0.1)
     assert loaded.resolve(metric="kl").alpha == 0.01
-    with pytest.raises(
-        PolicyError, match="equally specific for kl and differ: 0.1 and alpha 0.01, effect 0.1"
-    ):
+    with pytest.raises(PolicyError, match="equally specific for kl and differ: .* and alpha"):
         policy(tmp_path, "{metric: kl, value: 0.1}", PAIRED).resolve(metric="kl")
 
 
@@ -244,7 +242,7 @@ def test_a_wrong_kind_of_gate_is_one_line_with_its_place(tmp_path: Path, text: s
 
 def test_a_guideline_is_a_value(tmp_path: Path) -> None:
     """What a good port reaches needs no test and no baseline."""
-    with pytest.raises(PolicyError, match="a guideline is a value, not relative 0.1"):
+    with pytest.raises(PolicyError, match="a guideline is a value, not relative"):
         policy(tmp_path, "{metric: kl, value: 1}", guidelines="[{metric: kl, relative: 0.1}]")
 
 

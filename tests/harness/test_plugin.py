@@ -327,9 +327,7 @@ def test_text(recorder):
         ("0.001", "0.5", "0.001", "pass", ()),
     ],
 )
-def test_a_statistical_gate_fails_the_run_at_its_end(
-    judge: Run, value: str, p_value: str, detectable: str, verdict: str, workers: tuple[str, ...]
-) -> None:
+def test_a_statistical_gate_fails_the_run_at_its_end(judge, value, p_value, detectable, verdict, workers):
     """The test itself passes; the verdict, which needs all tests of the run, stands in the summary, the file and the status."""
     source = STATISTICAL_TEST.replace("P_VALUE", p_value).replace("DETECTABLE", detectable)
     done = judge(source.replace("VALUE", value), *workers)

@@ -170,6 +170,6 @@ def test_a_statistical_gate_is_filed_and_settled_later(
 def test_without_its_test_a_statistical_gate_is_a_bound() -> None:
     """A figure beyond the effect that comes without a paired test fails at once."""
     recorder, filed = recorder_of("model")
-    with pytest.raises(Regression, match="perplexity_error 0.2 > gate"):
+    with pytest.raises(Regression, match=r"perplexity_error 0\.2 > gate"):
         recorder.judge({"perplexity_error": 0.2}, n=1)
     assert filed[0].verdict == "regression"
