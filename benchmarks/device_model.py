@@ -44,8 +44,7 @@ def main(fit: bool) -> None:
     time = example.decode_time(example.row.chip)
     start, end = example.decode.layers[0]
     print(f"\nOne decode layer of {example.row}, op by op:")
-    kept = [op for op in time.ops if any(op.record is record for record in example.decode.ops[start:end])]
-    for op in kept[: len(kept) // example.row.config.n_layers]:
+    for op in (op for op in time.ops if start <= op.index < end):
         print(f"{op.name:45s}{op.seconds * 1e6:8.1f} us {op.bound:9s} gap {op.gap * 1e6:5.1f} us")
 
 

@@ -99,7 +99,7 @@ class Latency:
                 figures["collective_share"] = time.collective_share
         else:
             generator = _loaded(self.session, self.precision, count, batch, seq_len)
-            run = step(generator, phase, batch, seq_len)
+            run = step(generator, phase, batch, seq_len, traced=traced)
             start = now()
             run()
             first = now() - start

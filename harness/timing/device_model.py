@@ -17,8 +17,9 @@ from harness.timing.roofline import COLLECTIVES, TO_DEVICE, TO_HOST, Bound, Sett
 
 @dataclass(frozen=True)
 class TimedOp:
-    """One op of a pass. `seconds`: its own time; `gap`: how long the device was idle before it. `bound`: what it waits for."""
+    """One op of a pass, its `index`-th. `seconds`: its own time; `gap`: how long the device was idle before it. `bound`: what it waits for."""
 
+    index: int
     record: OpRecord
     work: Work
     seconds: float
@@ -69,7 +70,7 @@ def pass_time(records: Sequence[OpRecord], setting: Setting, chip: Architecture 
     """
     host = device = 0.0  # when each is free
     timed = []
-    for record in records:
+    for index, record in enumerate(records):
         work = work_of(record, setting, chip)
         if work is None:
             continue
@@ -89,5 +90,5 @@ def pass_time(records: Sequence[OpRecord], setting: Setting, chip: Architecture 
             gap, device = start - device, start + seconds
             if gap > seconds:
                 bound = "dispatch"
-        timed.append(TimedOp(record, work, seconds, gap, bound))
+        timed.append(TimedOp(index, record, work, seconds, gap, bound))
     return PassTime(max(host, device), tuple(timed))

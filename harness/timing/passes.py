@@ -58,9 +58,15 @@ def logged(generator: tt_llm.Generator, run: Callable[[], object]) -> Pass:
     return Pass(tuple(log), tuple(layers))
 
 
-def step(generator: tt_llm.Generator, phase: Phase, batch: int, seq_len: int) -> Callable[[], object]:
-    """The call that a prefill of one user's `seq_len` tokens is, or a decode step of `batch` users at position `seq_len`."""
+def step(
+    generator: tt_llm.Generator, phase: Phase, batch: int, seq_len: int, *, traced: bool = False
+) -> Callable[[], object]:
+    """The call that a prefill of one user's `seq_len` tokens is, or a decode step of `batch` users at position `seq_len`.
+
+    To be logged it must not be traced: a replay calls no ops.
+    """
     if phase == "prefill":
         return lambda: generator.prefill_forward(torch.zeros(1, seq_len, dtype=torch.int32))
+    tokens = torch.zeros(batch, 1, dtype=torch.int32)
     positions = torch.full((batch,), seq_len, dtype=torch.int32)
-    return lambda: generator.decode_forward(torch.zeros(batch, 1, dtype=torch.int32), positions)
+    return lambda: generator.decode_forward(tokens, positions, enable_trace=traced)
