@@ -21,7 +21,7 @@ from harness.commands.history import history
 from harness.commands.lm_eval import lm_eval
 from harness.commands.merge import merge
 from harness.commands.op_report import op_diff, op_report
-from harness.commands.op_report import op_diff, op_report
+from harness.commands.policy import policy_app
 from harness.errors import USAGE_EXIT
 from harness.meshes import run_each
 from harness.options import DEFAULT_MODEL, Options
@@ -37,6 +37,7 @@ goldens_app = typer.Typer(
 )
 app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(policy_app, name="policy")
 app.command()(bisect)
 app.command()(compare)
 app.command()(faults)
@@ -44,8 +45,6 @@ app.command()(gate)
 app.command()(history)
 app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lm_eval)
 app.command()(merge)
-app.command("op-diff")(op_diff)
-app.command("op-report")(op_report)
 app.command("op-diff")(op_diff)
 app.command("op-report")(op_report)
 

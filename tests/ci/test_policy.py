@@ -214,7 +214,7 @@ def test_a_runs_gate_and_a_baselines_are_resolved_apart(tmp_path: Path) -> None:
     rule = loaded.resolve(metric="kl", module="mlp")
     assert (rule.gate, rule.alpha, rule.relative) == (0.3, None, 0.1)
     assert loaded.resolve(metric="kl").alpha == 0.01
-    with pytest.raises(PolicyError, match="equally specific for kl and differ: .* and alpha"):
+    with pytest.raises(PolicyError, match="are equally specific for kl and differ"):
         policy(tmp_path, "{metric: kl, value: 0.1}", PAIRED).resolve(metric="kl")
 
 
