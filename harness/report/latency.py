@@ -1,4 +1,8 @@
-"""The latency tables: prefill by prompt, decode by batch and position, each by mesh and with its clock named."""
+"""The latency tables: prefill by prompt, decode by batch and position, each by mesh and with its clock named.
+
+Efficiency is the time on one device over the time on several, times their number; the last column is the share of
+collectives in the time.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ def efficiency(one: float | None, several: float | None, mesh: str) -> float | N
 def _prefill(records: Sequence[Record], clock: str) -> Table:
     table = _table(
         f"Prefill, {clock}",
-        ("prompt", "TTFT\nms", "t/s", "1 layer\nms", "parallel\nefficiency", "in col-\nlectives"),
+        ("prompt", "TTFT\nms", "t/s", "1 layer\nms", "effi-\nciency", "col-\nlectives"),
     )
     for key in _keys(records, "prefill", "model"):
         mesh, _, _, prompt = key
@@ -64,14 +68,14 @@ def _decode(records: Sequence[Record], clock: str) -> Table:
         f"Decode step, {clock}",
         (
             "batch",
-            "position",
+            "posi-\ntion",
             "step\nms",
             "t/s/u",
             "t/s",
-            "no trace\nt/s/u",
+            "t/s/u, no\ntrace",
             "1 layer\nms",
-            "parallel\nefficiency",
-            "in col-\nlectives",
+            "effi-\nciency",
+            "col-\nlectives",
         ),
     )
     for key in _keys(records, "decode", "model"):

@@ -1,0 +1,40 @@
+"""The latency suite without a card: the device model's clock, the same under the emulator and the real ttnn's dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.records import Record
+
+Run = Callable[..., Any]
+SUITE = ("suites/latency", "--tt-precision=performance", "-k")
+
+
+def times(records: tuple[Record, ...]) -> dict[tuple[object, ...], float | None]:
+    return {(r.test, r.metric): r.value for r in records if r.metric in ("ttft", "step_time")}
+
+
+def test_every_latency_names_its_clock_and_pytest_benchmark_shows_them(run_suites: Run) -> None:
+    """Traced and not, one layer and all; the table of pytest-benchmark says that nothing was measured."""
+    done = run_suites(*SUITE, "(prefill and 128) or (decode and 8-128)")
+    assert done.status == 0
+    assert {r.clock for r in done.records} == {"model"}
+    found = times(done.records)
+    assert len(found) == 6
+    by_name = {str(test).partition("[")[2].rstrip("]"): value for (test, _), value in found.items()}
+    assert by_name["performance-8-128-trace-model"] < by_name["performance-8-128-no-trace-model"] / 3
+    assert by_name["performance-8-128-trace-layer"] < by_name["performance-8-128-trace-model"] / 3
+    assert "benchmark 'clock: model, not measured'" in done.said
+    assert "Decode step, performance; clock: model, not measured" in done.said
+
+
+def test_the_real_ttnn_in_a_worker_gives_the_same_times(run_suites: Run, needs_ttnn: None) -> None:
+    """The op logs are the same. There pytest-benchmark is off, and the records say so."""
+    few = (*SUITE, "128-layer or 8-128-trace-layer")
+    emulated = times(run_suites(*few).records)
+    real = run_suites(*few, "--tt-target=dryrun")
+    assert times(real.records) == {key: pytest.approx(value, rel=1e-9) for key, value in emulated.items()}
+    assert all("pytest-benchmark is off here (pytest-xdist)" in r.note for r in real.records)

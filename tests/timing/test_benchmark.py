@@ -1,0 +1,82 @@
+"""The latency fixture on a card's clock: the first step apart, warm-up left out, one record a figure."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.recorder import Recorder
+from harness.records import Record
+from harness.timing import benchmark as timing
+from harness.timing.benchmark import ROUNDS, WARM_UP, Latency
+
+COMPILES, STEP = 2.0, 0.01
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A target that is a card: its first step takes COMPILES, the next ones STEP. Gives whether each step was traced."""
+    clock, steps = timing.ModelClock(), list[bool]()
+
+    def step(*_: Any, traced: bool) -> Any:
+        def run() -> None:
+            clock.move(STEP if steps else COMPILES)
+            steps.append(traced)
+
+        return run
+
+    monkeypatch.setattr(timing, "active", lambda: SimpleNamespace(name="silicon"))
+    monkeypatch.setattr(timing.time, "perf_counter", clock)
+    monkeypatch.setattr(timing, "_loaded", lambda *_: None)
+    monkeypatch.setattr(timing, "step", step)
+    return steps
+
+
+@pytest.fixture
+def filed(card: list[bool], request: pytest.FixtureRequest) -> Any:
+    """filed(phase, ...) times a pass on that card and gives its records by metric."""
+
+    def run(*arguments: Any, **options: Any) -> dict[str, Record]:
+        records: list[Record] = []
+        base = Record(
+            test="t",
+            module="none",
+            metric="none",
+            value=None,
+            verdict="not_compared",
+            target="silicon",
+            precision="p",
+        )
+        session: Any = SimpleNamespace(config=SimpleNamespace(n_layers=30), mesh_shape=(1, 1))
+        recorder = Recorder(base, policy=None, file=records.append)  # type: ignore[arg-type] # nothing is judged
+        Latency(session, recorder, "p", lambda: request.getfixturevalue("benchmark"))(*arguments, **options)
+        return {record.metric: record for record in records}
+
+    return run
+
+
+pytestmark = pytest.mark.benchmark(timer=timing.now)
+
+
+def test_a_decode_step_on_a_card(filed: Any, card: list[bool]) -> None:
+    """Seconds of each round, what follows from their median, and the compilation beside it."""
+    found = filed("decode", batch=8, seq_len=128, traced=True)
+    assert set(found) == {"step_time", "t_s_u", "t_s", "first_step"}
+    step = found["step_time"]
+    assert (step.clock, step.module, step.batch, step.seq_len, step.unit) == ("host", "model", 8, 128, "s")
+    assert step.samples == pytest.approx((STEP,) * ROUNDS)
+    assert found["t_s_u"].value == pytest.approx(1 / STEP)
+    assert found["t_s"].value == pytest.approx(8 / STEP)
+    assert found["first_step"].value == pytest.approx(COMPILES)
+    assert len(card) >= 1 + WARM_UP + ROUNDS
+    assert all(card)
+
+
+def test_a_prefill_of_a_cut_model_on_a_card(filed: Any) -> None:
+    """Its time to the first token, filed under the layers that ran."""
+    found = filed("prefill", seq_len=512, traced=False, layers=1)
+    assert set(found) == {"ttft", "first_step"}
+    assert found["ttft"].module == "model of 1 layer"
+    assert found["ttft"].note == "not traced"
