@@ -23,6 +23,11 @@ from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
 
+# Mode DEVICE has every rule too in products of up to so many rows (of in0, in one batch): decode steps and short prompts, where
+# it is affordable. With more rows a 32-bit Dest is summed loosely.
+EXACT_ROWS = 128
+
+
 @dataclass(frozen=True)
 class Blocks:
     """How K is cut, and what happens to a partial sum between two blocks."""
@@ -75,7 +80,6 @@ def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Mat
 
 def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None) -> Tensor:
     """`matmul` of Src values, from a zero Dest or going on from `dest`."""
-    exact = _exact()
     *batch, m, k = in0.shape
     in1 = weight.values.reshape(-1, *weight.values.shape[-2:])
     if len(in1) not in (1, pymath.prod(batch)) or in1.shape[1] != k:
@@ -86,9 +90,10 @@ def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, d
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
     library = kernels.load()
     if library is not None:
+        exact = _exact() or shape[1] <= EXACT_ROWS
         struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
-        struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, exact)
+        struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())
     if struck:
         FP32_DEST_ERRATUM.struck += struck
         warnings.warn(f"{struck} values struck by {FP32_DEST_ERRATUM.name}", stacklevel=3)

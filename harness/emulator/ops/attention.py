@@ -92,9 +92,15 @@ def scaled_dot_product_attention(
             values = fidelity.matmul_operands(_EMPTY, values, math)[1]
             return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
 
+    def of_device(
+        x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
+        return computed(x, keys, values, mask) if values.any() else torch.zeros_like(x)
+
     def shards() -> Shards:
         masks = itertools.repeat(None) if attn_mask is None else attn_mask.shards
-        return list(map(computed, q.shards, k.shards, v.shards, masks))
+        return list(map(of_device, q.shards, k.shards, v.shards, masks))
 
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
 

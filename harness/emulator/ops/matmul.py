@@ -14,6 +14,7 @@ from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mode import Mode, current
+from harness.emulator.ops import matmul_zeros
 from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks, fitting_core_tiles
 from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
 from harness.emulator.ops.rounding import packed
@@ -21,7 +22,7 @@ from harness.emulator.ops.unary import activation_function, activation_name, fun
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Compute, Tensor, device_of, make_tensor, require_device, write
-from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout, MathFidelity, UnaryOpType
+from harness.emulator.types import BufferType, DataType, Layout, MathFidelity, UnaryOpType
 
 _FLOATS = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B, DataType.FLOAT32)
 _BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
@@ -204,17 +205,17 @@ def _modelled(
 
     def prepare() -> list[accumulate.Prepared]:
         unpacked = (formats.unpack(w, b.dtype, fp32_dest=math.fp32_dest) for w in b.shards)
-        return [
-            accumulate.prepare(_as_matrix(w.transpose(-1, -2).contiguous() if transpose_b else w), math)
-            for w in unpacked
-        ]
+        matrices = (_as_matrix(w.transpose(-1, -2).contiguous() if transpose_b else w) for w in unpacked)
+        return [accumulate.prepare(place.part(w), math) for w, place in zip(matrices, places, strict=True)]
 
+    places, columns = _filled(b, transpose_b, rows=False), b.shape[-2 if transpose_b else -1]
     weights: list[accumulate.Prepared] = b.derived(key, prepare)
     shards = []
     for index, (x, w) in enumerate(zip(a.shards, weights, strict=True)):
         x = formats.unpack(x, a.dtype, fp32_dest=math.fp32_dest)
         x = x.transpose(-1, -2) if transpose_a else x
         dest = accumulate.matmul(x if x.dim() > 1 else x.unsqueeze(0), w, math, k_blocks)
+        dest = places[index].spread(dest, columns)
         shards.append(last(dest if x.dim() > 1 else dest.squeeze(0), index))
     return shards
 
@@ -235,6 +236,7 @@ def _fast(
     """
     wide = dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
     wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
+    places, columns = _filled(b, transpose_b, rows=True), b.shape[-2 if transpose_b else -1]
     shards = []
     for index, (x, w) in enumerate(
         zip(*_operands(a, b, config, transpose_a, transpose_b, wide), strict=True)
@@ -245,6 +247,7 @@ def _fast(
             y = torch.matmul(x, w)
         else:
             y = torch.matmul(x.float(), w.float())
+        y = places[index].spread(y, columns)
         if bias is not None:
             y = y + bias[index]
         if apply is not None:
@@ -273,7 +276,8 @@ def _operands(
     """Both operands as the matrix unit reads them (in1 as float32 if `wide`); each stays cached on its tensor until
     that is written."""
     math, fp32_dest = config.math_fidelity, config.fp32_dest_acc_en
-    rows: list[torch.Tensor | None] = b.derived(("rows", transpose_b), lambda: _rows(b.shards, transpose_b))
+    # The rows too: where the CPU rounds its sums depends on how many there are.
+    places = _filled(b, transpose_b, rows=True)
 
     def activation() -> list[torch.Tensor]:
         cut = [fidelity.matmul_operands(x, _NOTHING, math, fp32_dest=fp32_dest)[0] for x in a.shards]
@@ -282,27 +286,22 @@ def _operands(
     def weight() -> list[torch.Tensor]:
         cut = [fidelity.matmul_operands(_NOTHING, w, math, fp32_dest=fp32_dest)[1] for w in b.shards]
         matrices = [_as_matrix(w.transpose(-1, -2) if transpose_b else w) for w in cut]
-        matrices = [w if kept is None else w[kept] for w, kept in zip(matrices, rows, strict=True)]
+        matrices = [place.part(w) for w, place in zip(matrices, places, strict=True)]
         return [w.float() for w in matrices] if wide else matrices
 
     in0: list[torch.Tensor] = a.derived(("in0", math, fp32_dest, transpose_a), activation)
     in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b, wide), weight)
-    return [x if kept is None else x[..., kept] for x, kept in zip(in0, rows, strict=True)], in1
+    return matmul_zeros.taken(in0, places), in1
 
 
-def _rows(weights: list[torch.Tensor], transposed: bool) -> list[torch.Tensor | None]:
-    """The rows of K of each device's weight without those tiles of them that are zero throughout; None: all of them.
+def _filled(b: Tensor, transposed: bool, rows: bool) -> list[matmul_zeros.Filled]:
+    def places() -> list[matmul_zeros.Filled]:
+        return matmul_zeros.filled(
+            [_as_matrix(w.transpose(-1, -2) if transposed else w) for w in b.shards], rows
+        )
 
-    They belong to padded heads and add nothing, but cost time, and move the places where the CPU rounds its sums.
-    """
-    return [_rows_of(_as_matrix(w.transpose(-1, -2) if transposed else w)) for w in weights]
-
-
-def _rows_of(weight: torch.Tensor) -> torch.Tensor | None:
-    if weight.dim() != 2 or weight.shape[0] % TILE_SIZE:
-        return None
-    some = weight.unflatten(0, (-1, TILE_SIZE)).ne(0).any(-1).any(-1)
-    return None if bool(some.all()) else some.repeat_interleave(TILE_SIZE).nonzero()[:, 0]
+    found: list[matmul_zeros.Filled] = b.derived(("filled", transposed, rows), places)
+    return found
 
 
 def _as_matrix(w: torch.Tensor) -> torch.Tensor:
