@@ -38,11 +38,19 @@ def record(layer: int = 0, precision: str = "accuracy", **changes: Any) -> Recor
     return Record(**given | changes)
 
 
+TOKEN = "KL 2.1 at 0:3: 'the cat <b>' -> golden ' sat' 0.912; device ' mat' 0.4"
 FAULTY = record(29, value=0.5, verdict="regression", note="<script>alert('x')</script> & so on")
 RECORDS = (
     *(record(layer, precision) for layer in range(29) for precision in ("accuracy", "performance")),
     FAULTY,
-    *(record(module="model", layer=None, metric=metric, value=0.97) for metric in ("top1", "top5", "kl")),
+    *(record(module="model", layer=None, metric=metric, value=0.97) for metric in ("top1", "top5")),
+    record(
+        module="model",
+        layer=None,
+        metric="kl",
+        value=0.97,
+        details={"worst_token": 3.0, "worst_token_1": TOKEN},
+    ),
 )
 
 
@@ -96,6 +104,10 @@ def test_the_verdict_comes_first_and_the_fault_with_its_command(page: Reader) ->
 def test_every_test_is_there_with_a_command(page: Reader) -> None:
     for one in {r.test for r in RECORDS}:
         assert f"pytest '{one}'" in page.text
+
+
+def test_a_token_stands_in_its_context(page: Reader) -> None:
+    assert TOKEN in page.text
 
 
 def test_text_of_records_is_text(file: Path) -> None:
