@@ -54,6 +54,11 @@ def one_minus_pcc(x: Tensor, y: Tensor) -> float:
     return 1 - float(torch.corrcoef(torch.stack((x.double().flatten(), y.double().flatten())))[0, 1])
 
 
+def long(in0: Tensor) -> Tensor:
+    """The rows of `in0` over and over: a product that mode device sums loosely."""
+    return in0.repeat(accumulate.EXACT_ROWS // len(in0) + 1, 1)
+
+
 def gain(x: Tensor, exact: Tensor) -> float:
     """By how much x is larger than `exact`, by least squares."""
     return float((x.double() * exact).sum() / (exact * exact).sum()) - 1
@@ -111,8 +116,8 @@ def test_one_mvmul_of_any_registers_equals_the_recorded(phase: int, fp32_dest: b
 @pytest.mark.parametrize("fidelity", MathFidelity)
 @pytest.mark.parametrize("case", MATMULS)
 def test_device_with_a_32_bit_dest_is_close_to_exact(case: str, fidelity: MathFidelity) -> None:
-    """Between device and exact, 1-PCC is a tenth at most of what exact has to float64, and their bias is the same to 5%."""
-    in0, in1, math = operand(f"{case}/in0"), operand(f"{case}/in1"), Math(fidelity, fp32_dest=True)
+    """In long products too: between the two 1-PCC is a tenth at most of exact's to float64, their bias the same to 5%."""
+    in0, in1, math = long(operand(f"{case}/in0")), operand(f"{case}/in1"), Math(fidelity, fp32_dest=True)
     exact, device = product(in0, in1, math), product(in0, in1, math, arithmetic=Mode.DEVICE)
     reference = in0.double() @ in1.double()
     error = one_minus_pcc(exact, reference)
@@ -179,7 +184,7 @@ def tiny(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("values", [normal, positive, scattered, sparse, far_apart, tiny])
 @pytest.mark.parametrize("march", INSTRUCTION_SETS)
 def test_compiled_arithmetic_has_every_rule(march, values, monkeypatch):
-    """Exact with a 32-bit Dest and device with a 16-bit Dest have the bits of the exact rules in torch."""
+    """Device has the bits of the exact rules in torch: of a short product with a 32-bit Dest, of any with a 16-bit Dest."""
     library = library_for(march)
     for math in EVERY_MATH:
         in0, in1 = values(70, 544), values(544, 70, seed=5)
@@ -188,8 +193,8 @@ def test_compiled_arithmetic_has_every_rule(march, values, monkeypatch):
         results = []
         for chosen in (library, None):
             monkeypatch.setattr(kernels, "load", lambda chosen=chosen: chosen)
-            compiled_device = chosen is not None and not math.fp32_dest
-            results.append(product(in0, in1, math, arithmetic=Mode.DEVICE if compiled_device else Mode.EXACT))
+            arithmetic = Mode.DEVICE if chosen is not None else Mode.EXACT
+            results.append(product(in0, in1, math, arithmetic=arithmetic))
         assert torch.equal(bits(results[0]), bits(results[1])), math
 
 
@@ -290,11 +295,17 @@ def test_the_erratum_is_counted_and_named(scale: float) -> None:
     assert accumulate.FP32_DEST_ERRATUM.struck == before + count
 
 
-def test_device_does_without_the_erratum() -> None:
-    """In mode device -(1 + 2**-23) + 1 is -(2**-23)."""
-    dest, one = torch.tensor([[-(1 + 2.0**-23)]]), torch.ones(1, 1).bfloat16()
-    with mode.using(Mode.DEVICE):
-        assert accumulate.accumulate_into(dest, one, one, FP32_HIFI4).item() == -(2.0**-23)
+@pytest.mark.parametrize("more", [0, 1], ids=["short", "long"])
+def test_device_sums_long_products_with_a_32_bit_dest_loosely(more: int) -> None:
+    """In mode device -(1 + 2**-23) + 1 is the erratum's -16 in a short product, and -(2**-23) in one of a row more."""
+    if kernels.load() is None:
+        pytest.skip("no C++ compiler: torch sums short products loosely too")
+    rows = torch.ones(accumulate.EXACT_ROWS + more, 1).bfloat16()
+    dest = rows.float() * -(1 + 2.0**-23)
+    with mode.using(Mode.DEVICE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sums = accumulate.accumulate_into(dest, rows, torch.ones(1, 1).bfloat16(), FP32_HIFI4)
+    assert (sums == (-(2.0**-23) if more else -16)).all()
 
 
 def test_infinities_are_ordinary_numbers_in_every_mode() -> None:

@@ -1,7 +1,7 @@
-// The matrix unit's arithmetic in floating point, for operands of ordinary exponents. With a 16-bit Dest it has every rule of
-// numerics.md, "MVMUL". With a 32-bit Dest mode EXACT has every rule too, and mode DEVICE is cheaper: it leaves out how the
-// third and fourth phase's products are aligned within their group of eight (which loses 128 times less than the first's), how
-// the last bit of Dest is rounded, and the erratum.
+// The matrix unit's arithmetic in floating point, for operands of ordinary exponents: every rule of numerics.md, "MVMUL". Of a
+// 32-bit Dest there is a loose form too, at half the cost: it leaves out how the third and fourth phase's products are aligned
+// within their group of eight (which loses 128 times less than the first's), how the last bit of Dest is rounded, and the
+// erratum.
 #pragma once
 
 #include <algorithm>
@@ -9,18 +9,32 @@
 
 #include "panels.h"
 
-// The operands. in1: [k][column] of its two slices as floats, a little enlarged so that a product halfway between two points
-// of its group's grid is rounded away from zero, and [k][word] of exponents, each word with those of two columns. in0:
-// [row][k] of its two slices as floats, and of exponents, each twice in a word, less the bias of 127. `panel` is in1 as it was.
-struct Phases {
-    int count;
-    const float* a[2];
-    const uint32_t* exponent_a;
-    const uint32_t* panel;
-    bool wide;
-    const float* b[2];
-    const uint32_t* exponent_b;
+// Rows of in0 whose Dest values are worked on together: as many as registers hold.
+#ifdef __AVX512F__
+constexpr int kBlock = 4;
+#else
+constexpr int kBlock = 1;
+#endif
+
+// The operands, each taken apart into its slices as floats and its exponents. Lower slices are scaled up to where the higher
+// ones are, so that all phases of a group have one grid.
+//   in1: a [k][slice][column], a little enlarged so that a product halfway between two points of its group's grid is rounded
+//        away from zero, and exponent_a [k][word], each word with those of two columns. The loose form has a third slice, what
+//        the third and fourth phase multiply in one, scaled as in0's lower slice should be.
+//   in0: b [k][slice][row] of one block of kBlock rows, and exponent_b [k][row], each twice in a word, less the bias of 127.
+// Lower slices are there where the phases want them.
+struct Operands {
+    const float *a, *b;
+    const uint32_t *exponent_a, *exponent_b;
 };
+
+enum class Dest { k16, k32, kLoose32 };
+
+constexpr int slices_a(Dest dest, int phases) { return dest == Dest::kLoose32 && phases > 2 ? 3 : phases > 1 ? 2 : 1; }
+constexpr int slices_b(int phases) { return phases > 2 ? 2 : 1; }
+
+// The lower slices count this much less than the higher ones.
+constexpr float kLowerA = 1.0f / (1 << 5), kLowerB = 1.0f / (1 << 7);
 
 // The exponents of float32 values that are not zero (nor denormal), kept as the bits of floats, the least less one.
 struct Range {
@@ -40,13 +54,14 @@ struct Range {
     int most() const { return highest / kOne; }
 };
 
-// Takes `k` rows of a panel apart: `a` as in Phases, the second one unless it is null. Returns the range of its exponents.
-Range device_take_apart_a(const uint32_t* panel, bool wide, long k, float* const (&a)[2], uint32_t* exponent_a);
+// The exponents that products, in any phase, and Dest must have.
+constexpr int kLeastExponent = 36, kMostExponent = 200;
+
+// Takes `k` rows of a panel (bfloat16 pairs or float32) apart. Returns the range of its exponents.
+Range device_take_apart_a(const uint32_t* panel, bool wide, long k, Dest dest, int phases, float* a, uint32_t* exponent_a);
 
 // Exponent of a zero operand: a product with one lies below every other.
 constexpr int kNoExponent = -8192;
 
-// Accumulates k [first, last) (whole tiles) onto dest [rows][kPanel]; in0's rows are `stride` k apart. Returns how often the
-// erratum struck: 0 unless `exact` with a 32-bit Dest.
-long device_accumulate(float* dest, long rows, const Phases& phases, long stride, long first, long last, bool fp32_dest,
-                       bool exact);
+// Accumulates k [first, last) (whole tiles) onto values [kBlock][kPanel]. Returns how often the fp32 Dest erratum struck.
+long device_accumulate(float* values, const Operands& operands, long first, long last, Dest dest, int phases);

@@ -44,18 +44,19 @@ inline float as_float(uint32_t bits) {
     return x;
 }
 
+inline Dest dest_of(const Product& p) { return !p.fp32_dest ? Dest::k16 : p.exact ? Dest::k32 : Dest::kLoose32; }
+
 // Whether the arithmetic in floating point is right for these operands and this Dest: nothing comes near the smallest
 // exponent, the last phase's products 12 below the first's, nor the largest, where Inf is an ordinary number.
 inline bool ordinary(Range in0, Range in1, Range dest) {
-    constexpr int least = 30, most = 200;
-    return in0.least() + in1.least() - 127 - 12 >= least && in0.most() + in1.most() - 127 <= most && dest.least() >= least &&
-           dest.most() <= most;
+    return in0.least() + in1.least() - 127 - 12 >= kLeastExponent && in0.most() + in1.most() - 127 <= kMostExponent &&
+           dest.least() >= kLeastExponent && dest.most() <= kMostExponent;
 }
 
-// in0 taken apart, each row padded to whole tiles of k.
+// in0 taken apart, its rows in blocks as Operands has them: k padded to whole tiles, the rows of a batch to whole blocks.
 struct Rows {
-    long stride;  // from one row to the next, in k
-    std::vector<float> part[2];
+    long k;
+    std::vector<float> slices;
     std::vector<uint32_t> exponent;
     std::vector<Range> range;  // of each row
 };
@@ -82,31 +83,36 @@ inline uint32_t exponent_of(uint32_t bits) {
     return (exponent & 0xFFFF) * 0x10001u;
 }
 
-void take_row_apart(const Product& p, long row, std::vector<uint32_t>& bits, Rows& rows) {
-    read_row(p, row, bits);
-    const long at = row * rows.stride;
-    Range range;
-    for (long k = 0; k < rows.stride; ++k) {
+// `bits` of a row, which is one of a block.
+void take_row_apart(const std::vector<uint32_t>& bits, int phases, float* slices, uint32_t* exponent, Range& range) {
+    const long sides = slices_b(phases);
+    range = {};
+    for (size_t k = 0; k < bits.size(); ++k) {
         const float high = as_float(bits[k] & kSideB.high);
-        rows.part[0][at + k] = high;
-        if (p.phases > 2) rows.part[1][at + k] = as_float(bits[k] & kSideB.all) - high;
-        rows.exponent[at + k] = exponent_of(bits[k]);
+        float* at = slices + k * sides * kBlock;
+        at[0] = high;
+        if (sides > 1) at[kBlock] = (as_float(bits[k] & kSideB.all) - high) / kLowerB;
+        exponent[k * kBlock] = exponent_of(bits[k]);
         range.add(bits[k]);
     }
-    rows.range[row] = range;
 }
 
 // Takes all of in0 apart.
 void take_apart(const Product& p, Rows& rows) {
-    const long count = p.batch * p.m, size = count * rows.stride;
-    rows.part[0].resize(size);
-    if (p.phases > 2) rows.part[1].resize(size);
-    rows.exponent.resize(size);
+    const long m = round_up(p.m, kBlock), count = p.batch * m, sides = slices_b(p.phases);
+    rows.slices.resize(count * rows.k * sides);
+    rows.exponent.resize(count * rows.k);
     rows.range.resize(count);
     const long chunk = 16;
     parallel_for(p.threads, (count + chunk - 1) / chunk, [&](long item) {
-        std::vector<uint32_t> bits(rows.stride);
-        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row) take_row_apart(p, row, bits, rows);
+        std::vector<uint32_t> bits(rows.k);
+        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row) {
+            const long batch = row / m, of_batch = row % m, first = row / kBlock * kBlock * rows.k;
+            if (of_batch < p.m) read_row(p, batch * p.m + of_batch, bits);
+            else std::fill(bits.begin(), bits.end(), 0);
+            take_row_apart(bits, p.phases, &rows.slices[first * sides + row % kBlock], &rows.exponent[first + row % kBlock],
+                           rows.range[row]);
+        }
     });
 }
 
@@ -114,7 +120,7 @@ void take_apart(const Product& p, Rows& rows) {
 struct Workspace {
     std::vector<uint32_t> panel;
     std::vector<uint32_t> exponent;
-    std::vector<float> part[2];
+    std::vector<float> slices;
     IntegerRows integers;
     alignas(64) float dest[kRows * kPanel], stored[kRows * kPanel];
 };
@@ -131,15 +137,14 @@ void flush_denormals(std::vector<uint32_t>& panel, bool wide) {
 // Returns the range of the panel's exponents.
 Range take_panel_apart(const uint32_t* panel, const Product& p, long k, Workspace& work) {
     work.exponent.resize(k * kPanel / 2);
-    for (int part = 0; part < std::min(p.phases, 2); ++part) work.part[part].resize(k * kPanel);
-    return device_take_apart_a(panel, p.in1_wide, k, {work.part[0].data(), p.phases > 1 ? work.part[1].data() : nullptr},
-                               work.exponent.data());
+    work.slices.resize(k * kPanel * slices_a(dest_of(p), p.phases));
+    return device_take_apart_a(panel, p.in1_wide, k, dest_of(p), p.phases, work.slices.data(), work.exponent.data());
 }
 
 class Matmul {
    public:
     Matmul(const Product& p, Rows& rows) : p_(p), k_(round_up(p.k, kTile)), rows_(rows) {
-        rows_.stride = k_;
+        rows_.k = k_;
         take_apart(p_, rows_);
         block_ = std::min(round_up(p.block, kTile), k_);
         blocks_ = (k_ + block_ - 1) / block_;
@@ -183,18 +188,19 @@ class Matmul {
         long struck = 0;
         for (long row = first; row < last; row += kRows) {
             const long rows = std::min<long>(kRows, last - row), at = batch * p_.m + row;
+            const long padded = batch * round_up(p_.m, kBlock) + row;
             float* dest = p_.dest + at * p_.n + index * kPanel;
-            std::memset(work.dest, 0, rows * kPanel * sizeof(float));
+            std::memset(work.dest, 0, round_up(rows, kBlock) * kPanel * sizeof(float));
             if (p_.onto_dest)
                 for (long r = 0; r < rows; ++r)
                     for (long n = 0; n < width; ++n)
                         work.dest[r * kPanel + n] = lanes::bits(dest[r * p_.n + n]) & lanes::kInf ? dest[r * p_.n + n] : 0;
-            const bool integers = !ordinary(range_of(at, rows), range, range_of_dest(work.dest, rows));
+            const bool integers = !ordinary(range_of(padded, rows), range, range_of_dest(work.dest, rows));
             if (integers) take_apart_in_integers(at, rows, work.integers);
             for (long block = 0; block < blocks_; ++block) {
                 const long end = std::min<long>(k_, (block + 1) * block_);
                 for (long k = block * block_; k < end; k += kSpan)
-                    struck += accumulate(work, rows, at, panel, k, std::min<long>(end, k + kSpan), integers);
+                    struck += accumulate(work, rows, padded, panel, k, std::min<long>(end, k + kSpan), integers);
                 put_away(work, rows, block);
             }
             for (long r = 0; r < rows; ++r)
@@ -230,15 +236,15 @@ class Matmul {
             const ExactRows b{exponent.data(), {slice[0].data(), slice[1].data()}, k_};
             return exact_accumulate(work.dest, rows, b, panel, p_.in1_wide, first, last, p_.phases, p_.fp32_dest);
         }
-        const long offset = at * k_;
-        const Phases phases{p_.phases,
-                            {work.part[0].data(), work.part[1].data()},
-                            work.exponent.data(),
-                            panel,
-                            p_.in1_wide != 0,
-                            {&rows_.part[0][offset], p_.phases > 2 ? &rows_.part[1][offset] : nullptr},
-                            &rows_.exponent[offset]};
-        return device_accumulate(work.dest, rows, phases, k_, first, last, p_.fp32_dest, p_.exact);
+        const long sides = slices_b(p_.phases);
+        long struck = 0;
+        for (long row = 0; row < rows; row += kBlock) {
+            const long offset = (at + row) * k_;
+            const Operands operands{work.slices.data(), &rows_.slices[offset * sides], work.exponent.data(),
+                                    &rows_.exponent[offset]};
+            struck += device_accumulate(work.dest + row * kPanel, operands, first, last, dest_of(p_), p_.phases);
+        }
+        return struck;
     }
 
     // After a K block: leaves in work.dest what the next one, or the caller, finds in Dest.
