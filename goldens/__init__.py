@@ -7,17 +7,22 @@ folder may import ttnn, tt_llm or harness: a golden must not know what it will b
 """
 
 from goldens.blank import blank
-from goldens.catalog import GOLDEN_FORMAT, MODULES, PROMPTS, GoldenSpec, decode_positions, key
+from goldens.catalog import GOLDEN_FORMAT, MODULES, GoldenSpec, decode_positions, key
 from goldens.corpus import Text, load_text, windows
 from goldens.errors import CorpusError, GoldenCorrupt, GoldenError, GoldenMissing, GoldenStale
 from goldens.make import make, missing
+from goldens.prompts import FIRST_PROMPTS, PROMPTS
 from goldens.reference import Reference
+from goldens.registers import N_WINDOWS, REGISTERS
 from goldens.store import Golden, GoldenStore
 
 __all__ = [
+    "FIRST_PROMPTS",
     "GOLDEN_FORMAT",
     "MODULES",
+    "N_WINDOWS",
     "PROMPTS",
+    "REGISTERS",
     "CorpusError",
     "Golden",
     "GoldenCorrupt",

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from goldens.catalog import GoldenSpec, Tensors, assemble, logit_rows, pad_prompts, points
+from goldens.sketch import blank_sketch
 from goldens.store import Golden
 
 PROMPT_LENGTHS = (5, 33, 8, 32)  # of the generate golden: on both sides of a tile's edge
@@ -32,12 +33,17 @@ def blank(spec: GoldenSpec, sizes: Sizes) -> Golden:
     if spec.module == "generate":
         logits = _zeros(spec.steps, sizes.vocab_size)
         inputs, outputs = pad_prompts(
-            [[0] * length for length in PROMPT_LENGTHS], [([0] * spec.steps, logits)] * spec.batch
+            [[0] * length for length in (PROMPT_LENGTHS * spec.batch)[: spec.batch]],
+            [([0] * spec.steps, logits)] * spec.batch,
         )
     else:
         tokens = torch.zeros(spec.batch, spec.total_len, dtype=torch.int64)
         taps: Tensors = {point: _zeros(*_shape(spec, point, sizes)) for point in points(spec)}
         inputs, outputs = assemble(spec, tokens, taps)
+        if spec.module == "text":
+            inputs["scored"] = torch.zeros(tokens.shape, dtype=torch.bool)
+        if spec.kept == "sketch":
+            outputs = blank_sketch(tuple(outputs["output"].shape[:-1]), sizes.vocab_size)
     return Golden(inputs, outputs, {"name": spec.name})
 
 

@@ -31,8 +31,13 @@ position P-1+i: the distribution of tokens[:, P+i] given tokens[:, :P+i]. A pref
 gives row 0; for i = 1 .. N-1 the decode step that feeds tokens[:, P+i-1] at position P+i-1 gives row i. The
 last token, tokens[:, P+N-1], is never fed: it is only what row N-1 predicts.
 
-generate (steps N): tokens [B,L], the `PROMPTS` padded on the right with 0, and prompt_lens [B] int32 ->
+text (seq_len S): tokens [B,S], the rolling windows over `goldens.registers`, and scored [B,S] bool: the rows whose
+prediction of the next token counts -> output [B,S,V]. Each token of a text but its first is scored once.
+
+generate (steps N): tokens [B,L], the first B `PROMPTS` padded on the right with 0, and prompt_lens [B] int32 ->
 output [B,N] int64, the N greedy tokens after each prompt; an EOS does not stop them.
+
+With kept "sketch", a golden of logits has `goldens.sketch` tensors in place of its output.
 """
 
 from __future__ import annotations
@@ -46,20 +51,25 @@ from typing import Any, Literal
 import torch
 
 from goldens.errors import GoldenError
+from goldens.prompts import PROMPTS
 from goldens.reference import DTYPES
+from goldens.registers import N_WINDOWS, registers_digest
+from goldens.sketch import sketch
 
 GOLDEN_FORMAT = 1  # raise it when the meaning or layout of a golden changes: every older one becomes stale
 
 LAYER_MODULES = ("attention_norm", "mlp_norm", "attention", "mlp", "rope", "decoder")
-MODULES = ("embedding", *LAYER_MODULES, "final_norm", "lm_head", "model", "teacher_forced", "generate")
-
-# (prompt, whether it goes through the tokenizer's chat template, where the tokenizer has one)
-PROMPTS: tuple[tuple[str, bool], ...] = (
-    ("The capital of France is", False),
-    ("The capital of France is", True),
-    ("def fibonacci(n):", False),
-    ("Name three primary colours.", True),
+MODULES = (
+    "embedding",
+    *LAYER_MODULES,
+    "final_norm",
+    "lm_head",
+    "model",
+    "teacher_forced",
+    "text",
+    "generate",
 )
+SKETCHED = ("model", "teacher_forced", "text")  # whose output are logits of known text
 
 Tensors = dict[str, torch.Tensor]
 
@@ -83,6 +93,7 @@ class GoldenSpec:
     steps: int = 0
     window: int = 0
     reference_dtype: str = "float32"
+    kept: str = "whole"
 
     def __post_init__(self) -> None:
         def need(ok: bool, field: str, right: str) -> None:
@@ -100,7 +111,10 @@ class GoldenSpec:
             need(self.steps == 0, "steps", "0")
         if self.module == "generate":
             need(self.seq_len == 0, "seq_len", "0: the prompts have their own lengths")
-            need(self.batch == len(PROMPTS), "batch", f"{len(PROMPTS)}, the number of prompts")
+            need(self.batch <= len(PROMPTS), "batch", f"at most {len(PROMPTS)}, the number of prompts")
+        if self.module == "text":
+            need(self.phase == "prefill", "phase", "prefill")
+            need(self.batch == N_WINDOWS, "batch", f"{N_WINDOWS}, the windows over all registers")
         need(self.module == "generate" or self.seq_len > 0, "seq_len", "1 or more")
         need(self.batch > 0, "batch", "1 or more")
         if self.module in LAYER_MODULES:
@@ -111,6 +125,12 @@ class GoldenSpec:
         if self.phase == "decode" or self.module not in ("model", "lm_head"):
             need(self.rows == "all", "rows", "all, except for a prefill of model or lm_head")
         need(self.window >= 0, "window", "0 or more")
+        need(self.kept in ("whole", "sketch"), "kept", "whole or sketch")
+        need(
+            self.kept == "whole" or self.module in SKETCHED,
+            "kept",
+            f"whole, except for {', '.join(SKETCHED)}",
+        )
         need(self.reference_dtype in DTYPES, "reference_dtype", f"one of {', '.join(DTYPES)}")
 
     @property
@@ -125,6 +145,7 @@ class GoldenSpec:
         parts += [f"W{self.window}"] if self.window else []
         parts += [self.rows] if self.rows != "all" else []
         parts += [self.reference_dtype] if self.reference_dtype != "float32" else []
+        parts += [self.kept] if self.kept != "whole" else []
         return "/".join(parts)
 
     @property
@@ -137,8 +158,13 @@ def depends(spec: GoldenSpec, reference_identity: str, text_digest: str) -> dict
     """Everything a golden's content depends on, as plain JSON values."""
     source: Any = {"text": text_digest}
     if spec.module == "generate":
-        source = {"prompts": [list(prompt) for prompt in PROMPTS]}
-    return {"format": GOLDEN_FORMAT, "spec": asdict(spec), "reference": reference_identity, "source": source}
+        source = {"prompts": [list(prompt) for prompt in PROMPTS[: spec.batch]]}
+    if spec.module == "text":
+        source = {"registers": registers_digest()}
+    facts = asdict(spec)
+    if spec.kept == "whole":
+        del facts["kept"]  # goldens older than the field keep their names
+    return {"format": GOLDEN_FORMAT, "spec": facts, "reference": reference_identity, "source": source}
 
 
 def key(spec: GoldenSpec, reference_identity: str, text_digest: str) -> str:
@@ -171,7 +197,7 @@ def points(spec: GoldenSpec) -> set[str]:
     at = _place(spec)
     if spec.module == "embedding":
         return {"embedding.output"}
-    if spec.module in ("model", "teacher_forced"):
+    if spec.module in ("model", "teacher_forced", "text"):
         return {"logits"}
     if spec.module == "rope":
         return {f"{at}.{tap}" for tap in ("q_pre_rope", "k_pre_rope", "q", "k")}
@@ -185,6 +211,8 @@ def logit_rows(spec: GoldenSpec) -> tuple[int, ...] | None:
     """The positions whose logits this golden needs, ascending; None if it needs none."""
     if spec.module == "teacher_forced":
         return tuple(range(spec.seq_len - 1, spec.total_len - 1))
+    if spec.module == "text":
+        return tuple(range(spec.seq_len))
     if spec.module not in ("model", "lm_head"):
         return None
     if spec.phase == "decode":
@@ -194,7 +222,7 @@ def logit_rows(spec: GoldenSpec) -> tuple[int, ...] | None:
 
 def assemble(spec: GoldenSpec, tokens: torch.Tensor, taps: Tensors) -> tuple[Tensors, Tensors]:
     """The golden's (inputs, outputs), as tabled above, from a forward's taps over `tokens` [B, total_len]."""
-    if spec.module == "teacher_forced":
+    if spec.module in ("teacher_forced", "text"):
         return {"tokens": tokens}, {"output": taps["logits"]}
     prefill = spec.phase == "prefill"
     positions = list(range(spec.seq_len)) if prefill else decode_positions(spec.batch, spec.seq_len)
@@ -228,6 +256,17 @@ def assemble(spec: GoldenSpec, tokens: torch.Tensor, taps: Tensors) -> tuple[Ten
             if not prefill:
                 inputs[f"{name}_cache"] = _filled_before(heads, positions)
     return inputs, outputs
+
+
+def as_kept(spec: GoldenSpec, inputs: Tensors, outputs: Tensors) -> Tensors:
+    """The outputs in the form that the golden keeps: whole, or a sketch of the logits over their true tokens."""
+    if spec.kept == "whole":
+        return outputs
+    rows = logit_rows(spec) or ()
+    tokens = inputs["tokens"]
+    following = torch.full((len(tokens), spec.total_len), -1, dtype=torch.int64)
+    following[:, :-1] = tokens[:, 1:]
+    return sketch(outputs["output"], following[:, list(rows)])
 
 
 def pad_prompts(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+
 from goldens.catalog import (
-    PROMPTS,
     GoldenSpec,
     Tensors,
+    as_kept,
     assemble,
     depends,
     key,
@@ -16,7 +18,9 @@ from goldens.catalog import (
     points,
 )
 from goldens.corpus import Text, windows
+from goldens.prompts import PROMPTS
 from goldens.reference import Reference
+from goldens.registers import register_windows
 from goldens.store import GoldenStore
 
 ReferenceFactory = Callable[[str], Reference]
@@ -79,8 +83,8 @@ def _forwards(specs: list[GoldenSpec]) -> list[list[GoldenSpec]]:
     groups: dict[tuple[object, ...], dict[tuple[int, ...] | None, list[GoldenSpec]]] = {}
     for spec in specs:
         tokens = (
-            ("generate", spec.steps)
-            if spec.module == "generate"
+            (spec.module, spec.steps, spec.batch, spec.seq_len)
+            if spec.module in ("generate", "text")
             else (spec.batch, spec.total_len, spec.window)
         )
         groups.setdefault(tokens, {}).setdefault(logit_rows(spec), []).append(spec)
@@ -98,15 +102,27 @@ def _compute(
 ) -> Iterator[tuple[GoldenSpec, tuple[Tensors, Tensors]]]:
     first = group[0]
     if first.module == "generate":
-        prompts = [_prompt_ids(model, prompt, chat) for prompt, chat in PROMPTS]
+        prompts = [_prompt_ids(model, prompt, chat) for prompt, chat in PROMPTS[: first.batch]]
         yield first, pad_prompts(prompts, [model.greedy(ids, first.steps) for ids in prompts])
         return
     length = first.total_len
+    if first.module == "text":
+        tokens, scored = register_windows(model.tokenizer, length)
+        # A window at a time: the logits of all of them would be too large to hold.
+        for spec in group:
+            parts = [
+                as_kept(spec, {"tokens": one}, {"output": model.run(one, {"logits"})["logits"]})
+                for one in tokens.split(1)
+            ]
+            outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            yield spec, ({"tokens": tokens, "scored": scored}, outputs)
+        return
     tokens = windows(text, model.tokenizer, length, first.batch, start=first.window * length)
     rows = next((rows for rows in map(logit_rows, group) if rows is not None), None)
     taps = model.run(tokens, set().union(*map(points, group)), rows)
     for spec in group:
-        yield spec, assemble(spec, tokens, taps)
+        inputs, outputs = assemble(spec, tokens, taps)
+        yield spec, (inputs, as_kept(spec, inputs, outputs))
 
 
 def _prompt_ids(model: Reference, prompt: str, chat: bool) -> list[int]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from goldens import PROMPTS, GoldenError, GoldenSpec
+from goldens import FIRST_PROMPTS, N_WINDOWS, GoldenError, GoldenSpec
 
 MARKER = (
     "tt_golden(module, *, layer=None, phase='prefill', seq_len=0, batch=1, ...): run the test once per golden; "
     "any argument may be a list, a negative layer counts from the last"
 )
 FIXTURE = "golden_spec"
+BATCHES = {"generate": FIRST_PROMPTS, "text": N_WINDOWS}  # where a marker gives none
 
 
 def specs_of(markers: Iterable[pytest.Mark], n_layers: int) -> list[GoldenSpec]:
@@ -31,12 +32,12 @@ def _combinations(marker: pytest.Mark, n_layers: int) -> list[GoldenSpec]:
     if unknown:
         raise GoldenError(f"tt_golden: no argument {', '.join(sorted(unknown))}; {MARKER}")
     arguments["module"] = marker.args[0]
-    if arguments["module"] == "generate":
-        arguments["batch"] = len(PROMPTS)
     choices = [[(name, value) for value in _listed(values)] for name, values in arguments.items()]
     specs = []
     for combination in itertools.product(*choices):
         fields = dict(combination)
+        if fields["module"] in BATCHES:
+            fields.setdefault("batch", BATCHES[fields["module"]])
         layer = fields.get("layer")
         if layer is not None and not -n_layers <= layer < n_layers:
             continue  # a test of layer 14 has nothing to say of a model with 2

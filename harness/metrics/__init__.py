@@ -16,11 +16,18 @@ from harness.metrics.paired import (
     paired_nll_test,
 )
 from harness.metrics.perplexity import Perplexity, PerplexityChange, perplexity, perplexity_change
+from harness.metrics.sketched import (
+    DivergenceBounds,
+    kl_bounds,
+    sketched_agreement,
+    sketched_perplexity,
+)
 from harness.metrics.tensors import ShapeMismatch, TensorComparison, compare_chunks, compare_tensors, pcc
 from harness.metrics.tokens import TokenAgreement, agreement_length, edit_distance, flip_cost, token_agreement
 
 __all__ = [
     "Divergence",
+    "DivergenceBounds",
     "PairedAccuracy",
     "PairedPerplexity",
     "Perplexity",
@@ -35,6 +42,7 @@ __all__ = [
     "detectable_accuracy_change",
     "edit_distance",
     "flip_cost",
+    "kl_bounds",
     "kl_divergence",
     "mcnemar_p",
     "paired_accuracy_test",
@@ -42,5 +50,7 @@ __all__ = [
     "pcc",
     "perplexity",
     "perplexity_change",
+    "sketched_agreement",
+    "sketched_perplexity",
     "token_agreement",
 ]

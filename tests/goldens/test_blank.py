@@ -9,18 +9,31 @@ from typing import Any
 import pytest
 import torch
 
-from goldens import Golden, GoldenSpec, GoldenStore, Reference, Text, blank, key, make
-from goldens.catalog import LAYER_MODULES, MODULES, PROMPTS
+from goldens import (
+    N_WINDOWS,
+    PROMPTS,
+    Golden,
+    GoldenSpec,
+    GoldenStore,
+    Reference,
+    Text,
+    blank,
+    key,
+    make,
+)
+from goldens.catalog import LAYER_MODULES, MODULES
 
 SPECS = [
     GoldenSpec(module, phase=phase, seq_len=40, batch=3, layer=1 if module in LAYER_MODULES else None)
     for module in MODULES
-    if module not in ("teacher_forced", "generate")
+    if module not in ("teacher_forced", "generate", "text")
     for phase in ("prefill", "decode")
 ] + [
     GoldenSpec("model", seq_len=40, rows="last"),
     GoldenSpec("lm_head", seq_len=40, rows="last"),
+    GoldenSpec("model", seq_len=40, batch=2, kept="sketch"),
     GoldenSpec("teacher_forced", phase="decode", seq_len=40, steps=6, batch=2),
+    GoldenSpec("text", seq_len=80, batch=N_WINDOWS, kept="sketch"),
 ]
 
 

@@ -11,7 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from goldens import (
+    FIRST_PROMPTS,
     MODULES,
+    N_WINDOWS,
     PROMPTS,
     Golden,
     GoldenError,
@@ -196,9 +198,9 @@ def test_generate_golden_continues_each_prompt(
     golden: Callable[..., Golden], reference: Callable[[str], Reference]
 ) -> None:
     """Each row is the greedy continuation of its prompt, whatever the padding of the others."""
-    got = golden("generate", "decode", seq_len=0, batch=len(PROMPTS), steps=6)
+    got = golden("generate", "decode", seq_len=0, batch=FIRST_PROMPTS, steps=6)
     model = reference("float32")
-    assert got.output.shape == (len(PROMPTS), 6)
+    assert got.output.shape == (FIRST_PROMPTS, 6)
     for row, length, tokens in zip(got.inputs["tokens"], got.inputs["prompt_lens"], got.output, strict=True):
         assert model.greedy(row[:length].tolist(), 6)[0] == tokens.tolist()
         assert not row[length:].any()
@@ -227,6 +229,7 @@ def test_key_follows_everything_a_golden_depends_on() -> None:
         {"window": 1},
         {"module": "attention"},
         {"reference_dtype": "bfloat16"},
+        {"module": "model", "layer": None, "kept": "sketch"},
     ]
     specs = [base, *(dataclasses.replace(base, **change) for change in changes)]
     keys = {key(each, "weights", "text") for each in specs}
@@ -258,7 +261,11 @@ def test_generate_key_follows_the_prompts_not_the_text(monkeypatch: pytest.Monke
         ({"module": "model", "phase": "decode", "rows": "last"}, "rows"),
         ({"module": "model", "steps": 3}, "steps"),
         ({"module": "teacher_forced", "phase": "prefill", "steps": 3}, "phase"),
-        ({"module": "generate", "phase": "decode", "steps": 3, "seq_len": 0}, "batch"),
+        ({"module": "generate", "phase": "decode", "steps": 3, "seq_len": 0, "batch": 99}, "batch"),
+        ({"module": "text"}, "batch"),
+        ({"module": "text", "batch": N_WINDOWS, "phase": "decode"}, "phase"),
+        ({"module": "mlp", "layer": 0, "kept": "sketch"}, "kept"),
+        ({"module": "model", "kept": "half"}, "kept"),
         ({"module": "model", "reference_dtype": "float64"}, "reference_dtype"),
     ],
 )
@@ -272,7 +279,7 @@ def test_every_module_has_a_golden_for_both_phases() -> None:
     """No module of the catalog is without points to be made from."""
     from goldens.catalog import points
 
-    modules = [module for module in MODULES if module not in ("teacher_forced", "generate")]
+    modules = [module for module in MODULES if module not in ("teacher_forced", "generate", "text")]
     assert all(points(spec(module, phase)) for module in modules for phase in ("prefill", "decode"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from goldens import PROMPTS, GoldenError, GoldenSpec
+from goldens import FIRST_PROMPTS, N_WINDOWS, GoldenError, GoldenSpec
 from harness.golden_marks import specs_of
 
 
@@ -50,9 +50,11 @@ def test_several_markers_are_joined_without_duplicates() -> None:
     ]
 
 
-def test_generate_has_a_user_for_each_prompt() -> None:
-    """The batch of the generate golden need not be given."""
-    assert specs("generate", phase="decode", steps=4)[0].batch == len(PROMPTS)
+def test_texts_of_our_own_have_their_own_batch() -> None:
+    """The batch of the generate and text goldens need not be given; more prompts may be asked for."""
+    assert specs("generate", phase="decode", steps=4)[0].batch == FIRST_PROMPTS
+    assert specs("generate", phase="decode", steps=4, batch=32)[0].batch == 32
+    assert specs("text", seq_len=128)[0].batch == N_WINDOWS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Texts of nine registers, from law to log files, each through rolling windows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from goldens import REGISTERS
+from harness.metrics import (
+    kl_bounds,
+    paired_accuracy_test,
+    paired_nll_test,
+    perplexity,
+    sketched_agreement,
+    sketched_perplexity,
+)
+
+WINDOW = 320
+
+
+@pytest.mark.slow
+@pytest.mark.tt_golden("text", seq_len=WINDOW, kept="sketch")
+def test_registers(generator, golden, recorder):
+    """Over 4,096 tokens scored, each once: enough for a change of perplexity of half a percent.
+
+    The golden's logits are kept as a sketch: agreement and perplexity are exact, of KL the upper bound is judged.
+    """
+    tokens, scored = golden.inputs["tokens"], golden.inputs["scored"]
+    each = len(tokens) // len(REGISTERS)
+    before, after, low, high, right, tops = [], [], [], [], ([], []), ([], [])
+    details: dict[str, float | str] = {}
+    for at, register in enumerate(REGISTERS):
+        windows = slice(at * each, (at + 1) * each)
+        rows = scored[windows]
+        sketch = {name: tensor[windows] for name, tensor in golden.outputs.items()}
+        logits = generator.prefill_forward(tokens[windows].int(), all_logits=True)
+        bounds = kl_bounds(sketch, logits)
+        low.append(bounds.low_per_token[rows.reshape(-1)])
+        high.append(bounds.high_per_token[rows.reshape(-1)])
+        before.append(sketched_perplexity(sketch, rows).nll)
+        after.append(perplexity(logits, tokens[windows]).nll[rows[:, :-1]])
+        true = tokens[windows][:, 1:][rows[:, :-1]]
+        right[0].append(sketch["top_ids"][..., 0][rows] == true)
+        right[1].append(logits.argmax(-1)[rows] == true)
+        agreement = sketched_agreement({name: t[rows] for name, t in sketch.items()}, logits[rows])
+        tops[0].append(agreement.top1 * agreement.n)
+        tops[1].append(agreement.top5 * agreement.n)
+        details[f"kl_{register}"] = float(high[-1].mean())
+        details[f"change_{register}"] = float(torch.expm1((after[-1] - before[-1]).mean()))
+
+    golden_nll, device_nll = torch.cat(before), torch.cat(after)
+    answers = [torch.cat(side) for side in right]
+    n = golden_nll.numel()
+    change = float(torch.expm1((device_nll - golden_nll).mean()))
+    values = {
+        "top1": sum(tops[0]) / n,
+        "top5": sum(tops[1]) / n,
+        "kl": float(torch.cat(high).mean()),
+        "perplexity_error": abs(change),
+        "top1_loss": paired_accuracy_test(*answers).loss,
+    }
+    details |= {
+        "tokens_scored": float(n),
+        "kl_low": float(torch.cat(low).mean()),
+        "perplexity": float(device_nll.mean().exp()),
+        "golden_perplexity": float(golden_nll.mean().exp()),
+        "change": change,
+    }
+
+    def perplexity_test(alpha: float, power: float) -> dict[str, float | str]:
+        found = paired_nll_test(golden_nll, device_nll, alpha=alpha, power=power)
+        return {
+            "p_value": found.p_value,
+            "detectable": found.detectable,
+            "ratio_low": found.low,
+            "ratio_high": found.high,
+        }
+
+    def accuracy_test(alpha: float, power: float) -> dict[str, float | str]:
+        found = paired_accuracy_test(*answers, alpha=alpha, power=power)
+        return {
+            "p_value": found.p_value,
+            "detectable": found.detectable,
+            "lost": float(found.lost),
+            "gained": float(found.gained),
+        }
+
+    tests = {"perplexity_error": perplexity_test, "top1_loss": accuracy_test}
+    recorder.judge(values, n, "text", details=details, paired=tests)
