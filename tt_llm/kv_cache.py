@@ -12,6 +12,7 @@ from tt_llm.mesh import replicate, to_host
 from tt_llm.split import Split
 
 BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
+SKIPPED_PAGE = -1  # in a page table: `paged_fill_cache` writes nothing there
 TILE_ROWS = 32  # users a decode step computes: one tile row of activations
 
 

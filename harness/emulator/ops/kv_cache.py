@@ -16,6 +16,7 @@ from harness.emulator.types import DataType, Layout
 
 _FILL = "ttnn.experimental.paged_fill_cache"
 _UPDATE = "ttnn.experimental.paged_update_cache"
+SKIPPED_PAGE = -1  # `paged_fill_cache` writes nothing there (SKIP_PAGE_TABLE_ENTRY in ttnn's writer_fill_cache_interleaved.cpp)
 
 
 @op(_FILL)
@@ -30,7 +31,8 @@ def paged_fill_cache(
 ) -> Tensor:
     """Write one user's [1, nkv, S, D] into the blocks its page table row names, from position 0. Returns the cache.
 
-    cache [blocks, nkv, block_size, D]; page table int32 [users, blocks a user]; dtypes of cache and input must be equal.
+    cache [blocks, nkv, block_size, D]; page table int32 [users, blocks a user], -1 where nothing is written; cache and input
+    have one dtype.
     """
     require_device(_FILL, cache_tensor, input_tensor, page_table)
     require_layout(_FILL, Layout.TILE, cache_tensor, input_tensor)
@@ -61,11 +63,12 @@ def paged_fill_cache(
             cache_tensor.shards, input_tensor.shards, page_table.shards, strict=True
         ):
             row = pages[user, : full + bool(rest)].long()
-            _check_pages(_FILL, row, blocks)
+            wanted = row != SKIPPED_PAGE
+            _check_pages(_FILL, row[wanted], blocks)
             if full:
                 whole = new[0, :, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
-                cache.index_copy_(0, row[:full], whole.contiguous())
-            if rest:
+                cache.index_copy_(0, row[:full][wanted[:full]], whole[wanted[:full]].contiguous())
+            if rest and wanted[full]:
                 cache[row[full], :, :rest] = new[0, :, full * block :]
 
     return write(_FILL, cache_tensor, fill)
