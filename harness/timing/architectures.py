@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GB = 1e9
-LAUNCH, DISPATCH, READER = 9.1e-6, 94e-6, 8.0 * GB
+LAUNCH, DISPATCH, READER = 9.3e-6, 85e-6, 7.8 * GB
 
 
 @dataclass(frozen=True)

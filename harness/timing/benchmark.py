@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import tt_llm
 from harness.blank_weights import BlankCheckpoint
-from harness.records import Phase
+from harness.records import Phase, Record
 from harness.targets import active
 from harness.timing.architectures import ARCHITECTURES
 from harness.timing.device_model import PassTime, pass_time
@@ -78,9 +78,10 @@ class Latency:
     ) -> None:
         """A prefill of one user's `seq_len` tokens, or a decode step of `batch` users at position `seq_len`.
 
-        `layers`: of a model cut to so many (default: all). Raises InputError for what the model cannot run.
+        `layers`: of a model cut to so many (default: all). Where a card runs no trace, a traced step leaves its counters
+        and why it was not timed. Raises InputError for what the model cannot run.
         """
-        count = layers or self.session.config.n_layers
+        setting = Setting(batch, seq_len, self.session.mesh_shape, traced)
         base = replace(
             self.recorder.base,
             module="model" if layers is None else f"model of {layers} layer{'s' * (layers != 1)}",
@@ -90,40 +91,52 @@ class Latency:
             verdict="pass",
             note="traced" if traced else "not traced",
         )
+        kind = phase, batch, seq_len, layers or self.session.config.n_layers
         if active().name in MODELLED:
-            time = self._modelled(phase, batch, seq_len, traced, count)
-            samples, note = self._rounds(lambda: _MODEL_CLOCK.move(time.seconds), warm_up=0, rounds=1)
-            base = replace(base, clock="model", details=_details(time))
-            figures = _figures(phase, batch, samples)
-            if self.session.mesh_shape != (1, 1):
-                figures["collective_share"] = time.collective_share
+            self._model(base, setting, *kind)
         else:
-            generator = _loaded(self.session, self.precision, count, batch, seq_len)
-            run = step(generator, phase, batch, seq_len, traced=traced)
-            start = now()
-            run()
-            first = now() - start
+            self._measure(base, setting, *kind)
+
+    def _model(
+        self, base: Record, setting: Setting, phase: Phase, batch: int, seq_len: int, layers: int
+    ) -> None:
+        ops = _one_layer(self.session, self.precision, phase, batch, seq_len).of_layers(layers).ops
+        modelled = pass_time(ops, setting, ARCHITECTURES[active().arch])
+        samples, note = self._rounds(lambda: _MODEL_CLOCK.move(modelled.seconds), warm_up=0, rounds=1)
+        figures = _figures(phase, batch, samples)
+        if setting.mesh != (1, 1):
+            figures["collective_share"] = modelled.collective_share
+        base = replace(base, clock="model", details=_details(modelled), note=base.note + note)
+        self._file(base, figures, samples)
+
+    def _measure(
+        self, base: Record, setting: Setting, phase: Phase, batch: int, seq_len: int, layers: int
+    ) -> None:
+        generator = _loaded(self.session, self.precision, layers, batch, seq_len)
+        run = step(generator, phase, batch, seq_len, traced=setting.traced)
+        start = now()
+        run()
+        first = now() - start
+        ops = logged(generator, step(generator, phase, batch, seq_len)).ops
+        counters = _counters(pass_time(ops, setting, ARCHITECTURES[active().arch]))
+        base = replace(base, clock="host", details=counters)
+        try:
             samples, note = self._rounds(run, WARM_UP, ROUNDS)
-            base = replace(base, clock="host")
-            figures = _figures(phase, batch, samples) | {"first_step": first}
+        except RuntimeError as error:
+            if not setting.traced:
+                raise
+            said = str(error).strip().partition("\n")[0]
+            reason = f"this target runs no trace ({said}); what the step costs is in its counters"
+            self.recorder.file(replace(base, metric="step_time", verdict="not_compared", note=reason))
+            return
+        figures = _figures(phase, batch, samples) | {"first_step": first}
+        self._file(replace(base, note=base.note + note), figures, samples)
+
+    def _file(self, base: Record, figures: dict[str, float], samples: tuple[float, ...]) -> None:
         for metric, value in figures.items():
             kept = samples if metric in TIMED else ()
-            self.recorder.file(
-                replace(
-                    base,
-                    metric=metric,
-                    value=value,
-                    unit=UNITS[metric],
-                    n=len(samples),
-                    samples=kept,
-                    note=f"{base.note}{note}",
-                )
-            )
-
-    def _modelled(self, phase: Phase, batch: int, seq_len: int, traced: bool, layers: int) -> PassTime:
-        found = _one_layer(self.session, self.precision, phase, batch, seq_len).of_layers(layers)
-        setting = Setting(batch, seq_len, self.session.mesh_shape, traced)
-        return pass_time(found.ops, setting, ARCHITECTURES[active().arch])
+            made = replace(base, metric=metric, value=value, unit=UNITS[metric], n=len(samples), samples=kept)
+            self.recorder.file(made)
 
     def _rounds(self, run: Callable[[], object], warm_up: int, rounds: int) -> tuple[tuple[float, ...], str]:
         """The seconds of each round after the warm-up, and what to note of how they were taken."""
@@ -180,10 +193,17 @@ def _figures(phase: Phase, batch: int, samples: tuple[float, ...]) -> dict[str, 
 
 
 def _details(time: PassTime) -> dict[str, float | str]:
-    """Seconds by bound and by op, and exact counters of the op log."""
+    """Seconds by bound and by op, and exact counters."""
     return {
         **{f"bound {bound}": seconds for bound, seconds in time.by_bound().items()},
         **{f"op {name}": seconds for name, seconds in time.by_op().items()},
+        **_counters(time),
+    }
+
+
+def _counters(time: PassTime) -> dict[str, float | str]:
+    """What an op log holds whatever the clock."""
+    return {
         "ops": float(len(time.ops)),
         "dram_bytes": sum(op.work.dram_bytes for op in time.ops),
         "flops": sum(op.work.flops for op in time.ops),

@@ -11,6 +11,7 @@ from harness.recorder import Recorder
 from harness.records import Record
 from harness.timing import benchmark as timing
 from harness.timing.benchmark import ROUNDS, WARM_UP, Latency
+from harness.timing.passes import Pass
 
 COMPILES, STEP = 2.0, 0.01
 
@@ -20,17 +21,18 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """A target that is a card: its first step takes COMPILES, the next ones STEP. Gives whether each step was traced."""
     clock, steps = timing.ModelClock(), list[bool]()
 
-    def step(*_: Any, traced: bool) -> Any:
+    def step(*_: Any, traced: bool = False) -> Any:
         def run() -> None:
             clock.move(STEP if steps else COMPILES)
             steps.append(traced)
 
         return run
 
-    monkeypatch.setattr(timing, "active", lambda: SimpleNamespace(name="silicon"))
+    monkeypatch.setattr(timing, "active", lambda: SimpleNamespace(name="silicon", arch="wormhole_b0"))
     monkeypatch.setattr(timing.time, "perf_counter", clock)
     monkeypatch.setattr(timing, "_loaded", lambda *_: None)
     monkeypatch.setattr(timing, "step", step)
+    monkeypatch.setattr(timing, "logged", lambda *_: Pass((), ()))
     return steps
 
 
@@ -80,3 +82,41 @@ def test_a_prefill_of_a_cut_model_on_a_card(filed: Any) -> None:
     assert set(found) == {"ttft", "first_step"}
     assert found["ttft"].module == "model of 1 layer"
     assert found["ttft"].note == "not traced"
+
+
+def test_a_card_without_traces_says_so_and_gives_counters(
+    filed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that captures fails: nothing is timed, and the record says why; untraced steps are not excused."""
+    runs = []
+
+    def step(*_: Any, traced: bool = False) -> Any:
+        def run() -> None:
+            runs.append(traced)
+            if len(runs) > 1:
+                raise RuntimeError("end_trace_capture: no DRAM is kept for traces\nmore")
+
+        return run
+
+    monkeypatch.setattr(timing, "step", step)
+    (found,) = filed("decode", batch=8, seq_len=128, traced=True).values()
+    assert found.verdict == "not_compared"
+    assert found.value is None
+    assert found.note.startswith(
+        "this target runs no trace (end_trace_capture: no DRAM is kept for traces); "
+    )
+    assert set(found.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
+
+
+def test_another_error_of_an_untraced_step_is_an_error(filed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing to do with traces."""
+
+    def step(*_: Any, traced: bool = False) -> Any:
+        def run() -> None:
+            raise RuntimeError("out of memory")
+
+        return run
+
+    monkeypatch.setattr(timing, "step", step)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        filed("decode", batch=8, seq_len=128, traced=False)
