@@ -45,7 +45,11 @@ COLLECTIVES = ("AllGather", "ReduceScatter", "AllReduce")
 LOOKUPS = ("Embeddings",)
 CACHE_WRITES = ("PagedUpdateCache", "PagedFillCache", "UpdateCache", "FillCache")
 BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate", "scratchpad_allocate")
-TRANSFERS = {"Tensor::to_device": "host_to_device", "Tensor::cpu": "device_to_host"}
+TRANSFERS = {
+    "Tensor::to_device": "host_to_device",
+    "tt::tt_metal::copy_to_device": "host_to_device",
+    "Tensor::cpu": "device_to_host",
+}
 _SCOPE = "module:"  # starts the name of a scope that this file opens in the graph
 _DRAM = 0  # as the graph spells ttnn.BufferType.DRAM
 Node = dict[str, Any]
@@ -81,8 +85,10 @@ class Op:
     buffers: int = 0
 
 
-def count(ttnn: Any, mesh_device: Any, run: Callable[[], object]) -> dict[str, Counts]:
+def count(ttnn: Any, mesh_device: Any, run: Callable[[], object], warm_runs: int = 0) -> dict[str, Counts]:
     """Runs it three times, the first from an empty program cache: counters by module, the whole pass as "model".
+
+    `warm_runs`: how often it is run between the first and the second time, to be what it will be from then on.
 
     A module is the file in a folder `modules` whose code calls the op, else the file that calls it.
     The third pass is not dispatched: only there does ttnn tell what buffers each program takes.
@@ -90,9 +96,10 @@ def count(ttnn: Any, mesh_device: Any, run: Callable[[], object]) -> dict[str, C
     mesh_device.clear_program_cache()
     modes = ttnn.graph.RunMode
     with _scopes(ttnn):
-        first, second, dry = (
-            _captured(ttnn, run, mode) for mode in (modes.NORMAL, modes.NORMAL, modes.NO_DISPATCH)
-        )
+        first = captured(ttnn, run, modes.NORMAL)
+        for _ in range(warm_runs):
+            run()
+        second, dry = (captured(ttnn, run, mode) for mode in (modes.NORMAL, modes.NO_DISPATCH))
     found: dict[str, Counts] = {}
     for op in ops(second):
         for module in (WHOLE, op.module):
@@ -158,8 +165,8 @@ def ops(graph: list[Node]) -> Iterator[Op]:
 
 def _costs(op: Op) -> dict[str, int]:
     if op.name in TRANSFERS:
-        moved = [t for t in op.inputs if t.on_host == (op.name == "Tensor::to_device")]
         kind = TRANSFERS[op.name]
+        moved = [t for t in op.inputs if t.on_host == (kind == "host_to_device")]
         return {kind: len(moved), f"{kind}_bytes": sum(t.size for t in moved)}
     read, written = op.inputs, op.outputs
     if op.name in LOOKUPS:
@@ -177,7 +184,8 @@ def _costs(op: Op) -> dict[str, int]:
     }
 
 
-def _captured(ttnn: Any, run: Callable[[], object], mode: Any) -> list[Node]:
+def captured(ttnn: Any, run: Callable[[], object], mode: Any) -> list[Node]:
+    """The graph of what it runs."""
     # Not ttnn.graph.begin_graph_capture, which adds Python-level records and a warning.
     ttnn._ttnn.graph.begin_graph_capture(mode)
     try:

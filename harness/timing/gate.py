@@ -10,10 +10,12 @@ import ttnn
 
 from harness.recorder import Recorder, Regression
 from harness.records import Phase, Verdict
-from harness.timing.counters import METRICS, Counts, count
+from harness.timing.counters import METRICS, WHOLE, Counts, count
 
 if TYPE_CHECKING:
     from harness.session import Session
+
+TRACE = "trace"  # the module that stands for a pass that is one replay
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,19 @@ class CounterGate:
     recorder: Recorder
     precision: str
 
-    def __call__(self, run: Callable[[], object], *, phase: Phase, batch: int, seq_len: int) -> None:
+    def __call__(
+        self, run: Callable[[], object], *, phase: Phase, batch: int, seq_len: int, traced: bool = False
+    ) -> None:
         """Raises Regression for counters that differ from the baseline or have none; every record is filed before.
 
-        `run` is called three times. With --tt-update-baselines what is counted becomes the baseline.
+        `run` is called three times; where it is `traced` a fourth time before, which captures, so that a replay is counted:
+        no op is called, and what the host still moves is left. With --tt-update-baselines what is counted becomes the baseline.
         """
-        modules = count(ttnn, self.session.mesh_device, run)
-        baselines = self.session.baselines(self.precision)
+        modules = count(ttnn, self.session.mesh_device, run, warm_runs=int(traced))
         name = f"{phase} B{batch} S{seq_len}"
+        if traced:
+            modules, name = {TRACE: modules[WHOLE]}, f"{phase} traced B{batch} S{seq_len}"
+        baselines = self.session.baselines(self.precision)
         if self.session.options.update_baselines:
             baselines.put(name, modules)
         expected = baselines.get(name)

@@ -19,9 +19,24 @@ def test_prefill(generator: Any, counters: Any) -> None:
 
 
 def test_decode(generator: Any, counters: Any) -> None:
-    """A decode step of 32 users at position 127 costs what the baseline says."""
+    """A decode step of 32 users at position 127, op by op, costs what the baseline says."""
     tokens = torch.zeros(USERS, 1, dtype=torch.int32)
     positions = torch.full((USERS,), POSITION, dtype=torch.int32)
     counters(
-        lambda: generator.decode_forward(tokens, positions), phase="decode", batch=USERS, seq_len=PREFILL
+        lambda: generator.decode_forward(tokens, positions, enable_trace=False),
+        phase="decode",
+        batch=USERS,
+        seq_len=PREFILL,
     )
+
+
+def test_traced_decode(generator: Any, counters: Any) -> None:
+    """One step of many, as a trace: the host sends the tokens, reads the logits, and calls no op."""
+    tokens = torch.zeros(USERS, 1, dtype=torch.int32)
+    positions = torch.full((USERS,), POSITION - 1, dtype=torch.int32)
+
+    def step() -> None:
+        positions.add_(1)
+        generator.decode_forward(tokens, positions.clone(), enable_trace=True)
+
+    counters(step, phase="decode", batch=USERS, seq_len=PREFILL, traced=True)

@@ -45,11 +45,11 @@ def test_a_write_that_races_a_read_and_a_write(device: Any, host: Any) -> None:
     ttnn.copy_host_to_device_tensor(host, x, cq_id=1)
     order(device, 1, 0)
     ttnn.add(x, x)
-    with pytest.raises(RaceError, match="writes on queue 1 what is read by ttnn.add"):
+    with pytest.raises(RaceError, match=r"writes on queue 1 what is read by ttnn\.add"):
         ttnn.copy_host_to_device_tensor(host, x, cq_id=1)
     order(device, 0, 1)
     ttnn.copy_host_to_device_tensor(host, x, cq_id=1)
-    with pytest.raises(RaceError, match="writes on queue 0 what is written by ttnn.copy_host"):
+    with pytest.raises(RaceError, match=r"writes on queue 0 what is written by ttnn\.copy_host"):
         ttnn.copy_host_to_device_tensor(host, x, cq_id=0)
 
 
@@ -107,7 +107,7 @@ def test_ops_of_a_queue_of_their_own(device: Any, host: Any) -> None:
     with ttnn.command_queue(1):
         assert ttnn.get_current_command_queue_id_for_thread() == 1
         y = ttnn.add(x, x)
-    with pytest.raises(RaceError, match="reads on queue 0 what is written by ttnn.add"):
+    with pytest.raises(RaceError, match=r"reads on queue 0 what is written by ttnn\.add"):
         ttnn.to_torch(y)
     assert ttnn.get_current_command_queue_id_for_thread() == 0
 

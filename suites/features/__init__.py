@@ -1,0 +1,1 @@
+"""Ways of running a model that must not change its answer."""

@@ -1,0 +1,70 @@
+"""The features suite is green on a healthy model, and names what is wrong with a trace of one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from harness.faults.tracing import TRACE_FAULTS
+
+# fault -> what the failing tests say
+NAMED = {
+    "host_read_in_the_step": ("ttnn.from_device at ", "inside the capture of trace"),
+    "upload_in_the_step": ("ttnn.from_torch at tt_llm/mesh.py", "inside the capture of trace"),
+    "stale_page_table": ("changed_values",),
+    "unordered_queues": (
+        "reads on queue 0 what is written by ttnn.copy_host_to_device_tensor at tt_llm/decoding.py",
+        "no event orders the two",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+    """One layer, a vocabulary that fills no whole tile."""
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "one-layer"
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    save_byte_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def judged(model: Path, run_suites: Callable[..., Any]) -> Callable[..., Any]:
+    given = "suites/features", "--tt-emulator-mode=fast", f"--tt-model={model}"
+    return lambda *arguments: run_suites(*given, *arguments)
+
+
+def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
+    """Under each policy, on one device and on two, every value of every step is the same."""
+    for mesh in ("1x1", "1x2"):
+        done = judged(f"--tt-mesh={mesh}", "--tt-precision=accuracy,performance,bfp4_mlp")
+        assert done.status == 0, done.said[-2000:]
+        found = [record.value for record in done.records if record.metric == "changed_values"]
+        assert found == [0.0] * 9
+
+
+@pytest.mark.parametrize("fault", sorted(TRACE_FAULTS))
+def test_each_mistake_is_seen_and_named(fault: str, judged: Callable[..., Any]) -> None:
+    done = judged("-p", "harness.faults", "--tt-fault", fault)
+    assert done.status == 1
+    said = " ".join(done.said.split())
+    for name in NAMED[fault]:
+        assert name in said
