@@ -58,6 +58,7 @@ SUITES = {
     "conformance": ("conformance",),
     "counters": ("counters",),
     "devices": ("devices",),
+    "features": ("features",),
     "latency": ("latency",),
     "numerics": ("numerics",),
     "all": (
@@ -68,6 +69,7 @@ SUITES = {
         "conformance",
         "counters",
         "devices",
+        "features",
         "latency",
         "numerics",
     ),
