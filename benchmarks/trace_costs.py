@@ -12,6 +12,7 @@ both, in processes that alternate.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def _whole_model(older: Path) -> None:
             done = subprocess.run(
                 command,
                 cwd=checkout,
-                env={"PYTHONPATH": str(checkout)},
+                env=os.environ | {"PYTHONPATH": str(checkout)},
                 capture_output=True,
                 text=True,
                 check=True,

@@ -10,6 +10,7 @@ import ttnn
 from tt_llm.errors import InputError
 from tt_llm.mesh import replicate, to_host
 from tt_llm.split import Split
+from tt_llm.trace import release_traces
 
 BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
 SKIPPED_PAGE = -1  # in a page table: `paged_fill_cache` writes nothing there
@@ -25,6 +26,7 @@ class PagedKVCache:
     def __init__(
         self, mesh_device: ttnn.MeshDevice, shares: Split, n_blocks: int, dtype: ttnn.DataType
     ) -> None:
+        release_traces(mesh_device)  # the cache must stay
         self.n_blocks = n_blocks
         self._shares = shares
         config = shares.local
