@@ -18,9 +18,7 @@ def lm_eval(
     target: Annotated[str, typer.Option(help="what answers `import ttnn`")] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
     precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
-    out: Annotated[
-        Path, typer.Option(help="folder for results.json, report.html and lm-eval's own files")
-    ] = Path("results"),
+    out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
     emulator_mode: Annotated[
         str | None, typer.Option(help=f"{', '.join(MODES)} (default: {DEFAULT_MODE})", show_default=False)
     ] = None,
@@ -46,7 +44,7 @@ def lm_eval(
 
     try:
         check_writable(out / "results.json")
-        found = compare(context.args, model, precision.split(","), out)
+        found = compare(context.args, model, precision.split(","))
         write_results(out / "results.json", found.environment, found.records)
         write_html(found, out / "report.html")
     except input_errors() as error:

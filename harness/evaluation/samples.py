@@ -1,26 +1,32 @@
-"""lm-eval's command line, run for one model, and the samples it logs."""
+"""lm-eval's command line, run for one model after the other on the same tasks, and the samples it gives."""
 
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lm_eval import simple_evaluate
 from lm_eval._cli.run import Run
 from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import make_table
 
 from harness.errors import UserError
+from harness.evaluation.lm_eval_model import BATCH_SIZE
 from harness.evaluation.tasks import FOLDER
 
 # What --model_args may hold: the rest is said by options of the harness.
 MODEL_ARGS = ("max_length", "add_bos_token", "prefix_token_id", "share_prefixes")
-_FILE = re.compile(r"samples_(?P<task>.+)_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl")
+# Options of lm-eval that say what another option of ours says.
+INSTEAD = {"model": "--model", "device": "--target", "max_batch_size": "--batch_size"}
+# Options that send results elsewhere, or edit the run, and are lm-eval's business alone.
+ELSEWHERE = ("wandb_args", "wandb_config_args", "trackio_args", "hf_hub_log_args", "predict_only")
 
 
 @dataclass(frozen=True)
@@ -38,77 +44,118 @@ class Sample:
 Samples = dict[tuple[str, str], list[Sample]]  # by task and lm-eval's filter
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """lm-eval's own command line, with the tasks that come with the harness beside its own.
+class Evaluation:
+    """One command line of lm-eval's own arguments, whose tasks are found; the tasks of the harness are beside lm-eval's."""
 
-    Raises UserError for a task that is not there or settings that contradict each other; argparse exits with status 2.
-    """
-    parser = argparse.ArgumentParser(prog="tt-harness lm-eval")
-    Run.create(parser.add_subparsers())
-    options = parser.parse_args(["run", *arguments])
-    for name, instead in (("model", "--model"), ("device", "--target"), ("max_batch_size", "--batch_size")):
-        if (given := getattr(options, name)) is not None:
-            raise UserError(f"lm-eval's own {name} {given}: use {instead}")
-    if unknown := sorted(set(options.model_args or {}) - set(MODEL_ARGS)):
-        raise UserError(f"--model_args {', '.join(unknown)}: choose of {', '.join(MODEL_ARGS)}")
-    options.include_path = [str(FOLDER), *([options.include_path] if options.include_path else [])]
-    try:
-        EvaluatorConfig.from_cli(_with(options, log_samples=True, output_path="checked")).process_tasks()
-    except (ValueError, OSError) as error:
-        raise UserError(f"lm-eval: {' '.join(str(error).split())}") from error
-    return options
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """Raises UserError for a task that is not there, settings that contradict each other, or an option that is not
+        for here; argparse exits with status 2 for what it does not know.
+        """
+        parser = argparse.ArgumentParser(prog="tt-harness lm-eval")
+        Run.create(parser.add_subparsers())
+        options = parser.parse_args(["run", *arguments])
+        for name, instead in INSTEAD.items():
+            if (given := getattr(options, name)) is not None:
+                raise UserError(f"lm-eval's own {name} {given}: use {instead}")
+        for name in ELSEWHERE:
+            if getattr(options, name, None):
+                raise UserError(
+                    f"--{name}: run lm-eval itself for that, with its models ttnn and ttnn-golden"
+                )
+        if unknown := sorted(set(options.model_args or {}) - set(MODEL_ARGS)):
+            raise UserError(f"--model_args {', '.join(unknown)}: choose of {', '.join(MODEL_ARGS)}")
+        options.batch_size = getattr(options, "batch_size", BATCH_SIZE)
+        try:
+            self._config = EvaluatorConfig.from_cli(options)
+            self._tasks, self._manager = self._found()
+        except (ValueError, OSError) as error:
+            raise UserError(f"lm-eval: {' '.join(str(error).split())}") from error
+
+    def run(self, model: str, model_args: Mapping[str, Any], identity: str, name: str) -> Samples:
+        """Evaluates one registered model and prints lm-eval's table.
+
+        `identity` is that of the weights, `name` that of the folder of lm-eval's own files below --output_path.
+        """
+        config = self._config
+        given = {**model_args, **config.model_args}
+        tracker = EvaluationTracker(
+            output_path=str(Path(config.output_path) / name) if config.output_path else None
+        )
+        found = simple_evaluate(
+            model=model,
+            model_args=given,
+            tasks=self._tasks,
+            task_manager=self._manager,
+            evaluation_tracker=tracker,
+            use_cache=self._cache(model, given, identity),
+            log_samples=True,
+            random_seed=config.seed[0],
+            numpy_random_seed=config.seed[1],
+            torch_random_seed=config.seed[2],
+            fewshot_random_seed=config.seed[3],
+            **{option: getattr(config, option) for option in _PASSED_ON},
+            **config.cache_requests,
+        )
+        samples = found.pop("samples")
+        tracker.save_results_aggregated(results=found, samples=samples)
+        if config.log_samples:
+            for task in found["configs"]:
+                tracker.save_results_samples(task_name=task, samples=[dict(row) for row in samples[task]])
+        print(f"{model}: {', '.join(f'{key} {value}' for key, value in given.items())}")
+        print(make_table(found))
+        if "groups" in found:
+            print(make_table(found, "groups"))
+        by_filter: Samples = {}
+        for task, rows in samples.items():
+            for row in rows:
+                by_filter.setdefault((task, row["filter"]), []).append(_sample(row))
+        return by_filter
+
+    def _found(self) -> tuple[list[str], TaskManager]:
+        """The tasks' names and who loads them. lm-eval's own thousands are only indexed when one of them is asked for."""
+        config = self._config
+        wanted = [name for given in config.tasks for name in given.split(",") if name]
+        folders = [str(FOLDER), *([config.include_path] if config.include_path else [])]
+        for defaults in (False, True):
+            manager = TaskManager(include_path=folders, include_defaults=defaults, metadata=config.metadata)
+            matches = {name: manager.match_tasks([name]) for name in wanted}
+            if all(matches.values()):
+                break
+        missing = [name for name, found in matches.items() if not found]
+        if missing or not wanted:
+            raise UserError(
+                f"tasks {', '.join(missing) or 'none'}: no such task; those of a folder need --include_path, "
+                "lm-eval's own are listed by `lm-eval ls tasks`, and tt_offline needs no network"
+            )
+        return list(dict.fromkeys(name for found in matches.values() for name in found)), manager
+
+    def _cache(self, model: str, model_args: Mapping[str, Any], identity: str) -> str | None:
+        """lm-eval's cache of responses has no model in its keys: whatever may answer otherwise has a file of its own."""
+        if not self._config.use_cache:
+            return None
+        answers = json.dumps([identity, model, dict(model_args)], sort_keys=True)
+        return f"{self._config.use_cache}-{hashlib.sha256(answers.encode()).hexdigest()[:16]}"
 
 
-def run(
-    options: argparse.Namespace,
-    model: str,
-    model_args: Mapping[str, Any],
-    batch_size: int,
-    folder: Path,
-    identity: str,
-) -> Samples:
-    """Evaluates one registered model, lets lm-eval print its table, and returns what it logged below `folder`.
-
-    `options` as `parse` returns them; their own --model_args and --batch_size win. `identity` is that of the weights.
-    """
-    before = set(folder.rglob("samples_*.jsonl"))
-    ours = _with(
-        options,
-        model=model,
-        model_args={**model_args, **(options.model_args or {})},
-        batch_size=getattr(options, "batch_size", batch_size),
-        log_samples=True,
-        output_path=str(folder),
-    )
-    if options.use_cache:  # lm-eval's cache of responses has no model in its keys, so each has one of its own
-        answers = json.dumps([identity, model, ours.model_args], sort_keys=True)
-        ours.use_cache = f"{options.use_cache}-{hashlib.sha256(answers.encode()).hexdigest()[:16]}"
-    ours.func(ours)
-    files = sorted(set(folder.rglob("samples_*.jsonl")) - before)
-    if not files:
-        raise UserError(f"lm-eval saved no samples below {folder}")
-    found: Samples = {}
-    for file in files:
-        named = _FILE.fullmatch(file.name)
-        if named is None:
-            raise UserError(f"{file}: not a samples file of the lm-eval this was written for")
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            found.setdefault((named["task"], row["filter"]), []).append(_sample(row))
-    return found
-
-
-def _with(options: argparse.Namespace, **changes: Any) -> argparse.Namespace:
-    changed = copy.deepcopy(options)
-    for name, value in changes.items():
-        setattr(changed, name, value)
-    return changed
+_PASSED_ON = (
+    "num_fewshot",
+    "batch_size",
+    "limit",
+    "samples",
+    "check_integrity",
+    "write_out",
+    "system_instruction",
+    "apply_chat_template",
+    "fewshot_as_multiturn",
+    "gen_kwargs",
+    "confirm_run_unsafe_code",
+    "metadata",
+)
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    """lm-eval writes responses as text: ["-1.5", "False"] for a scored continuation."""
     answers = row["filtered_resps"]
-    scored = all(isinstance(answer, list) and len(answer) == 2 for answer in answers)
+    scored = all(isinstance(answer, (tuple, list)) and len(answer) == 2 for answer in answers)
     return Sample(
         document=row["doc_id"],
         content=(row["doc_hash"], row["prompt_hash"]),

@@ -93,8 +93,8 @@ def _judge_perplexity(recorder: Recorder, pairs: Pairs, metric: str) -> None:
     _file(recorder, "task_perplexity_error", abs(ratio - 1), len(pairs), shown, _likelihood_test(nll))
 
 
-def _likelihood_and_weight(value: float | list[float]) -> tuple[float, float]:
-    return (value[0], value[1]) if isinstance(value, list) else (value, 1.0)
+def _likelihood_and_weight(value: float | tuple[float, float]) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, 1.0)
 
 
 def _judge_likelihoods(recorder: Recorder, pairs: Pairs) -> None:

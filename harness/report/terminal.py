@@ -18,6 +18,7 @@ from harness.report.tables import (
     mesh_table,
     module_tables,
 )
+from harness.report.tasks import task_tables
 
 FAULT_ORDER: tuple[Verdict, ...] = (
     "regression",
@@ -64,6 +65,7 @@ def tables(results: Results) -> list[Table]:
         *latency_tables(records),
         *counters_tables(records),
         *numerics_tables(records),
+        *task_tables(records),
     )
     return [table for table in every if table is not None]
 

@@ -40,5 +40,5 @@ def test_lm_eval_takes_them() -> None:
     tasks["tt_choice"].build_all_requests(limit=1, rank=0, world_size=1)
     first = tasks["tt_choice"].instances
     assert len(first) == 4
-    assert first[0].args[0].count("Question:") == 4  # three examples before it
+    assert first[0].args[0].count("Question:") == 6  # five examples before it
     assert all(instance.args[1].startswith(" ") for instance in first)

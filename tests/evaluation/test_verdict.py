@@ -102,7 +102,7 @@ def test_perplexity_of_continuations() -> None:
 
 def test_perplexity_of_texts_is_lm_evals() -> None:
     golden = samples(
-        word_perplexity=lambda i: [-30.0 - i, 10 + i % 3], byte_perplexity=lambda i: [-30.0 - i, 50]
+        word_perplexity=lambda i: (-30.0 - i, 10 + i % 3), byte_perplexity=lambda i: (-30.0 - i, 50)
     )
     golden = [replace(sample, log_likelihoods=()) for sample in golden]
     ((metric, record),) = judged(golden, lambda sample: sample).items()
