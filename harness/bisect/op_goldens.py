@@ -277,6 +277,15 @@ def _slice(
     return x[tuple(map(slice, start, end, step or [1] * len(start)))]
 
 
+def _untilized(x: Tensor, output_tensor_end: Sequence[int], **_: Any) -> Tensor:
+    return x[tuple(slice(last + 1) for last in output_tensor_end)]
+
+
+def _padded(x: Tensor, padding: Sequence[Sequence[int]], value: float = 0.0, **_: Any) -> Tensor:
+    widths = [width for dim in reversed(list(padding)) for width in dim]
+    return functional.pad(x, widths, value=value)
+
+
 def _reduced(function: Callable[..., Any]) -> Golden:
     def golden(
         x: Tensor, dim: int | None = None, keepdim: bool = False, *, scalar: float = 1.0, **_: Any
@@ -365,6 +374,8 @@ GOLDENS: dict[str, Golden] = {
     "ttnn.repeat": lambda x, dims, **_: x.repeat(tuple(dims)),
     "ttnn.repeat_interleave": lambda x, repeats, dim, **_: x.repeat_interleave(repeats, dim),
     "ttnn.slice": _slice,
+    "ttnn.pad": _padded,
+    "ttnn.untilize_with_unpadding": _untilized,
     f"{_EXPERIMENTAL}nlp_create_qkv_heads": _create_heads,
     f"{_EXPERIMENTAL}nlp_create_qkv_heads_decode": _create_heads_decode,
     f"{_EXPERIMENTAL}nlp_concat_heads": _concat_heads,

@@ -21,11 +21,9 @@ NAMED = {
     "swapped_kv_heads": ("kv_cache", "device 0, head 0", "device 1, head 1"),
     "stale_cache_on_one_device": ("kv_cache", "device 1, head 1"),
     "padded_vocabulary_wins": ("lm_head",),
+    "devices_joined_in_reverse": ("lm_head",),
+    "columns_gathered_in_reverse": ("mlp", "attention"),
 }
-
-
-# Policy accuracy divides no sum: there is none to forget.
-SUMS = ("dropped_all_reduce", "averaged_all_reduce")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def test_a_healthy_model_is_green_on_two_devices(judged: Run) -> None:
 @pytest.mark.parametrize("fault", sorted(MESH_FAULTS))
 def test_each_mistake_is_seen_and_named(fault: str, judged: Run) -> None:
     """Some record that is not pass names the module, and, where devices differ, the device."""
-    precision = "performance" if fault in SUMS else "accuracy"
+    precision = MESH_FAULTS[fault].precision
     red = judged("-p", "harness.faults", "--tt-fault", fault, f"--tt-precision={precision}").red
     said = " ".join(f"{r.module} {r.note}" for r in red)
     for name in NAMED[fault]:

@@ -1,7 +1,8 @@
-"""The suites see what they are for: each planted mistake turns a module test and an accuracy test red."""
+"""The suites see what they are for: planted mistakes turn them red, and a mistake that none sees is said to be a hole."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,36 +10,141 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
 
-from harness.faults import FAULTS
+from harness.faults import FAULTS, MESH_FAULTS, SLOWDOWNS
 
 ROOT = Path(__file__).parents[2]
-Run = Callable[..., Any]
-# Where a fault lies only in decode, prefill's accuracy cannot see it.
-ACCURACY_TEST = {
-    "shift_positions": "test_teacher_forced_decode",
-    "values_cached_as_keys": "test_teacher_forced_decode",
-}
+# One of each kind: what prefill alone shows, decode alone, long prompts alone, a batch alone, the cache, the stream.
+SEEN = (
+    "drop_causal_mask",
+    "shift_positions",
+    "positions_in_bf16",
+    "everyone_reads_the_first_users_pages",
+    "decoded_row_one_further",
+    "norm_without_weight",
+    "temperature_left_in",
+)
+ONLY_IN_THE_MODEL = ("last_row_but_one", "layers_share_a_cache")
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_each_fault_is_seen_by_a_module_and_by_an_accuracy_test(fault: str, run_suites: Run) -> None:
-    """A model with the fault planted fails at least one test of suites/modules and one of suites/accuracy."""
-    accuracy = ACCURACY_TEST.get(fault, "test_prefill")
-    done = run_suites(
-        "suites/modules/test_rope.py",
-        "suites/modules/test_attention.py",
-        f"suites/accuracy/test_text.py::{accuracy}",
-        "--tt-update-goldens",
-        "--tt-emulator-mode=fast",
-        *("-p", "harness.faults", "--tt-fault", fault),
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+    """Two layers, four query heads of two key-value heads, norms whose weights are not one."""
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=2048,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
     )
-    assert done.status == 1
-    assert {record.test.split("/")[1] for record in done.red} == {"modules", "accuracy"}
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "small"
+    built = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for name, weight in built.named_parameters():
+        if name.endswith("norm.weight"):
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    built.save_pretrained(folder)
+    save_byte_tokenizer(folder)
+    return folder
 
 
-def test_an_unknown_fault_is_refused_in_one_line() -> None:
-    """A mistyped fault name does not run a healthy model in its place."""
+@pytest.fixture(scope="module")
+def plant(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """plant(faults, *arguments) runs `tt-harness faults` on the small model: exit status, output, the JSON's rows."""
+    folder = tmp_path_factory.mktemp("faults")
+
+    def run(faults: tuple[str, ...], *arguments: str) -> tuple[int, str, dict[str, Any]]:
+        out = folder / "faults.json"
+        out.unlink(missing_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "harness.cli",
+            "faults",
+            f"--only={','.join(faults)}",
+            f"--out={out}",
+        ]
+        command += [f"--model={model}", "--layers=0", f"--goldens={folder / 'goldens'}", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        rows = json.loads(out.read_text())["faults"] if out.exists() else []
+        return done.returncode, done.stdout + done.stderr, {row["fault"]: row for row in rows}
+
+    return run
+
+
+def test_the_catalogue_is_long_and_says_what_each_mistake_is() -> None:
+    """At least forty faults, each with a sentence and the module where it lies."""
+    every = FAULTS | MESH_FAULTS
+    assert len(every) >= 40
+    assert not set(every) & set(SLOWDOWNS)
+    for fault in every.values():
+        assert fault.what.endswith("."), fault.name
+        assert fault.module, fault.name
+
+
+def test_each_kind_of_fault_is_seen_by_its_modules_tests(plant: Callable[..., Any]) -> None:
+    """The command ends with 0, and the matrix has, by suite, the figure that missed its gate."""
+    status, said, rows = plant((*SEEN, *ONLY_IN_THE_MODEL), "--suite=modules,model")
+    assert status == 0, said
+    assert f"FAULTS: {len(rows)} of {len(rows)} killed, {len(SEEN)} of them by a module's own tests" in said
+    for name in SEEN:
+        kill = rows[name]["kills"]["modules"]
+        assert kill["metric"] != "assertion", name
+        assert kill["gate"] is not None, name
+    for name in ONLY_IN_THE_MODEL:
+        assert set(rows[name]["kills"]) == {"model"}
+    assert all(row["raised"] == [] for row in rows.values()), "seen by a figure, not by an accident"
+
+
+def test_invariances_see_faults_without_a_golden(plant: Callable[..., Any]) -> None:
+    """What one user does to another, and what prefill and decode make of the same token."""
+    faults = (
+        "rows_without_a_user_are_written",
+        "padding_written_into_unallocated_pages",
+        "everyone_at_the_first_users_position",
+        "decode_sees_one_more",
+        "mask_one_off",
+        "prompts_come_back_in_reverse",
+    )
+    _, said, rows = plant(faults, "--suite=metamorphic")
+    assert [name for name in faults if "metamorphic" not in rows[name]["kills"]] == [], said
+
+
+def test_a_fault_that_no_suite_sees_is_a_hole(plant: Callable[..., Any]) -> None:
+    """Invariances hold under a wrong scale: alone they leave it alive, which ends with 1 and is named."""
+    status, said, rows = plant(("wrong_attention_scale",), "--suite=metamorphic")
+    assert status == 1
+    assert "SURVIVES: wrong_attention_scale: Scores are divided by the head dimension" in said
+    assert rows["wrong_attention_scale"]["killed"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--only=typo",), "fault 'typo': choose from "),
+        (("--suite=typo",), "suite 'typo': choose from modules, model, metamorphic, accuracy"),
+        (("--layers=-1",), "layers -1: give a number of decoder layers"),
+    ],
+)
+def test_what_cannot_be_planted_ends_with_2(arguments: tuple[str, ...], said: str) -> None:
+    """A mistyped name does not run a healthy model in its place."""
+    command = [sys.executable, "-m", "harness.cli", "faults", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {said}")
+
+
+def test_an_unknown_fault_is_refused_by_the_plugin_in_one_line() -> None:
+    """The same of `--tt-fault`."""
     command = [sys.executable, "-m", "pytest", "suites", "-p", "harness.faults", "--tt-fault", "typo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2

@@ -1,0 +1,52 @@
+"""The first layers of a model as a model of its own: real weights, at the cost of a small one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tt_llm.checkpoint import cache_dir
+from tt_llm.errors import InputError
+
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+
+
+def truncated(folder: Path, layers: int) -> Path:
+    """A Hugging Face folder of the first `layers` decoder layers, made once and kept in the cache.
+
+    Raises InputError for a model that has fewer.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not 1 <= layers <= config["num_hidden_layers"]:
+        raise InputError(f"layers {layers}: the model has 1 to {config['num_hidden_layers']}")
+    made = cache_dir() / "models" / f"{folder.name}-{layers}-layers"
+    if made.is_dir():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=made.parent))
+    for file in folder.iterdir():
+        if file.suffix == ".safetensors":
+            _copy_first(file, part / file.name, layers)
+        elif file.is_file() and not file.name.endswith(".index.json"):
+            shutil.copy(file, part)
+    config["num_hidden_layers"] = layers
+    (part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    part.rename(made)
+    return made
+
+
+def _copy_first(source: Path, target: Path, layers: int) -> None:
+    with safe_open(source, framework="pt") as file:
+        kept = {
+            name: file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118 - not a dict
+            if (match := _LAYER.match(name)) is None or int(match[1]) < layers
+        }
+    if kept:
+        save_file(kept, target, metadata={"format": "pt"})
