@@ -93,6 +93,26 @@ def test_gather_follows_the_page_table(tiny: Any, mesh_device: Any) -> None:
             assert torch.equal(gathered[user, :, position].to(row.dtype), row)
 
 
+@pytest.mark.parametrize("dtype", [ttnn.bfloat16, ttnn.bfloat8_b])
+@pytest.mark.parametrize(("sources", "destinations"), [([1], [3]), ([1, 1, 4], [5, 0, 2])])
+def test_blocks_are_copied_whole_in_every_layer(
+    tiny: Any, mesh_device: Any, dtype: Any, sources: list[int], destinations: list[int]
+) -> None:
+    """A destination then holds its source's bits; no other block has changed."""
+    cache = PagedKVCache(mesh_device, split(ModelConfig.from_folder(tiny("gqa").folder), 1), 6, dtype)
+    generator = torch.Generator().manual_seed(0)
+    cache.layers = [
+        tuple(replicate(torch.randn(6, 3, 32, 64, generator=generator), mesh_device, dtype) for _ in range(2))
+        for _ in cache.layers
+    ]
+    expected = [ttnn.to_torch(pages).clone() for pair in cache.layers for pages in pair]
+    for blocks in expected:
+        blocks[destinations] = blocks[sources].clone()
+    cache.copy_blocks(sources, destinations)
+    for blocks, pages in zip(expected, (pages for pair in cache.layers for pages in pair), strict=True):
+        assert torch.equal(ttnn.to_torch(pages), blocks)
+
+
 def test_prefill_and_decode_fill_the_cache_with_keys_and_values(tiny: Any, load: Any) -> None:
     """Layer 0 holds Hugging Face's rotated keys (interleaved) and values at every position a user has reached."""
     model = tiny("gqa")
