@@ -29,9 +29,8 @@ def faults(
     """
     from rich.console import Console
 
-    import harness.faults  # fills the catalogue
+    from harness.faults import CATALOGUE
     from harness.faults.matrix import DEFAULT_SUITES, Setup, prepared_model, run_matrix
-    from harness.faults.planting import CATALOGUE
     from harness.faults.report import render, write
     from harness.records import ResultsError, check_writable
 
