@@ -26,19 +26,21 @@ _CONFIG_NOTES = ("transformers_version", "_name_or_path", "_model_name_or_path")
 
 
 class Reference:
-    """A Llama-like causal LM from a Hugging Face folder, on the CPU, in eval mode and without gradients.
+    """A Llama-like causal LM from a Hugging Face folder, in eval mode and without gradients.
 
     Reading the folder is cheap; the weights are loaded at the first `run` or `greedy`. `dtype` "float32" is
     the golden, "bfloat16" the floor that tells what bfloat16 alone costs in plain PyTorch.
     """
 
-    def __init__(self, folder: Path | str, dtype: str = "float32") -> None:
-        """
+    def __init__(self, folder: Path | str, dtype: str = "float32", device_map: str | None = None) -> None:
+        """`device_map` is accelerate's, such as "auto": over which devices a model too large for one is spread.
+
         Raises:
             GoldenError: the folder has no readable config.json or no safetensors file, or `dtype` is unknown.
         """
         self.folder = Path(folder)
         self.dtype = dtype
+        self.device_map = device_map
         if dtype not in DTYPES:
             raise GoldenError(f"reference dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
         if not self._weight_files():
@@ -72,6 +74,7 @@ class Reference:
             "dtype": self.dtype,
             "attention": ATTENTION,
             "threads": torch.get_num_threads(),
+            "device_map": self.device_map or "none",
             "python": platform.python_version(),
             **versions,
         }
@@ -127,7 +130,7 @@ class Reference:
             for hook in hooks:
                 hook.remove()
         taps["logits"] = output.logits
-        return {point: self._value(point, taps, output, tokens.shape[1]) for point in sorted(points)}
+        return {point: self._value(point, taps, output, tokens.shape[1]).cpu() for point in sorted(points)}
 
     @torch.no_grad()
     def greedy(self, prompt: Sequence[int], count: int) -> tuple[list[int], torch.Tensor]:
@@ -146,7 +149,7 @@ class Reference:
             return_dict_in_generate=True,
         )
         ids = [int(token) for token in made.sequences[0, tokens.shape[1] :]]
-        return ids, torch.cat(made.logits).float()
+        return ids, torch.cat(made.logits).float().cpu()
 
     @functools.cached_property
     def model(self) -> Any:
@@ -161,6 +164,7 @@ class Reference:
                 dtype=DTYPES[self.dtype],
                 attn_implementation=ATTENTION,
                 local_files_only=True,
+                device_map=self.device_map,
             )
         except Exception as error:  # the loaders raise many types for a broken folder
             raise GoldenError(f"model folder {self.folder} cannot be loaded: {_first_line(error)}") from error

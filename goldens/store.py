@@ -1,8 +1,9 @@
 """Where goldens are kept: `<slug of name>/<key>.safetensors` and `<key>.json`, its manifest, on any fsspec
 URL.
 
-Both files are written under temporary names and renamed, the manifest last: a golden is there whole or not at
-all. Nothing is loaded before its size and header have been checked, and no code is executed from a store.
+A golden larger than `SHARD_BYTES` lies in several files, `<key>.<n>.safetensors`, whole tensors in each. All files are
+written under temporary names and renamed, the manifest last: a golden is there whole or not at all. Nothing is loaded
+before its size and header have been checked, and no code is executed from a store.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from goldens.errors import GoldenCorrupt, GoldenError, GoldenMissing, GoldenStal
 
 Tensors = dict[str, torch.Tensor]
 
+SHARD_BYTES = 2 << 30
 FULL_CHECK_BYTES = 64 << 20  # `get` checks every digest below this size; above it, header and size only
 
 
@@ -100,20 +102,26 @@ class GoldenStore:
         """
         named = {f"input.{n}": t for n, t in inputs.items()} | {f"output.{n}": t for n, t in outputs.items()}
         tensors = {n: t.detach().contiguous() for n, t in named.items()}
-        data = safetensors.torch.save(tensors)
-        facts = {
+        shards = _shards(tensors)
+        data = [safetensors.torch.save({n: tensors[n] for n in shard}) for shard in shards]
+        facts: dict[str, Any] = {
             "name": name,
             "key": key,
-            "size": len(data),
+            "size": sum(map(len, data)),
             "tensors": {
                 n: {"shape": list(t.shape), "dtype": _dtype_name(t), "sha256": _digest(t)}
                 for n, t in tensors.items()
             },
         }
+        if len(shards) > 1:
+            facts["shards"] = [
+                {"size": len(part), "tensors": shard} for part, shard in zip(data, shards, strict=True)
+            ]
         text = json.dumps(manifest | facts, indent=1, sort_keys=True) + "\n"
-        self._write(
-            {self._path(name, key, "safetensors"): data, self._path(name, key, "json"): text.encode()}, name
-        )
+        files = {
+            self._path(name, key, kind): part for kind, part in zip(_kinds(len(data)), data, strict=True)
+        }
+        self._write(files | {self._path(name, key, "json"): text.encode()}, name)
 
     def list(self) -> Sequence[tuple[str, str]]:
         """Every stored golden as (name, key), sorted; a golden without a manifest does not count."""
@@ -140,9 +148,34 @@ class GoldenStore:
 
     def remove(self, name: str, key: str) -> None:
         """Delete one golden, the manifest first."""
-        for kind in ("json", "safetensors"):
+        for path in [self._path(name, key, "json"), *self._data_files(name, key)]:
             with contextlib.suppress(FileNotFoundError):
-                self._fs.rm(self._path(name, key, kind))
+                self._fs.rm(path)
+
+    def size(self, name: str, key: str) -> int:
+        """Bytes that a golden takes, whatever state it is in."""
+        paths = [self._path(name, key, "json"), *self._data_files(name, key)]
+        return sum(int(self._fs.size(path) or 0) for path in paths)
+
+    def leftovers(self) -> dict[str, int]:
+        """Files that belong to no golden, with their bytes: temporary ones of a broken write, and data without a manifest."""
+        held = {self._path(name, key, "json").removesuffix(".json") for name, key in self.list()}
+        found = self._fs.find(self._root) if self._fs.exists(self._root) else []
+        return {
+            str(path): int(self._fs.size(path))
+            for path in sorted(map(str, found))
+            if path.endswith((".tmp", ".safetensors")) and _golden_of(path) not in held
+        }
+
+    def remove_leftovers(self) -> None:
+        """Delete them. Not while another process writes to the store: its temporary files look the same."""
+        for path in self.leftovers():
+            self._fs.rm(path)
+
+    def _data_files(self, name: str, key: str) -> Sequence[str]:
+        folder = self._path(name, key, "x").rpartition("/")[0]
+        found = self._fs.glob(f"{folder}/{key}*.safetensors") if self._fs.exists(folder) else []
+        return sorted(map(str, found))
 
     def _path(self, name: str, key: str, kind: str) -> str:
         return f"{self._root}/{_slug(name)}/{key}.{kind}"
@@ -172,10 +205,13 @@ class GoldenStore:
 
     def _load(self, name: str, key: str, full: bool) -> Golden:
         manifest = self._manifest(name, key)
-        path = self._path(name, key, "safetensors")
+        shards = manifest.get("shards") or [{"size": manifest["size"], "tensors": list(manifest["tensors"])}]
+        tensors: Tensors = {}
         try:
-            self._check_header(path, manifest, name)
-            tensors = dict(sorted(self._tensors(path)))
+            for kind, shard in zip(_kinds(len(shards)), shards, strict=True):
+                path = self._path(name, key, kind)
+                self._check_header(path, shard, name)
+                tensors |= dict(self._tensors(path))
         except (OSError, safetensors.SafetensorError, ValueError) as error:
             if isinstance(error, GoldenCorrupt):
                 raise
@@ -188,8 +224,9 @@ class GoldenStore:
                 )
             if (full or manifest["size"] < FULL_CHECK_BYTES) and _digest(tensor) != facts["sha256"]:
                 raise GoldenCorrupt(name, f"the digest of {n} differs from the manifest's")
-        inputs = {n.removeprefix("input."): t for n, t in tensors.items() if n.startswith("input.")}
-        outputs = {n.removeprefix("output."): t for n, t in tensors.items() if n.startswith("output.")}
+        ordered = dict(sorted(tensors.items()))
+        inputs = {n.removeprefix("input."): t for n, t in ordered.items() if n.startswith("input.")}
+        outputs = {n.removeprefix("output."): t for n, t in ordered.items() if n.startswith("output.")}
         return Golden(inputs, outputs, manifest)
 
     def _manifest(self, name: str, key: str) -> dict[str, Any]:
@@ -199,24 +236,26 @@ class GoldenStore:
             for facts in manifest["tensors"].values():
                 facts["shape"], facts["dtype"], facts["sha256"]
             int(manifest["size"])
+            for shard in manifest.get("shards", []):
+                int(shard["size"]), list(shard["tensors"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise GoldenCorrupt(name, f"manifest unreadable: {error!r}") from error
         if known != [name, key]:
             raise GoldenCorrupt(name, f"its manifest is that of {known[0]} with key {str(known[1])[:12]}")
         return dict(manifest)
 
-    def _check_header(self, path: str, manifest: dict[str, Any], name: str) -> None:
+    def _check_header(self, path: str, shard: dict[str, Any], name: str) -> None:
         """safetensors layout: header length (8 bytes, little-endian), JSON header, tensors without gaps."""
         size = int(self._fs.size(path))
-        if size != manifest["size"]:
-            raise GoldenCorrupt(name, f"data file has {size:,} bytes, the manifest says {manifest['size']:,}")
+        if size != shard["size"]:
+            raise GoldenCorrupt(name, f"data file has {size:,} bytes, the manifest says {shard['size']:,}")
         with self._fs.open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > size - 8:
                 raise GoldenCorrupt(name, f"data file's header of {length:,} bytes does not fit its {size:,}")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        if set(header) != set(manifest["tensors"]):
+        if set(header) != set(shard["tensors"]):
             raise GoldenCorrupt(name, "data file holds other tensors than the manifest says")
         end = 8 + length + max((facts["data_offsets"][1] for facts in header.values()), default=0)
         if end != size:
@@ -229,6 +268,31 @@ class GoldenStore:
         with safetensors.safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 yield name, file.get_tensor(name)
+
+
+def _shards(tensors: Tensors) -> list[list[str]]:
+    """The tensors' names, in order, in groups of at most `SHARD_BYTES`; a larger tensor has one of its own."""
+    shards: list[list[str]] = [[]]
+    used = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if shards[-1] and used + size > SHARD_BYTES:
+            shards.append([])
+            used = 0
+        shards[-1].append(name)
+        used += size
+    return shards
+
+
+def _kinds(count: int) -> list[str]:
+    """What the names of a golden's data files end in."""
+    return ["safetensors"] if count == 1 else [f"{n}.safetensors" for n in range(count)]
+
+
+def _golden_of(path: str) -> str:
+    """Of a data file `<folder>/<key>[.<n>].safetensors`: `<folder>/<key>`."""
+    folder, file = path.rsplit("/", 1)
+    return f"{folder}/{file.split('.', 1)[0]}"
 
 
 def _slug(name: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pytest
 import typer
@@ -17,6 +15,7 @@ from harness.commands.bisect import bisect
 from harness.commands.compare import compare
 from harness.commands.faults import faults
 from harness.commands.gate import gate
+from harness.commands.goldens import goldens_app
 from harness.commands.history import history
 from harness.commands.lm_eval import lm_eval
 from harness.commands.merge import merge
@@ -24,17 +23,11 @@ from harness.commands.op_report import op_diff, op_report
 from harness.commands.policy import policy_app
 from harness.errors import USAGE_EXIT
 from harness.meshes import run_each
-from harness.options import DEFAULT_MODEL, Options
+from harness.options import DEFAULT_MODEL
 from harness.records import ResultsError, read_results
 from harness.targets.emulator import DEFAULT_MODE, MODES
 
-if TYPE_CHECKING:
-    from harness.session import Session
-
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Is the TT-NN LLM still right?")
-goldens_app = typer.Typer(
-    no_args_is_help=True, help="The golden PyTorch outputs the device is compared with."
-)
 app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(policy_app, name="policy")
@@ -161,54 +154,6 @@ def doctor() -> None:
         if finding.mend:
             typer.echo(f"{'':26s} mend: {finding.mend}")
     raise typer.Exit(0 if healthy else 1)
-
-
-@goldens_app.command("list")
-def list_goldens(model: Model = DEFAULT_MODEL, goldens: Store = None) -> None:
-    """Every stored golden: name and key."""
-    with _session(Options(model=model, goldens=goldens)) as session:
-        for name, key in session.store.list():
-            typer.echo(f"{key[:12]}  {name}")
-
-
-@goldens_app.command()
-def make(model: Model = DEFAULT_MODEL, goldens: Store = None, corpus: Corpus = None) -> None:
-    """Make every golden the suites need that is missing, stale or corrupt."""
-    with _session(Options(model=model, goldens=goldens)) as session:
-        for problem in session.store.verify(remove=True):
-            typer.echo(f"removed: {problem}", err=True)
-    arguments = [
-        str(importlib.resources.files("suites")),
-        *("--collect-only", "-qq", "--no-header", "--tt-update-goldens", f"--tt-model={model}"),
-        *([f"--tt-goldens={goldens}"] if goldens else []),
-        *([f"--tt-corpus={corpus}"] if corpus else []),
-    ]
-    raise typer.Exit(USAGE_EXIT if pytest.main(arguments) else 0)
-
-
-@goldens_app.command()
-def verify(model: Model = DEFAULT_MODEL, goldens: Store = None) -> None:
-    """Check every stored golden against its digests; exit 1 if any is corrupt."""
-    with _session(Options(model=model, goldens=goldens)) as session:
-        problems = session.store.verify()
-        for problem in problems:
-            typer.echo(str(problem), err=True)
-        typer.echo(f"{len(session.store.list())} goldens in {session.store.url}, {len(problems)} corrupt")
-    raise typer.Exit(1 if problems else 0)
-
-
-@contextmanager
-def _session(options: Options) -> Iterator[Session]:
-    from harness.targets import activate
-
-    activate("emulator")
-    from harness.outcomes import input_errors
-    from harness.session import Session
-
-    try:
-        yield Session(options)
-    except input_errors() as error:
-        _refuse(str(error))
 
 
 def _refuse(line: str) -> None:

@@ -11,14 +11,15 @@ from goldens import GoldenSpec
 from harness.session import Session
 
 
-def make_missing(session: Session, specs: Sequence[GoldenSpec]) -> int:
-    """Makes those of the goldens that the store lacks or holds for other weights or text; returns how many."""
-    lacking = session.missing(specs)
+def make_missing(session: Session, specs: Sequence[GoldenSpec], remake: bool = False) -> int:
+    """Makes those of the goldens that the store lacks or holds for other weights or text, or all; returns how many."""
+    lacking = list(dict.fromkeys(specs)) if remake else session.missing(specs)
     if not lacking:
         return 0
     console = Console(stderr=True)
+    asked = "asked for anew" if remake else "missing or stale"
     console.print(
-        f"{len(lacking)} of {len(set(specs))} goldens are missing or stale in {session.store.url}: "
+        f"{len(lacking)} of {len(set(specs))} goldens are {asked} in {session.store.url}: "
         "making them from the fp32 PyTorch model, once",
         highlight=False,
         soft_wrap=True,
@@ -29,5 +30,6 @@ def make_missing(session: Session, specs: Sequence[GoldenSpec]) -> int:
         session.make(
             lacking,
             lambda done, total, name: progress.update(task, completed=done, description=name or "goldens"),
+            remake,
         )
     return len(lacking)

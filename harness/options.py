@@ -31,6 +31,7 @@ class Options:
     time_limit: float = 600  # seconds a test, in a worker process
     baselines: Path | None = None  # None: those that come with the harness
     update_baselines: bool = False
+    device_map: str | None = None  # of accelerate, for the golden model; None: the CPU
     emulator_mode: str | None = None  # None: the default one, or no emulator
     resume: bool = False  # go on with the run that the journal beside `results` is of
 

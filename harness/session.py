@@ -116,7 +116,7 @@ class Session:
     @functools.cache  # noqa: B019 - one session a process
     def reference(self, dtype: str) -> Reference:
         """The golden model computing in "float32" or "bfloat16"; its weights load when it first runs."""
-        return Reference(self.folder, dtype)
+        return Reference(self.folder, dtype, self.options.device_map)
 
     def generator(self, precision: str) -> tt_llm.Generator:
         """The model under a policy, loaded once. One policy is held at a time: another one frees the last."""
@@ -137,8 +137,11 @@ class Session:
         """
         if not active().computes:
             return blank(spec, self.config)
-        identity = self.reference(spec.reference_dtype).identity
-        return self.store.get(spec.name, key(spec, identity, self.text.digest))
+        return self.store.get(spec.name, self.golden_key(spec))
+
+    def golden_key(self, spec: GoldenSpec) -> str:
+        """What the content of a golden is named by, for this model and text."""
+        return key(spec, self.reference(spec.reference_dtype).identity, self.text.digest)
 
     @functools.cached_property
     def goldens_identity(self) -> str:
@@ -154,9 +157,11 @@ class Session:
         """Those of the goldens that the store lacks or holds for other weights or text."""
         return missing(specs, self.reference, self.text, self.store) if active().computes else []
 
-    def make(self, specs: Sequence[GoldenSpec], progress: Callable[[int, int, str], None]) -> None:
-        """Makes the goldens the store lacks; `progress(done, total, name)` after each."""
-        make(specs, self.reference, self.text, self.store, progress=progress)
+    def make(
+        self, specs: Sequence[GoldenSpec], progress: Callable[[int, int, str], None], remake: bool = False
+    ) -> None:
+        """Makes the goldens the store lacks, or all of them; `progress(done, total, name)` after each."""
+        make(specs, self.reference, self.text, self.store, remake=remake, progress=progress)
         self.reference.cache_clear()  # the fp32 weights are not needed again
 
     def environment(self) -> Environment:

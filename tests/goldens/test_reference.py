@@ -257,3 +257,15 @@ def test_truncated_weights_give_one_line(folder: Path, tmp_path: Path) -> None:
     (copy / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(GoldenError, match=r"cannot be loaded: [^\n]+$"):
         Reference(copy).run(TOKENS, {"logits"})
+
+
+def test_a_device_map_changes_no_value(folder: Path) -> None:
+    """The model dispatched by accelerate's device map gives the same taps, on the CPU, under the same identity."""
+    tokens = torch.arange(24)[None]
+    points = {"layers.1.output", "layers.1.attention.q", "layers.1.attention.k", "logits"}
+    plain, mapped = Reference(folder), Reference(folder, device_map="cpu")
+    ours, theirs = mapped.run(tokens, points), plain.run(tokens, points)
+    assert all(torch.equal(ours[point], theirs[point]) for point in points)
+    assert mapped.greedy([1, 2, 3], 4)[0] == plain.greedy([1, 2, 3], 4)[0]
+    assert mapped.identity == plain.identity
+    assert mapped.settings["device_map"] == "cpu"

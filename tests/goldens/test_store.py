@@ -71,6 +71,56 @@ def test_list_and_remove(any_store: GoldenStore) -> None:
     assert list(any_store.verify()) == []
 
 
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 100)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_large_golden_lies_in_several_files(any_store: GoldenStore) -> None:
+    """Tensors are spread over files of whole tensors and come back as they were; so does removing find them all."""
+    put(any_store)
+    golden = any_store.get(NAME, KEY)
+    assert [len(shard["tensors"]) for shard in golden.manifest["shards"]] == [1, 1, 1]
+    assert all(torch.equal(golden.inputs[name], value) for name, value in tensors().items())
+    assert torch.equal(golden.output, tensors()["x"].bfloat16())
+    assert list(any_store.verify()) == []
+    assert any_store.size(NAME, KEY) > golden.manifest["size"] > 256 + 32 + 128
+    any_store.remove(NAME, KEY)
+    assert any_store.leftovers() == {}
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_that_is_gone_or_changed_is_corrupt(store: GoldenStore) -> None:
+    """One file of several missing, truncated or flipped is found."""
+    put(store)
+    shard = files_of(store, "*.1.safetensors")[0]
+    good = shard.read_bytes()
+    for bad in (good[:-1], bytes([*good[:-1], good[-1] ^ 1])):
+        shard.write_bytes(bad)
+        with pytest.raises(GoldenCorrupt, match=MEND):
+            store.get(NAME, KEY)
+    shard.unlink()
+    with pytest.raises(GoldenCorrupt, match="data file unreadable"):
+        store.get(NAME, KEY)
+    assert len(store.verify(remove=True)) == 1
+    assert files_of(store) == []
+
+
+def test_what_a_broken_write_left_is_found_and_removed(any_store: GoldenStore) -> None:
+    """Temporary files and data without a manifest are leftovers; a golden's own files are not."""
+    put(any_store)
+    assert any_store.leftovers() == {}
+    folder = any_store._path(NAME, KEY, "x").rpartition("/")[0]
+    for name in (f".{KEY}.json.0123.tmp", f"{'b' * 64}.safetensors"):
+        with any_store._fs.open(f"{folder}/{name}", "wb") as file:
+            file.write(b"half")
+    assert list(any_store.leftovers().values()) == [4, 4]
+    any_store.remove_leftovers()
+    assert any_store.leftovers() == {}
+    assert torch.equal(any_store.get(NAME, KEY).inputs["x"], tensors()["x"])
+
+
 def test_missing_and_stale_are_told_apart(any_store: GoldenStore) -> None:
     """No golden of the name is missing, one with another key is stale; both lines say how to mend it."""
     with pytest.raises(GoldenMissing, match=rf"^golden {NAME} is missing in .*{MEND}`$"):

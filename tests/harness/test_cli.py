@@ -133,9 +133,9 @@ def test_goldens_are_made_listed_and_verified(
     arguments = (f"--model={model}", "--goldens=store")
     listed = start("tt-harness", "goldens", "list", *arguments)
     assert (listed.status, listed.err) == (0, "")
-    assert [line.split()[1] for line in listed.out.splitlines()] == [
-        "mlp/layer0/prefill/S32/B1",
-        "mlp/layer0/prefill/S64/B1",
+    assert [line.split()[1::3] for line in listed.out.splitlines()] == [
+        ["unused", "mlp/layer0/prefill/S32/B1"],
+        ["unused", "mlp/layer0/prefill/S64/B1"],
     ]
     verified = start("tt-harness", "goldens", "verify", *arguments)
     assert verified.status == 0
@@ -153,9 +153,35 @@ def test_goldens_are_made_listed_and_verified(
     assert "mlp/layer0/prefill/S64/B1 is corrupt" in made.err
     verified = start("tt-harness", "goldens", "verify", *arguments)
     assert verified.status == 0
-    names = [line.split()[1] for line in start("tt-harness", "goldens", "list", *arguments).out.splitlines()]
-    assert "model/prefill/S1024/B2" in names, "those of the suites"
-    assert start("tt-harness", "goldens", "make", *arguments).err == ""
+    lines = start("tt-harness", "goldens", "list", *arguments).out.splitlines()
+    uses = {line.split()[-1]: line.split()[1] for line in lines}
+    assert uses["model/prefill/S1024/B2"] == "needed", "those of the suites"
+    again = start("tt-harness", "goldens", "make", *arguments)
+    assert (again.err, again.out.rstrip().endswith(" 0 of them made now")) == ("", True)
+
+
+def test_prune_shows_and_then_deletes_what_is_not_needed(
+    start, model: Path, retrained: Path, store: Path
+) -> None:
+    """Goldens that no suite names, and files of a broken write, are shown with their size, and deleted with --yes alone."""
+    broken = store / "tiny" / "mlp.layer0.prefill.S32.B1" / ".x.json.0.tmp"
+    broken.write_bytes(b"half")
+    arguments = (f"--model={model}", "--goldens=store")
+    shown = start("tt-harness", "goldens", "prune", *arguments)
+    assert (shown.status, shown.err) == (0, "")
+    lines = shown.out.splitlines()
+    assert [line.split()[1:] for line in lines[:2]] == [
+        ["unused", "mlp/layer0/prefill/S32/B1"],
+        ["unused", "mlp/layer0/prefill/S64/B1"],
+    ]
+    assert lines[2].startswith("left behind: ")
+    assert lines[3].startswith("2 goldens and 1 files left behind, 0.")
+    assert lines[3].endswith("store/tiny: would be deleted; --yes does it")
+    assert len([file for file in store.rglob("*") if file.is_file()]) == 5
+
+    deleted = start("tt-harness", "goldens", "prune", "--yes", *arguments)
+    assert deleted.out.rstrip().endswith("store/tiny: deleted")
+    assert [file for file in store.rglob("*") if file.is_file()] == []
 
 
 def test_an_empty_store_lists_nothing(start, model: Path, tmp_path: Path) -> None:
