@@ -12,7 +12,7 @@ import tt_llm
 from goldens import GoldenSpec
 from tt_llm.checkpoint import interleave_rope, split_rope_halves
 from tt_llm.kv_cache import BLOCK_SIZE, TILE_ROWS, PagedKVCache, blocks_for, padded_page_table
-from tt_llm.mesh import replicate, scatter, to_host
+from tt_llm.mesh import joined, replicate, scatter, to_host
 from tt_llm.op_configs import LM_HEAD_ROWS, padded_prefill_length
 
 Tensors = dict[str, torch.Tensor]
@@ -74,19 +74,19 @@ class ModuleRunner:
     def _norm(self, inputs: Tensors) -> torch.Tensor:
         name, layer = self._spec.module, self._spec.layer
         norm = self._model.final_norm if layer is None else getattr(self._model.layers[layer], name)
-        return self._each(inputs["x"], norm.prefill, norm.decode, self._generator.precision.residual)
+        return self._each(inputs["x"], norm.prefill, norm.decode)
 
     def _mlp(self, inputs: Tensors) -> torch.Tensor:
         mlp = self._model.layers[self._layer].mlp
-        return self._each(inputs["x"], mlp.prefill, mlp.decode, ttnn.bfloat16)
+        return self._each(inputs["x"], mlp.prefill, mlp.decode, normed=True)
 
     def _attention(self, inputs: Tensors) -> torch.Tensor:
         attention = self._model.layers[self._layer].attention
-        return self._attending(inputs, attention.prefill, attention.decode, ttnn.bfloat16)
+        return self._attending(inputs, attention.prefill, attention.decode, normed=True)
 
     def _decoder(self, inputs: Tensors) -> torch.Tensor:
         decoder = self._model.layers[self._layer]
-        return self._attending(inputs, decoder.prefill, decoder.decode, self._generator.precision.residual)
+        return self._attending(inputs, decoder.prefill, decoder.decode)
 
     def _lm_head(self, inputs: Tensors) -> torch.Tensor:
         x = inputs["x"]
@@ -118,18 +118,18 @@ class ModuleRunner:
         x: torch.Tensor,
         prefill: Callable[[ttnn.Tensor], ttnn.Tensor],
         decode: Callable[[ttnn.Tensor], ttnn.Tensor],
-        dtype: ttnn.DataType,
+        normed: bool = False,
     ) -> torch.Tensor:
         if self._decoding:
-            return self._rows(decode(self._decode_input(x, dtype)))
-        return torch.cat([self._streamed(prefill(self._prefill_input(user, dtype))) for user in x])
+            return self._rows(decode(self._decode_input(x, normed)))
+        return torch.cat([self._streamed(prefill(self._prefill_input(user, normed))) for user in x])
 
     def _attending(
         self,
         inputs: Tensors,
         prefill: Callable[..., ttnn.Tensor],
         decode: Callable[..., ttnn.Tensor],
-        dtype: ttnn.DataType,
+        normed: bool = False,
     ) -> torch.Tensor:
         x = inputs["x"]
         table = self._fill_cache(inputs)
@@ -139,11 +139,11 @@ class ModuleRunner:
             positions = self._positions(inputs)
             angles = self._model.rope.decode_angles(self._ids(positions.clamp(min=0)[None]))
             device_positions = replicate(positions, self._device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
-            return self._rows(decode(self._decode_input(x, dtype), angles, pages, table, device_positions))
+            return self._rows(decode(self._decode_input(x, normed), angles, pages, table, device_positions))
         angles = self._model.rope.prefill_angles(padded_prefill_length(x.shape[1]))
         return torch.cat(
             [
-                self._streamed(prefill(self._prefill_input(rows, dtype), angles, pages, table, user))
+                self._streamed(prefill(self._prefill_input(rows, normed), angles, pages, table, user))
                 for user, rows in enumerate(x)
             ]
         )
@@ -204,17 +204,25 @@ class ModuleRunner:
         positions[: self._spec.batch] = inputs["start_pos"]
         return positions
 
-    def _prefill_input(self, rows: torch.Tensor, dtype: ttnn.DataType) -> ttnn.Tensor:
-        # [S, width] -> [1, 1, padded S, width]
-        return self._put(_padded_rows(rows[None], padded_prefill_length(rows.shape[0])), dtype)
+    def _dtype(self, normed: bool) -> ttnn.DataType:
+        return ttnn.bfloat16 if normed else self._generator.precision.residual
 
-    def _decode_input(self, x: torch.Tensor, dtype: ttnn.DataType) -> ttnn.Tensor:
+    def _prefill_input(self, rows: torch.Tensor, normed: bool) -> ttnn.Tensor:
+        # [S, dim] -> [1, 1, padded S, dim] on every device, or of a sharded stream its columns
+        padded = _padded_rows(rows[None], padded_prefill_length(rows.shape[0]))
+        if self._model.shares.stream_is_sharded and not normed:
+            return scatter(padded[None], self._device, -1, self._dtype(normed))
+        return self._put(padded, self._dtype(normed))
+
+    def _decode_input(self, x: torch.Tensor, normed: bool) -> ttnn.Tensor:
         # [B, 1, dim] -> [1, 1, 32, dim] width-sharded
-        return self._put(_padded_rows(x.transpose(0, 1), TILE_ROWS), dtype, self._model.configs.residual)
+        padded = _padded_rows(x.transpose(0, 1), TILE_ROWS)
+        return self._put(padded, self._dtype(normed), self._model.configs.residual)
 
     def _streamed(self, device: ttnn.Tensor) -> torch.Tensor:
-        # [1, 1, padded S, width] -> [1, S, width]
-        return to_host(device)[0, :, : self._spec.seq_len]
+        # [1, 1, padded S, dim], or a device's columns of it -> [1, S, dim]
+        whole = device.shape[-1] == self._model.config.dim
+        return (to_host(device) if whole else joined(device, -1))[0, :, : self._spec.seq_len]
 
     def _rows(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, 32, width] -> [B, 1, width]

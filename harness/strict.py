@@ -1,7 +1,8 @@
 """`--tt-strict`: where the model relies on all devices holding the same tensor, they are compared, bit for bit.
 
 A forgotten or wrong all-reduce leaves devices that differ, and reading device 0 alone does not show it. The points are the
-doors of the residual stream: every norm's input, and the normed stream that the LM head takes.
+doors of the residual stream: every norm's input, or of a distributed norm its output, and the normed stream that the LM head
+takes.
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ def watch(patch: Callable[[object, str, object], None]) -> None:
 def _checked(kind: type, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(self: Any, x: ttnn.Tensor) -> Any:
+        name = getattr(self, "name", kind.__name__)
+        if function.__name__ == "prefill" and self.distributed:
+            normed = function(self, x)
+            with torch.inference_mode():
+                assert_replicated(normed, f"output of {name}")
+            return normed
         with torch.inference_mode():
-            assert_replicated(x, f"input of {getattr(self, 'name', kind.__name__)}")
+            assert_replicated(x, f"input of {name}")
         return function(self, x)
 
     return checked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import ttnn
 
-from tt_llm.mesh import all_gather, all_reduce, scatter
+from tt_llm.mesh import all_gather, all_reduce, reduce_scatter, scatter
 from tt_llm.op_configs import LINEAR_ROWS, LinearConfig, OpConfigs
 from tt_llm.split import Split
 
@@ -58,6 +58,7 @@ class Linear:
 class StreamLinear:
     """A projection back to the residual stream: x lies over the devices by columns, y is whole on each of them.
 
+    In prefill of a sharded stream (see `Split`) a device keeps its columns of y alone.
     By a divided sum: each device multiplies its columns of x by its rows of the weight, and an all-reduce adds.
     By whole sums: the devices gather x, each makes columns of y, and they gather those; y is one device's, bit for bit.
     Of a 576-wide stream in fp32 that also moves less: bf16 in and fp32 once, where an all-reduce moves fp32 twice.
@@ -76,6 +77,7 @@ class StreamLinear:
         """weight [1, 1, K, dim] on the host, rows as the columns of x lie over the devices."""
         self._gathers = configs.whole_sums
         self._reduces = shares.devices > 1 and not self._gathers
+        self._sharded = shares.stream_is_sharded
         if self._gathers:
             self._linear = Linear(mesh_device, shares.stream(weight), config, weight_dtype, output_dtype)
         else:
@@ -85,12 +87,15 @@ class StreamLinear:
         self._residual = configs.residual
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, a device's part of K] in DRAM -> [1, 1, S, dim] in DRAM."""
+        """[1, 1, S, a device's part of K] in DRAM -> [1, 1, S, dim or a device's part] in DRAM."""
         if self._gathers:
             x = all_gather(x, self._config.k, ttnn.DRAM_MEMORY_CONFIG)
-            return all_gather(self._linear.prefill(x), self._dim, ttnn.DRAM_MEMORY_CONFIG)
+            y = self._linear.prefill(x)
+            return y if self._sharded else all_gather(y, self._dim, ttnn.DRAM_MEMORY_CONFIG)
         y = self._linear.prefill(x)
-        return all_reduce(y) if self._reduces else y
+        if self._reduces:
+            return reduce_scatter(y) if self._sharded else all_reduce(y)
+        return y
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, a device's part of K] width-sharded in L1 -> [1, 1, 32, dim] likewise."""

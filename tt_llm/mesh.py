@@ -53,12 +53,13 @@ def scatter(
     dim: int,
     dtype: ttnn.DataType,
     memory_config: ttnn.MemoryConfig = ttnn.DRAM_MEMORY_CONFIG,
+    layout: ttnn.Layout = ttnn.TILE_LAYOUT,
 ) -> ttnn.Tensor:
     """An equal slice of the host tensor along `dim` on each device, in device order."""
     return ttnn.from_torch(
         tensor,
         dtype=dtype,
-        layout=ttnn.TILE_LAYOUT,
+        layout=layout,
         device=mesh_device,
         memory_config=memory_config,
         mesh_mapper=ttnn.ShardTensorToMesh(mesh_device, dim=dim),
@@ -100,6 +101,20 @@ def all_gather(tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig) -> tt
     if tensor.shape[-1] > width:
         tensor = ttnn.slice(tensor, (0, 0, 0, 0), (1, 1, tensor.shape[-2], width))
     return ttnn.interleaved_to_sharded(tensor, memory) if memory.is_sharded() else tensor
+
+
+def reduce_scatter(tensor: ttnn.Tensor) -> ttnn.Tensor:
+    """The sum over all devices, of which each keeps its columns."""
+    for axis in reversed(_axes(tensor)):
+        tensor = ttnn.reduce_scatter(tensor, 3, cluster_axis=axis)
+    return tensor
+
+
+def partition(tensor: ttnn.Tensor) -> ttnn.Tensor:
+    """Of what all devices hold, each keeps its columns: the inverse of `all_gather`."""
+    for axis in reversed(_axes(tensor)):
+        tensor = ttnn.mesh_partition(tensor, 3, cluster_axis=axis)
+    return tensor
 
 
 def _axes(tensor: ttnn.Tensor) -> list[int]:

@@ -33,16 +33,16 @@ class Model:
         self.shares = split(config, mesh_device.get_num_devices())
         self.configs = OpConfigs(mesh_device, self.shares, precision)
         shared = mesh_device, self.shares, weights, self.configs
-        self.embedding = Embedding(mesh_device, weights, self.configs, precision)
+        self.embedding = Embedding(*shared, precision)
         self.rope = Rope(mesh_device, config, self.configs, max_seq_len)
         self.layers = [Decoder(*shared, precision, self.rope, i) for i in range(config.n_layers)]
-        self.final_norm = RMSNorm(mesh_device, config, weights, self.configs, "model.norm")
+        self.final_norm = RMSNorm(*shared, "model.norm")
         self.lm_head = LMHead(*shared, precision)
 
     def prefill(
         self, tokens: ttnn.Tensor, cache: PagedKVCache, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
-        """[1, S] uint32 -> the residual stream after the last layer, [1, 1, S, dim]; fills the user's pages."""
+        """[1, S] uint32 -> the residual stream after the last layer, [1, 1, S, dim or a device's columns]; fills the user's pages."""
         angles = self.rope.prefill_angles(tokens.shape[-1])
         x = self.embedding.prefill(tokens)
         for layer, pages in zip(self.layers, cache.layers, strict=True):

@@ -16,6 +16,10 @@ from torch.nn.functional import pad
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.errors import InputError
 
+# Hidden sizes from which in prefill each device keeps its columns of the residual stream alone, and norms are distributed.
+# Up to there a device has room for whole rows and the work saved does not pay for two more programs a norm; tt-metal's models
+# change over at the same size, beyond which rows no longer fit L1. Decode has 32 rows and keeps them whole on all devices.
+SHARDED_STREAM_DIM = 8192
 Head = int | None  # the number of a head in the model; None: zeros
 
 
@@ -47,6 +51,12 @@ class Split:
     def stream_share(self) -> int:
         """Columns of the residual stream that a device makes where each makes some, in whole tiles."""
         return _share(self.local.dim, self.devices) if self.devices > 1 else self.local.dim
+
+    @property
+    def stream_is_sharded(self) -> bool:
+        """Whether in prefill each device holds its columns of the residual stream alone."""
+        divides = self.local.dim % (TILE * self.devices) == 0
+        return self.devices > 1 and self.local.dim >= SHARDED_STREAM_DIM and divides
 
     @property
     def n_kv_heads(self) -> int:

@@ -58,7 +58,7 @@ def test_every_device_caches_its_own_heads(generator, tt_session, golden, golden
 
 @pytest.mark.tt_golden("model", seq_len=128, batch=1)
 def test_devices_agree_after_every_layer(generator, golden, compare):
-    """The residual stream is the same on all devices, bit for bit, and its logits are the golden's."""
+    """The residual stream is the same on all devices, bit for bit, where it is not sharded; its logits are the golden's."""
     tokens = golden.inputs["tokens"].int()
     model, cache = generator.model, generator.kv_cache
     device = generator.mesh_device
@@ -69,7 +69,8 @@ def test_devices_agree_after_every_layer(generator, golden, compare):
     x = model.embedding.prefill(replicate(tokens, device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT))
     for layer, (block, pages) in enumerate(zip(model.layers, cache.layers, strict=True)):
         x = block.prefill(x, angles, pages, table, 0)
-        assert_replicated(x, f"output of layer {layer}")
+        if not model.shares.stream_is_sharded:
+            assert_replicated(x, f"output of layer {layer}")
     logits = torch.zeros(1, tokens.shape[1], model.config.vocab_size)
     model.prefill_logits(x, range(tokens.shape[1]), logits[0])
     compare(logits, golden.output)

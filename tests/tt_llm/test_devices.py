@@ -10,8 +10,11 @@ import torch
 import ttnn
 
 import tt_llm
+from harness import strict
 from harness.emulator.mode import Mode, using
 from harness.metrics import pcc
+from tt_llm import split as split_rule
+from tt_llm.config import TILE
 from tt_llm.mesh import open_mesh
 
 LENGTH = 65
@@ -62,3 +65,32 @@ def test_divided_sums_stay_close(tiny: Any, load: Any, mesh: Any) -> None:
     for ours, theirs in zip(split, alone, strict=True):
         assert not torch.equal(ours, theirs)
         assert pcc(ours, theirs) >= 0.99
+
+
+@pytest.mark.parametrize("precision", ["accuracy", "performance"])
+@pytest.mark.parametrize("shape", ["1x2", "2x2"])
+def test_a_sharded_stream_and_distributed_norms_give_nearly_the_same(
+    precision: str, shape: str, tiny: Any, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rule's size lowered to the model's: the norms' statistics travel, and the logits are one device's to PCC .999."""
+    model = tiny("mha")
+    tokens = model.prompt(LENGTH, users=2)
+    alone = prefill_and_decode(load(model, precision), tokens)
+    monkeypatch.setattr(split_rule, "SHARDED_STREAM_DIM", model.reference.config.hidden_size)
+    device = open_mesh(tt_llm.mesh.parse_mesh_shape(shape))
+    generator = tt_llm.load(str(model.folder), device, precision, 4, 256)
+    assert generator.model.final_norm.distributed
+    gathered: list[int] = []
+    post = ttnn.rms_norm_post_all_gather
+
+    def counting(x: Any, stats: Any, **kwargs: Any) -> Any:
+        gathered.append(stats.shape[-1])
+        return post(x, stats, **kwargs)
+
+    monkeypatch.setattr(ttnn, "rms_norm_post_all_gather", counting)
+    strict.watch(monkeypatch.setattr)  # the normed stream must be the same on all devices
+    split = prefill_and_decode(generator, tokens)
+    assert set(gathered) == {TILE * device.get_num_devices()}
+    for ours, theirs in zip(split, alone, strict=True):
+        assert pcc(ours, theirs) >= (0.999 if precision == "accuracy" else 0.99)
+    ttnn.close_mesh_device(device)

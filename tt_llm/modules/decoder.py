@@ -15,7 +15,7 @@ from tt_llm.split import Split
 
 
 class Decoder:
-    """Residual stream in, residual stream out, in the stream's format and shards."""
+    """Residual stream in, residual stream out, in the stream's format and shards, and over the devices as it lies."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Decoder:
         layer: int,
     ) -> None:
         prefix = f"model.layers.{layer}"
-        norm = mesh_device, shares.local, weights, configs
+        norm = mesh_device, shares, weights, configs
         self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm")
         self.attention = Attention(mesh_device, shares, weights, configs, precision, rope, layer)
         self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm")

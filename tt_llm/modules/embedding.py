@@ -6,25 +6,33 @@ import ttnn
 
 from tt_llm.checkpoint import Checkpoint
 from tt_llm.kv_cache import TILE_ROWS
-from tt_llm.mesh import replicate
+from tt_llm.mesh import partition, replicate
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
+from tt_llm.split import Split
 
 
 class Embedding:
     """A table of [vocab, dim] rows; the table is bf16 (all that the op takes), the output as wide as the stream."""
 
     def __init__(
-        self, mesh_device: ttnn.MeshDevice, weights: Checkpoint, configs: OpConfigs, precision: Precision
+        self,
+        mesh_device: ttnn.MeshDevice,
+        shares: Split,
+        weights: Checkpoint,
+        configs: OpConfigs,
+        precision: Precision,
     ) -> None:
         table = weights["model.embed_tokens.weight"][None, None]
         self._table = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         self._dtype = precision.residual
+        self._sharded = shares.stream_is_sharded
         self._configs = configs
 
     def prefill(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, S] uint32 -> [1, 1, S, dim]."""
-        return ttnn.unsqueeze_to_4D(self._rows(tokens))
+        """[1, S] uint32 -> [1, 1, S, dim], or of a sharded stream a device's columns."""
+        rows = ttnn.unsqueeze_to_4D(self._rows(tokens))
+        return partition(rows) if self._sharded else rows
 
     def decode(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 32] uint32, one token a user -> [1, 1, 32, dim] width-sharded."""

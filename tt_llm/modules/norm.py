@@ -5,32 +5,42 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import TILE, ModelConfig
-from tt_llm.mesh import replicate
+from tt_llm.config import TILE
+from tt_llm.mesh import all_gather, replicate, scatter
 from tt_llm.op_configs import OpConfigs
+from tt_llm.split import Split
 
 
 class RMSNorm:
-    """From the residual stream's format to bf16, what the matmuls take."""
+    """From the residual stream's format to bf16, what the matmuls take, whole on every device.
+
+    Of a stream whose rows lie over the devices (`distributed`, see `Split`) the devices gather the sums of their squares,
+    each scales its own columns, and they gather those: bf16 normed columns travel instead of the stream's.
+    """
 
     def __init__(
         self,
         mesh_device: ttnn.MeshDevice,
-        config: ModelConfig,
+        shares: Split,
         weights: Checkpoint,
         configs: OpConfigs,
         name: str,
     ) -> None:
-        gamma = weights[f"{name}.weight"].reshape(
-            1, 1, -1, TILE
-        )  # row-major rows of a tile's width: no padding
+        # Row-major rows of a tile's width: no padding.
+        gamma = weights[f"{name}.weight"].reshape(1, 1, -1, TILE)
         self.name = name
+        self.distributed = shares.stream_is_sharded
         self._gamma = replicate(gamma, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
-        self._eps = config.norm_eps
+        if self.distributed:
+            self._own_gamma = scatter(gamma, mesh_device, -2, ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT)
+        self._eps = shares.whole.norm_eps
+        self._dim, self._stats_width = shares.whole.dim, shares.devices * TILE
         self._configs = configs
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, dim] -> the same shape in bf16."""
+        """[1, 1, S, dim, or a device's columns of it] -> [1, 1, S, dim] in bf16."""
+        if self.distributed:
+            return self._over_devices(x)
         normed = ttnn.rms_norm(
             x, weight=self._gamma, epsilon=self._eps, compute_kernel_config=self._configs.norm_compute
         )
@@ -47,6 +57,20 @@ class RMSNorm:
             compute_kernel_config=self._configs.norm_compute,
         )
         return _as_bf16(normed)
+
+    def _over_devices(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        compute = self._configs.norm_compute
+        # The sums as wide as the stream: an error of one scales a whole row.
+        sums = ttnn.rms_norm_pre_all_gather(x, dtype=x.dtype, compute_kernel_config=compute)  # [1, 1, S, 32]
+        normed = ttnn.rms_norm_post_all_gather(
+            x,
+            all_gather(sums, self._stats_width, ttnn.DRAM_MEMORY_CONFIG),
+            epsilon=self._eps,
+            weight=self._own_gamma,
+            compute_kernel_config=compute,
+            dtype=ttnn.bfloat16,
+        )
+        return all_gather(normed, self._dim, ttnn.DRAM_MEMORY_CONFIG)
 
 
 def _as_bf16(x: ttnn.Tensor) -> ttnn.Tensor:

@@ -1,7 +1,8 @@
-"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`. What they compute is in `harness.emulator.collectives`."""
+"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`, and `mesh_partition`. What they compute is in `harness.emulator.collectives`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
 )
-from harness.emulator.types import DataType, Topology
+from harness.emulator.types import TILE_SIZE, DataType, Layout, Topology
 
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
 
@@ -45,8 +46,11 @@ def all_gather(
     shape[dim] *= len(groups[0])
 
     def shards() -> Shards:
-        made = [collectives.gather([input_tensor.shards[d] for d in group], dim) for group in groups]
-        return _placed([(group, [one] * len(group)) for group, one in zip(groups, made, strict=True)])
+        return _on_all(
+            input_tensor,
+            groups,
+            lambda group: collectives.gather([input_tensor.shards[d] for d in group], dim),
+        )
 
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
@@ -105,9 +109,43 @@ def all_reduce(
         return collectives.gather(_scattered(input_tensor, group, dim, False), dim)
 
     def shards() -> Shards:
-        return _placed([(group, [total(group)] * len(group)) for group in groups])
+        return _on_all(input_tensor, groups, total)
 
     return _result(name, input_tensor, shards, input_tensor.shape, memory_config)
+
+
+@op("ttnn.mesh_partition", across=True)
+def mesh_partition(
+    input_tensor: Tensor,
+    dim: int,
+    cluster_axis: int | None = None,
+    *,
+    memory_config: MemoryConfig | None = None,
+) -> Tensor:
+    """Each device of a group keeps its slice along `dim` of its own tensor; nothing travels."""
+    name = "ttnn.mesh_partition"
+    groups = _groups(name, input_tensor, cluster_axis)
+    shape, devices = list(input_tensor.shape), len(groups[0])
+    if not -len(shape) <= dim < len(shape):
+        refuse(name, f"dim must be less than the rank of the input tensor: {dim} of {shape}")
+    if shape[dim] % devices:
+        refuse(name, f"input shape {shape} must be divisible by cluster axis size {devices} in dim {dim}")
+    shape[dim] //= devices
+    if input_tensor.layout is Layout.TILE and dim % len(shape) >= len(shape) - 2 and shape[dim] % TILE_SIZE:
+        refuse(name, f"for tiled inputs, partitioning along dim {dim} should not create padding in {shape}")
+
+    def shards() -> Shards:
+        made: dict[tuple[int, int], torch.Tensor] = {}
+
+        def part(device: int, place: int) -> torch.Tensor:
+            whole = input_tensor.shards[device]
+            if (id(whole), place) not in made:
+                made[id(whole), place] = whole.chunk(devices, dim)[place].contiguous()
+            return made[id(whole), place]
+
+        return _placed([(group, [part(d, place) for place, d in enumerate(group)]) for group in groups])
+
+    return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
 def _groups(name: str, x: Tensor, cluster_axis: int | None) -> list[list[int]]:
@@ -127,6 +165,18 @@ def _check_reducible(name: str, x: Tensor) -> None:
 def _scattered(x: Tensor, group: list[int], dim: int, tuned: bool) -> list[torch.Tensor]:
     how = collectives.reduction(fabric.is_ring(), tuned, x.shape, x.dtype)
     return collectives.reduce_scatter([x.shards[d] for d in group], dim, x.dtype, how)
+
+
+def _on_all(
+    x: Tensor, groups: list[list[int]], make: Callable[[list[int]], torch.Tensor]
+) -> list[torch.Tensor]:
+    """What is made of each group, on all of its devices; once where groups hold the same tensors."""
+    made: dict[tuple[int, ...], torch.Tensor] = {}
+    for group in groups:
+        held = tuple(id(x.shards[d]) for d in group)
+        if held not in made:
+            made[held] = make(group)
+    return _placed([(g, [made[tuple(id(x.shards[d]) for d in g)]] * len(g)) for g in groups])
 
 
 def _placed(groups: list[tuple[list[int], list[torch.Tensor]]]) -> list[torch.Tensor]:

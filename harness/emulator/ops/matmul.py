@@ -214,8 +214,11 @@ def _modelled(
     for index, (x, w) in enumerate(zip(a.shards, weights, strict=True)):
         x = formats.unpack(x, a.dtype, fp32_dest=math.fp32_dest)
         x = x.transpose(-1, -2) if transpose_a else x
-        dest = accumulate.matmul(x if x.dim() > 1 else x.unsqueeze(0), w, math, k_blocks)
-        dest = places[index].spread(dest, columns)
+        rows = x if x.dim() > 1 else x.unsqueeze(0)
+        if w.values.numel():
+            dest = places[index].spread(accumulate.matmul(rows, w, math, k_blocks), columns)
+        else:  # a weight of zeros throughout
+            dest = torch.zeros(*rows.shape[:-1], columns)
         shards.append(last(dest if x.dim() > 1 else dest.squeeze(0), index))
     return shards
 

@@ -102,15 +102,15 @@ def _norm(
         refuse(name, f"input dtype {x.dtype} is not one of {', '.join(d.name for d in _FLOATS)}")
     if isinstance(program_config, LayerNormShardedMultiCoreProgramConfig):
         _check_sharded(name, x, program_config)
-    gamma = _per_column(name, "weight", weight, x) if weight is not None else None
-    beta = _per_column(name, "bias", bias, x) if bias is not None else None
+    gamma = per_column(name, "weight", weight, x) if weight is not None else None
+    beta = per_column(name, "bias", bias, x) if bias is not None else None
     if residual is not None:
         require_device(name, residual)
         if residual.shape != x.shape:
             refuse(name, f"residual {list(residual.shape)} must have the input's shape {list(x.shape)}")
     config = _placed(output_config(x, memory_config), x)
     if mode.current() is not Mode.FAST:
-        math = _math(compute_kernel_config, centred)
+        math = math_of(compute_kernel_config, centred)
         cores = _cores(x, program_config)
 
         def exact() -> Shards:
@@ -148,7 +148,7 @@ def _norm(
     return same_spec(name, x, lambda: list(itertools.starmap(normalise, enumerate(x.shards))), config)
 
 
-def _math(config: WormholeComputeKernelConfig | None, centred: bool) -> Math:
+def math_of(config: WormholeComputeKernelConfig | None, centred: bool) -> Math:
     """Without a compute kernel config (numerics.md, "Between K blocks") only layer norm has a float32 Dest."""
     if config is None:
         return Math(MathFidelity.HiFi4, fp32_dest=centred)
@@ -178,7 +178,7 @@ def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:
     )
 
 
-def _per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
+def per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
     """Gives a weight or bias as float32 [W], cached on it."""
     require_device(name, parameter)
     width = x.shape[-1]

@@ -42,7 +42,7 @@ def normalise(
 
     RMS norm, or layer norm when `centred`; interleaved, or with `cores` sharded. Every tensor is a storage tensor.
     """
-    buffer = DataType.FLOAT32 if math.fp32_dest else DataType.BFLOAT16
+    buffer = _buffer(math)
 
     def mean(values: torch.Tensor) -> torch.Tensor:
         return _mean(values, math, buffer) if cores is None else _mean_by_core(values, cores, math, buffer)
@@ -52,8 +52,53 @@ def normalise(
     if centred:
         x = formats.pack_round(fpu.subtract(x, mean(x), fp32_dest=math.fp32_dest), buffer)
     squares = formats.pack_round(fpu.multiply(x, x, math), buffer)
+    return _scaled(x, mean(squares), gamma, beta, epsilon, math, dtype)
+
+
+def square_sums(x: torch.Tensor, math: Math, dtype: DataType, on_sfpu: bool) -> torch.Tensor:
+    """x [..., W] -> [..., 1] packed to `dtype`: a device's share of a distributed norm's sum of squares.
+
+    `on_sfpu`: squares and sum in float32 there; in what order it adds is not known, the sum here is the exact one rounded.
+    """
+    if on_sfpu:
+        squares = lanes.mul(x.float(), x.float())
+        return formats.pack_round(squares.double().sum(-1, keepdim=True).float(), dtype)
+    buffer = _buffer(math)
+    return formats.pack_round(fpu.row_sum(formats.pack_round(fpu.multiply(x, x, math), buffer), math), dtype)
+
+
+def normalise_by(
+    x: torch.Tensor,
+    sums: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    *,
+    columns: int,
+    epsilon: float,
+    math: Math,
+    dtype: DataType,
+) -> torch.Tensor:
+    """RMS norm of a device's part x [..., W] of rows of `columns` values, from all devices' sums of squares.
+
+    sums [..., 32 a device], each the first column of an otherwise empty tile. The mean is one sum of them in the matrix unit
+    with a factor of 1 / columns.
+    """
+    mean = formats.pack_round(fpu.row_sum(sums, math, _scaler(columns)), _buffer(math))
+    return _scaled(x, mean, gamma, beta, epsilon, math, dtype)
+
+
+def _scaled(
+    x: torch.Tensor,
+    mean_square: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    epsilon: float,
+    math: Math,
+    dtype: DataType,
+) -> torch.Tensor:
+    buffer = _buffer(math)
     # The reader cuts epsilon to bfloat16; sum and root share one pass through the Dest.
-    raised = fpu.add(mean(squares), _cut_bf16(epsilon), fp32_dest=math.fp32_dest)
+    raised = fpu.add(mean_square, _cut_bf16(epsilon), fp32_dest=math.fp32_dest)
     inverse = formats.pack_round(sfpu.rsqrt(raised, fp32_dest=math.fp32_dest), buffer)
     result = fpu.multiply(x, inverse, math)
     if gamma is not None:
@@ -61,6 +106,10 @@ def normalise(
     if beta is not None:
         result = fpu.add(formats.pack_round(result, buffer), beta, fp32_dest=math.fp32_dest)
     return formats.pack_round(result, dtype)
+
+
+def _buffer(math: Math) -> DataType:
+    return DataType.FLOAT32 if math.fp32_dest else DataType.BFLOAT16
 
 
 def _mean(x: torch.Tensor, math: Math, buffer: DataType) -> torch.Tensor:
