@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ttnn
@@ -134,17 +133,8 @@ def test_weights_back_to_bf16(reported: Reported, patch: pytest.MonkeyPatch) -> 
 
 def test_lost_dram_sharding(reported: Reported, patch: pytest.MonkeyPatch) -> None:
     """Weights interleaved over the banks, read by a 1D matmul: slower, and where they lie is the cause."""
-    from tt_llm.op_configs import LinearConfig, OpConfigs, _matmul_1d
-
-    before, linear = reported(), OpConfigs._linear
-
-    def interleaved(self: OpConfigs, *args: Any, **kwargs: Any) -> LinearConfig:
-        right = linear(self, *args, **kwargs)
-        grid = (8, self._cores // 8)
-        program = _matmul_1d(right.decode.in0_block_w, right.n_tiles, grid, right.fp32_dest)
-        return replace(right, weight_memory=ttnn.DRAM_MEMORY_CONFIG, decode=program)
-
-    patch.setattr(OpConfigs, "_linear", interleaved)
+    before = reported()
+    SLOWDOWNS["lost_dram_sharding"](patch)
     said = causes(before, reported())
     assert said[0].startswith("Matmul ")
     assert "input 1 DRAM width sharded -> DRAM interleaved, sharding lost" in said[0]
@@ -159,32 +149,16 @@ def test_tracing_off(reported: Reported) -> None:
 
 def test_a_host_read_in_every_step(reported: Reported, patch: pytest.MonkeyPatch) -> None:
     """The read is named, and costs what its bytes do."""
-    from tt_llm.model import Model
-
-    before, decode = reported(), Model.decode
-
-    def reading(self: Model, *args: Any) -> Any:
-        logits = decode(self, *args)
-        ttnn.to_torch(ttnn.get_device_tensors(logits)[0])
-        return logits
-
-    patch.setattr(Model, "decode", reading)
+    before = reported()
+    SLOWDOWNS["host_read_every_step"](patch)
     (said,) = causes(before, reported())
     assert said.startswith("to_torch (torch): added, 1 time, +")
 
 
 def test_one_more_collective(reported: Reported, patch: pytest.MonkeyPatch) -> None:
     """On two devices each layer gathers what is there already."""
-    from tt_llm.mesh import all_gather
-    from tt_llm.modules.mlp import MLP
-
-    before, decode = reported((1, 2)), MLP.decode
-
-    def gathered(self: MLP, x: Any) -> Any:
-        y = decode(self, x)
-        return all_gather(y, y.shape[-1], y.memory_config())
-
-    patch.setattr(MLP, "decode", gathered)
+    before = reported((1, 2))
+    SLOWDOWNS["one_more_collective"](patch)
     said = causes(before, reported((1, 2)))
     assert any(line.startswith(f"AllGather: added, {LAYERS} times in {LAYERS} layers") for line in said)
 
