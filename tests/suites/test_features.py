@@ -53,12 +53,11 @@ def judged(model: Path, run_suites: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
-    """Under each policy, on one device and on two, every value of every step is the same."""
-    for mesh in ("1x1", "1x2"):
-        done = judged(f"--tt-mesh={mesh}", "--tt-precision=accuracy,performance,bfp4_mlp")
-        assert done.status == 0, done.said[-2000:]
-        found = [record.value for record in done.records if record.metric == "changed_values"]
-        assert found == [0.0] * 9
+    """On two devices; tests/tt_llm/test_trace.py has every policy."""
+    done = judged("--tt-mesh=1x2", "--tt-precision=performance")
+    assert done.status == 0, done.said[-2000:]
+    found = [record.value for record in done.records if record.metric == "changed_values"]
+    assert found == [0.0] * 3
 
 
 @pytest.mark.parametrize("fault", sorted(TRACE_FAULTS))
