@@ -8,6 +8,7 @@ from rich.text import Text
 
 from harness.records import Record
 from harness.report.figures import COUNTERS, figure, worse
+from harness.report.layers import CHAINED
 from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
 
 MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
@@ -37,7 +38,14 @@ ORDER = ("embedding", "rope", "norm", "attention", "kv_cache", "mlp", "decoder",
 
 def module_tables(records: Sequence[Record]) -> list[Table]:
     """One table a precision: rows module and phase, each cell the worst over tests and layers, "!" if any is not pass."""
-    ours = [r for r in records if r.metric in MODULE_COLUMNS and r.target != REFERENCE_TARGET and not r.clock]
+    ours = [
+        r
+        for r in records
+        if r.metric in MODULE_COLUMNS
+        and r.target != REFERENCE_TARGET
+        and not r.clock
+        and r.note != CHAINED  # those of `harness.report.layers`: not the module's own error
+    ]
     tables = []
     for precision in dict.fromkeys(r.precision for r in ours):
         table = _table(f"Modules, precision {precision} (worst of all tests)")
@@ -59,7 +67,7 @@ def accuracy_table(records: Sequence[Record], model: str) -> Table | None:
 
     None without such records.
     """
-    judged = [r for r in records if r.metric in ACCURACY_METRICS]
+    judged = [r for r in records if r.metric in ACCURACY_METRICS and r.layer is None]
     if not judged:
         return None
     table = _table("Accuracy against the fp32 golden")

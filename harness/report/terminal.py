@@ -10,6 +10,7 @@ from rich.text import Text
 from harness.records import Environment, Record, Results, Verdict
 from harness.report.figures import bound, figure, label, misses_guideline, worse
 from harness.report.latency import latency_tables
+from harness.report.layers import growth
 from harness.report.numerics import numerics_tables
 from harness.report.tables import (
     REFERENCE_TARGET,
@@ -19,6 +20,7 @@ from harness.report.tables import (
     module_tables,
 )
 from harness.report.tasks import task_tables
+from harness.report.tokens import shown_tokens
 
 FAULT_ORDER: tuple[Verdict, ...] = (
     "regression",
@@ -35,6 +37,7 @@ MODES = {
 TARGETS_WITHOUT_NUMBERS = ("dryrun",)
 SKIPPED = "skipped:"  # how the note of a test that did not run starts
 SIGNS = {"higher": "at least", "lower": "at most", None: "exactly"}
+MOST_TOKENS = 3  # of each kind
 MOST_FAULTS = 40  # lines; what is left is counted by module and metric
 WHOLE_MODEL_METRICS = ("top1", "top5", "kl", "perplexity_error", "agreement_length", "flip_cost")
 
@@ -51,6 +54,8 @@ def render(results: Results, console: Console) -> None:
     _print(console, Text(_where(results.environment, results.records), style="dim"))
     for table in tables(results):
         console.print(table)
+    for said in (*growth(results.records), *_tokens(results.records)):
+        _print(console, Text(said))
     for text in generated(results.records):
         _print(console, text)
 
@@ -180,6 +185,13 @@ def _where(environment: Environment, records: Sequence[Record]) -> str:
         f"{environment.model} on {environment.target}{mode}, mesh {environment.mesh}; {len(records)} records;"
         f" {environment.cpu_count} cores of {environment.cpu_model}; Python {environment.python}, {versions}"
     )
+
+
+def _tokens(records: Sequence[Record]) -> Iterable[str]:
+    """The first tokens of each kind that judged records show in their text; the page and the results file have more."""
+    for title, lines in shown_tokens([r for r in records if r.target != REFERENCE_TARGET]):
+        yield title
+        yield from (f"  {line}" for line in lines[:MOST_TOKENS])
 
 
 def generated(records: Sequence[Record]) -> Iterable[Text]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,13 +13,7 @@ from harness.report.figures import bound, figure, label
 from harness.report.grid import Cell, grid
 from harness.report.reproduce import command
 from harness.report.tables import ORDER, REFERENCE_TARGET
-
-# How a record's details name the tokens they show, `worst_token_1` and on, and what those are.
-TOKENS = {
-    "worst_token": "Largest KL",
-    "lost": "Right in the golden, wrong on the device",
-    "gained": "Wrong in the golden, right on the device",
-}
+from harness.report.tokens import shown_tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ def page(results: Results) -> str:
         environment=_environment(environment, results.records),
         pictures=pictures.every(results.records),
         grids=[grid(table) for table in terminal.tables(results)],
-        tokens=_tokens(results.records),
+        tokens=shown_tokens(results.records),
         generated=[line.plain for line in terminal.generated(results.records)],
         modules=_modules(results),
     )
@@ -98,17 +91,6 @@ def _environment(environment: Environment, records: Sequence[Record]) -> dict[st
         "Python": environment.python,
         **versions,
     }
-
-
-def _tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """What records show of single tokens in their text: a heading, and a line a token."""
-    found = []
-    for record in records:
-        for key, title in TOKENS.items():
-            lines = [str(said) for name, said in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
-            if lines:
-                found.append((f"{title}: {record.precision} {record.phase or ''}, mesh {record.mesh}", lines))
-    return found
 
 
 def _modules(results: Results) -> dict[str, list[Test]]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from harness.records import Record
 from harness.report.picture import Picture
-from harness.report.pictures import latency
+from harness.report.pictures import latency, layers
 
 
 def every(records: Sequence[Record]) -> list[Picture]:
     """All plots, in the order the report shows them."""
-    return latency.pictures(records)
+    return [*layers.pictures(records), *latency.pictures(records)]

@@ -1,0 +1,29 @@
+"""Single tokens in their text: those of the largest KL, and those that only one side predicted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harness.records import Record
+
+# How a record's details name the tokens they show, `worst_token_1` and on, and what those are.
+TOKENS = {
+    "worst_token": "Largest KL",
+    "lost": "Right in the golden, wrong on the device",
+    "gained": "Wrong in the golden, right on the device",
+}
+
+
+def shown_tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """What records show of single tokens: a heading, with how many there are where that is counted, and a line a token."""
+    found = []
+    for record in records:
+        for key, title in TOKENS.items():
+            lines = [str(said) for name, said in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
+            if lines:
+                count = record.details.get(key)
+                many = f" ({count:.0f} of {record.n} tokens)" if isinstance(count, float) else ""
+                what = f"{title}{many}: {record.precision} {record.phase or ''}, mesh {record.mesh}"
+                found.append((what, lines))
+    return found
