@@ -15,7 +15,7 @@ from ci.sessions import MOST, compare
 SEED = 20251
 SESSION_NOISE, ROUND_NOISE = 0.01, 0.01
 SESSIONS, ROUNDS = 5, 20
-RUNS = 400
+RUNS = 150
 
 
 def arm(generator: np.random.Generator, sessions: int, slower: float) -> list[np.ndarray]:
