@@ -1,11 +1,11 @@
 """Matmul as a Wormhole's matrix unit accumulates it: fidelity phases, Dest rounding, and partial sums between K blocks.
 
 Dest is rounded half away from zero after every 16 k and every phase, in the order K tile, phase, K half (numerics.md, "MVMUL").
-Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. With a 16-bit Dest mode DEVICE has the same
-bits. With a 32-bit Dest it leaves out that erratum, what the products of the third and fourth phase lose when they are
-aligned within their group of 8, and how Dest rounds its last bit. Between blocks of K the partial sums leave Dest
-(numerics.md, "Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no compiler;
-there DEVICE is not exact with a 16-bit Dest either: it leaves out the alignment of all phases.
+Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. So has mode DEVICE, but for products of more than
+EXACT_ROWS rows with a 32-bit Dest, whose form is loose: it leaves out that erratum, what the products of the third and fourth
+phase lose when they are aligned within their group of 8, and how Dest rounds its last bit. Between blocks of K the partial sums
+leave Dest (numerics.md, "Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no
+compiler; there DEVICE leaves out the alignment of all phases, whatever the Dest and the rows.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from harness.emulator import kernels, mode, mvmul
 from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
-
-# Mode DEVICE has every rule too in products of up to so many rows (of in0, in one batch): decode steps and short prompts, where
-# it is affordable. With more rows a 32-bit Dest is summed loosely.
+# Rows up to which mode DEVICE has every rule in `ttnn.matmul` and `ttnn.linear` with a 32-bit Dest: decode steps and short
+# prompts, where it is affordable. More rows are summed loosely, at half the cost. Attention and sums have every rule always.
 EXACT_ROWS = 128
 
 
@@ -90,7 +89,7 @@ def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, d
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
     library = kernels.load()
     if library is not None:
-        exact = _exact() or shape[1] <= EXACT_ROWS
+        exact = _exact() or blocks is None or shape[1] <= EXACT_ROWS
         struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
         struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())

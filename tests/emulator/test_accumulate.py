@@ -118,7 +118,8 @@ def test_one_mvmul_of_any_registers_equals_the_recorded(phase: int, fp32_dest: b
 def test_device_with_a_32_bit_dest_is_close_to_exact(case: str, fidelity: MathFidelity) -> None:
     """In long products too: between the two 1-PCC is a tenth at most of exact's to float64, their bias the same to 5%."""
     in0, in1, math = long(operand(f"{case}/in0")), operand(f"{case}/in1"), Math(fidelity, fp32_dest=True)
-    exact, device = product(in0, in1, math), product(in0, in1, math, arithmetic=Mode.DEVICE)
+    blocks = Blocks(in0.shape[1], DataType.FLOAT32)
+    exact, device = (product(in0, in1, math, blocks, arithmetic) for arithmetic in (Mode.EXACT, Mode.DEVICE))
     reference = in0.double() @ in1.double()
     error = one_minus_pcc(exact, reference)
     if error < 1e-12:  # nothing is lost: the products are exact
@@ -296,15 +297,14 @@ def test_the_erratum_is_counted_and_named(scale: float) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1], ids=["short", "long"])
-def test_device_sums_long_products_with_a_32_bit_dest_loosely(more: int) -> None:
+def test_device_sums_long_linears_with_a_32_bit_dest_loosely(more: int) -> None:
     """In mode device -(1 + 2**-23) + 1 is the erratum's -16 in a short product, and -(2**-23) in one of a row more."""
     if kernels.load() is None:
         pytest.skip("no C++ compiler: torch sums short products loosely too")
-    rows = torch.ones(accumulate.EXACT_ROWS + more, 1).bfloat16()
-    dest = rows.float() * -(1 + 2.0**-23)
-    with mode.using(Mode.DEVICE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sums = accumulate.accumulate_into(dest, rows, torch.ones(1, 1).bfloat16(), FP32_HIFI4)
+    column = torch.zeros(48, 1)
+    column[::16, 0] = torch.tensor([-1.0, -(2.0**-23), 1.0])  # each in an MVMUL of its own
+    ones, blocks = torch.ones(accumulate.EXACT_ROWS + more, 48).bfloat16(), Blocks(48, DataType.FLOAT32)
+    sums = product(ones, column.bfloat16(), FP32_HIFI4, blocks, Mode.DEVICE)
     assert (sums == (-(2.0**-23) if more else -16)).all()
 
 

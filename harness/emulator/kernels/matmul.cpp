@@ -58,7 +58,7 @@ struct Rows {
     long k;
     std::vector<float> slices;
     std::vector<uint32_t> exponent;
-    std::vector<Range> range;  // of each row
+    std::vector<Range> range;  // of each block
 };
 
 // Rows taken apart for the arithmetic in integers.
@@ -66,15 +66,16 @@ struct IntegerRows {
     std::vector<int16_t> exponent, slice[2];
 };
 
-// One row's Src values as float32 bits; the matrix unit takes a denormal for zero.
-void read_row(const Product& p, long row, std::vector<uint32_t>& bits) {
+// One row's Src values as float32 bits, `stride` words apart; the matrix unit takes a denormal for zero.
+void read_row(const Product& p, long row, uint32_t* bits, long stride) {
+    const auto put = [&](long k, uint32_t word) { bits[k * stride] = word & lanes::kInf ? word : 0; };
     if (p.in0_wide) {
-        std::memcpy(bits.data(), static_cast<const uint32_t*>(p.in0) + row * p.k, p.k * sizeof(uint32_t));
+        const uint32_t* values = static_cast<const uint32_t*>(p.in0) + row * p.k;
+        for (long k = 0; k < p.k; ++k) put(k, values[k]);
     } else {
         const uint16_t* values = static_cast<const uint16_t*>(p.in0) + row * p.k;
-        for (long k = 0; k < p.k; ++k) bits[k] = (uint32_t)values[k] << 16;
+        for (long k = 0; k < p.k; ++k) put(k, (uint32_t)values[k] << 16);
     }
-    for (long k = 0; k < p.k; ++k) bits[k] = bits[k] & lanes::kInf ? bits[k] : 0;
 }
 
 // A Src value's exponent for the first phase: less its bias, in both halves of a word.
@@ -83,35 +84,39 @@ inline uint32_t exponent_of(uint32_t bits) {
     return (exponent & 0xFFFF) * 0x10001u;
 }
 
-// `bits` of a row, which is one of a block.
-void take_row_apart(const std::vector<uint32_t>& bits, int phases, float* slices, uint32_t* exponent, Range& range) {
-    const long sides = slices_b(phases);
-    range = {};
-    for (size_t k = 0; k < bits.size(); ++k) {
-        const float high = as_float(bits[k] & kSideB.high);
-        float* at = slices + k * sides * kBlock;
-        at[0] = high;
-        if (sides > 1) at[kBlock] = (as_float(bits[k] & kSideB.all) - high) / kLowerB;
-        exponent[k * kBlock] = exponent_of(bits[k]);
-        range.add(bits[k]);
-    }
+// `bits` [k][row] of a block.
+template <int Slices>
+Range take_block_apart(const std::vector<uint32_t>& bits, float* slices, uint32_t* exponent) {
+    Range range;
+    for (size_t i = 0; i < bits.size(); i += kBlock)
+        for (int r = 0; r < kBlock; ++r) {
+            const uint32_t word = bits[i + r];
+            const float high = as_float(word & kSideB.high);
+            slices[i * Slices + r] = high;
+            if (Slices > 1) slices[i * Slices + kBlock + r] = (as_float(word & kSideB.all) - high) / kLowerB;
+            exponent[i + r] = exponent_of(word);
+            range.add(word);
+        }
+    return range;
 }
 
 // Takes all of in0 apart.
 void take_apart(const Product& p, Rows& rows) {
-    const long m = round_up(p.m, kBlock), count = p.batch * m, sides = slices_b(p.phases);
-    rows.slices.resize(count * rows.k * sides);
-    rows.exponent.resize(count * rows.k);
-    rows.range.resize(count);
-    const long chunk = 16;
-    parallel_for(p.threads, (count + chunk - 1) / chunk, [&](long item) {
-        std::vector<uint32_t> bits(rows.k);
-        for (long row = item * chunk; row < std::min(count, (item + 1) * chunk); ++row) {
-            const long batch = row / m, of_batch = row % m, first = row / kBlock * kBlock * rows.k;
-            if (of_batch < p.m) read_row(p, batch * p.m + of_batch, bits);
-            else std::fill(bits.begin(), bits.end(), 0);
-            take_row_apart(bits, p.phases, &rows.slices[first * sides + row % kBlock], &rows.exponent[first + row % kBlock],
-                           rows.range[row]);
+    const long blocks_each = round_up(p.m, kBlock) / kBlock, blocks = p.batch * blocks_each, slices = slices_b(p.phases);
+    const long size = kBlock * rows.k;
+    rows.slices.resize(blocks * size * slices);
+    rows.exponent.resize(blocks * size);
+    rows.range.resize(blocks);
+    const long chunk = 8;
+    parallel_for(p.threads, (blocks + chunk - 1) / chunk, [&](long item) {
+        std::vector<uint32_t> bits(size);
+        for (long block = item * chunk; block < std::min(blocks, (item + 1) * chunk); ++block) {
+            const long batch = block / blocks_each, first = block % blocks_each * kBlock;
+            const long count = std::min<long>(kBlock, p.m - first);
+            if (count < kBlock) std::fill(bits.begin(), bits.end(), 0);
+            for (long r = 0; r < count; ++r) read_row(p, batch * p.m + first + r, &bits[r], kBlock);
+            const auto take = slices > 1 ? take_block_apart<2> : take_block_apart<1>;
+            rows.range[block] = take(bits, &rows.slices[block * size * slices], &rows.exponent[block * size]);
         }
     });
 }
@@ -188,19 +193,19 @@ class Matmul {
         long struck = 0;
         for (long row = first; row < last; row += kRows) {
             const long rows = std::min<long>(kRows, last - row), at = batch * p_.m + row;
-            const long padded = batch * round_up(p_.m, kBlock) + row;
+            const long block_at = (batch * round_up(p_.m, kBlock) + row) / kBlock;
             float* dest = p_.dest + at * p_.n + index * kPanel;
             std::memset(work.dest, 0, round_up(rows, kBlock) * kPanel * sizeof(float));
             if (p_.onto_dest)
                 for (long r = 0; r < rows; ++r)
                     for (long n = 0; n < width; ++n)
                         work.dest[r * kPanel + n] = lanes::bits(dest[r * p_.n + n]) & lanes::kInf ? dest[r * p_.n + n] : 0;
-            const bool integers = !ordinary(range_of(padded, rows), range, range_of_dest(work.dest, rows));
+            const bool integers = !ordinary(range_of(block_at, rows), range, range_of_dest(work.dest, rows));
             if (integers) take_apart_in_integers(at, rows, work.integers);
             for (long block = 0; block < blocks_; ++block) {
                 const long end = std::min<long>(k_, (block + 1) * block_);
                 for (long k = block * block_; k < end; k += kSpan)
-                    struck += accumulate(work, rows, padded, panel, k, std::min<long>(end, k + kSpan), integers);
+                    struck += accumulate(work, rows, block_at, panel, k, std::min<long>(end, k + kSpan), integers);
                 put_away(work, rows, block);
             }
             for (long r = 0; r < rows; ++r)
@@ -209,9 +214,9 @@ class Matmul {
         return struck;
     }
 
-    Range range_of(long at, long rows) const {
+    Range range_of(long block, long rows) const {
         Range range;
-        for (long r = 0; r < rows; ++r) range.add(rows_.range[at + r]);
+        for (long r = 0; r < rows; r += kBlock) range.add(rows_.range[block + r / kBlock]);
         return range;
     }
 
@@ -225,12 +230,13 @@ class Matmul {
         for (auto* part : {&out.exponent, &out.slice[0], &out.slice[1]}) part->resize(rows * k_);
         std::vector<uint32_t> bits(k_);
         for (long r = 0; r < rows; ++r) {
-            read_row(p_, at + r, bits);
+            read_row(p_, at + r, bits.data(), 1);
             exact_take_apart_b(bits.data(), k_, &out.exponent[r * k_], &out.slice[0][r * k_], &out.slice[1][r * k_]);
         }
     }
 
-    long accumulate(Workspace& work, long rows, long at, const uint32_t* panel, long first, long last, bool integers) const {
+    long accumulate(Workspace& work, long rows, long block, const uint32_t* panel, long first, long last,
+                    bool integers) const {
         if (integers) {
             const auto& [exponent, slice] = work.integers;
             const ExactRows b{exponent.data(), {slice[0].data(), slice[1].data()}, k_};
@@ -239,7 +245,7 @@ class Matmul {
         const long sides = slices_b(p_.phases);
         long struck = 0;
         for (long row = 0; row < rows; row += kBlock) {
-            const long offset = (at + row) * k_;
+            const long offset = block * kBlock * k_ + row * k_;
             const Operands operands{work.slices.data(), &rows_.slices[offset * sides], work.exponent.data(),
                                     &rows_.exponent[offset]};
             struck += device_accumulate(work.dest + row * kPanel, operands, first, last, dest_of(p_), p_.phases);

@@ -1,6 +1,7 @@
 #include "panels.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace {
 
@@ -28,6 +29,11 @@ void Matrix::lay_out(long panel, uint32_t* out) const {
         return;
     }
     const uint16_t* from = static_cast<const uint16_t*>(data) + first * n_stride;
+    if (k_stride == 1 && k % 2 == 0) {  // pairs lie side by side, as they do in a word of a little-endian machine
+        for (long i = 0; i < k; i += 2)
+            for (long c = 0; c < columns; ++c) std::memcpy(out + i / 2 * kPanel + c, from + i + c * n_stride, 4);
+        return;
+    }
     for (long i = 0; i + 1 < k; i += 2, from += 2 * k_stride)
         lay_pair(from, from + k_stride, columns, n_stride, out + i / 2 * kPanel);
     if (k % 2)

@@ -2,7 +2,8 @@
 
 A user's keys are cut into chunks, which the cores of a KV head share: each core runs an online softmax over its own chunks,
 then pairs of cores join what they have, up a binary tree. All buffers are bfloat16. A `lane` is one core of one user here;
-lanes work in step, and nothing passes between users. Keys beyond a user's position have weight zero.
+nothing passes between users. Keys beyond a user's position have weight zero. Chunks depend on one another through the running
+maximum alone, so their products are taken all at once; only sums and outputs are then added up chunk by chunk.
 """
 
 from __future__ import annotations
@@ -61,15 +62,13 @@ def _same_chunk(
     ends = torch.tensor(counts)[user]
     queries = q[user]
     state = _State.empty(queries)
-    for step in range(int((last - first).max())):
-        busy = (first + step < last).nonzero()[:, 0]
-        start, who = (first[busy] + step) * chunk, user[busy]
-        left = ends[busy] - start  # keys that a lane sees from here
-        width = min(chunk, int(left.max()))  # beyond it all weights are zero, which changes nothing
-        hidden = torch.arange(width) >= left[:, None]
-        part = [_stretch(t, who, start, width) for t in (keys, values)]
-        before = state.take(busy) if step else None
-        state.put(busy, _chunk(queries[busy], part[0], part[1], hidden, before, setting))
+    count = last - first
+    for chunks in count.unique().tolist():
+        these = (count == chunks).nonzero()[:, 0]
+        start, who = first[these] * chunk, user[these]
+        hidden = torch.arange(chunks * chunk) >= (ends[these] - start)[:, None]
+        part = [_stretch(t, who, start, chunks * chunk) for t in (keys, values)]
+        state.put(these, _online(queries[these], part[0], part[1], hidden, chunk, setting))
     _join(state, plan, setting)
     roots = torch.tensor([index for index, lane in enumerate(plan) if lane.rank == 0])
     done = state.take(roots)
@@ -107,36 +106,32 @@ class _State:
         self.largest[which], self.sums[which], self.out[which] = part.largest, part.sums, part.out
 
 
-def _chunk(
-    q: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    hidden: torch.Tensor,
-    before: _State | None,
-    s: Setting,
+def _online(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, hidden: torch.Tensor, chunk: int, s: Setting
 ) -> _State:
-    """One chunk of keys a lane: q [lanes, nkv, group, D], keys and values [lanes, nkv, chunk, D], hidden [lanes, chunk]."""
+    """Lanes of equally many chunks: q [lanes, nkv, group, D], keys and values [lanes, nkv, keys, D], hidden [lanes, keys]."""
     fp32 = s.math.fp32_dest
-    n, kv_heads, group, width = q.shape
-    flat_keys = keys.reshape(n * kv_heads, -1, width)
-    product = grouped_matmul(q.reshape(n * kv_heads, 1, group, width), flat_keys.transpose(1, 2), s.math)
-    scores = _buffer(product, s).view(n, kv_heads, group, -1).masked_fill_(hidden[:, None, None], -torch.inf)
-    largest = scores.amax(-1, keepdim=True)
-    if before is not None:
-        largest = torch.maximum(largest, before.largest)
+    lanes_, kv_heads, group, width = q.shape
+    heads, chunks = lanes_ * kv_heads, keys.shape[2] // chunk
+    by_chunk = (heads * chunks, 1, group, -1)
+    each = q.view(heads, 1, group, width).expand(-1, chunks, -1, -1).reshape(by_chunk)
+    scores = _buffer(grouped_matmul(each, keys.reshape(-1, chunk, width).transpose(1, 2), s.math), s)
+    scores = scores.view(lanes_, kv_heads, chunks, group, chunk)
+    scores.masked_fill_(hidden.view(lanes_, 1, chunks, 1, chunk), -torch.inf)
+    largest = scores.amax(-1, keepdim=True).cummax(2).values
     below = fpu.subtract(scores, largest, fp32_dest=fp32)
     weights = _buffer(_weights(below, s), s).relu_()
     sums = _buffer(fpu.row_sum(weights, s.math), s)
-    flat = weights.view(n * kv_heads, 1, group, -1)
-    out = _buffer(grouped_matmul(flat, values.reshape(n * kv_heads, -1, width), s.math), s).view(q.shape)
-    if before is None:
-        return _State(largest, sums, out)
-    fall = fpu.subtract(before.largest, largest, fp32_dest=fp32)
+    out = _buffer(grouped_matmul(weights.view(by_chunk), values.reshape(-1, chunk, width), s.math), s)
+    # The sum is scaled and added to as if it were one more column of the output.
+    parts = torch.cat([out.view(*sums.shape[:-1], width), sums], -1).unbind(2)
+    fall = fpu.subtract(largest[:, :, :-1], largest[:, :, 1:], fp32_dest=fp32)
     alpha = _buffer(attention_sfpu.correction(fall, s.scale, approx=s.exp_approx, fp32_dest=fp32), s)
-    earlier = _buffer(fpu.multiply(before.sums, alpha, s.math), s)
-    scaled = _buffer(fpu.multiply(before.out, alpha, s.math), s)
-    total = _buffer(fpu.add(sums, earlier, fp32_dest=fp32), s)
-    return _State(largest, total, _buffer(fpu.add(scaled, out, fp32_dest=fp32), s))
+    total = parts[0]
+    for part, factor in zip(parts[1:], alpha.unbind(2), strict=True):
+        scaled = fpu.multiply(total, factor, s.math, dtype=torch.bfloat16)
+        total = fpu.add(scaled, part, fp32_dest=fp32, dtype=torch.bfloat16)
+    return _State(largest[:, :, -1], total[..., width:], total[..., :width])
 
 
 def _buffer(dest: torch.Tensor, s: Setting) -> torch.Tensor:
@@ -219,8 +214,9 @@ def _dynamic_chunk(count: int, fp32_dest: bool) -> int:
 
 def _stretch(x: torch.Tensor, users: torch.Tensor, start: torch.Tensor, width: int) -> torch.Tensor:
     """[all users, nkv, S, D] -> [lanes, nkv, width, D]: each lane's keys from its own start; beyond S anything."""
-    if bool((start == start[0]).all()):
-        part = x[:, :, int(start[0]) : int(start[0]) + width]
+    first = int(start[0])
+    if bool((start == first).all()) and first + width <= x.shape[2]:
+        part = x[:, :, first : first + width]
         return part if len(users) == len(x) else part[users]
     rows = (start[:, None] + torch.arange(width)).clamp_(max=x.shape[2] - 1)
     return x[users[:, None], :, rows].transpose(1, 2)
