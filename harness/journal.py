@@ -6,6 +6,7 @@ of anything else is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict
@@ -98,11 +99,15 @@ class Journal:
             self._file.flush()
         except (OSError, ResultsError) as error:
             self.fault = f"{self._path} cannot be written, so this run cannot be resumed: {error}"
+            self.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
 
     def close(self) -> None:
         """Closes the file, which stays."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk, which `fault` tells
+                self._file.close()
 
     def _begun(self) -> TextIO:
         lines = [_line(test, records) for test, records in self.finished.items()]
