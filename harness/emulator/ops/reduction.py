@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 
@@ -10,7 +11,7 @@ from harness.emulator import formats, fpu, mode
 from harness.emulator.errors import refuse
 from harness.emulator.fidelity import Math
 from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.mode import Mode
 from harness.emulator.ops import softmax_steps
 from harness.emulator.ops.rounding import packed
@@ -60,7 +61,7 @@ def argmax(
     shape = _reduced(x.shape, dim, keepdim)
     if output_tensor is not None:
         return _write_indices(name, output_tensor, shards, shape)
-    config = memory_config or DRAM_MEMORY_CONFIG
+    config = output_config(x, memory_config)
     return make_tensor(name, shards, shape, DataType.UINT32, Layout.ROW_MAJOR, config, device_of(x))
 
 
@@ -164,12 +165,12 @@ def _reduced(shape: Shape, dim: int | None, keepdim: bool) -> Shape:
 def _write_indices(name: str, output: Tensor, shards: Compute, shape: Shape) -> Tensor:
     require_device(name, output)
     require_layout(name, Layout.ROW_MAJOR, output)
-    if output.dtype is not DataType.UINT32 or output.shape != shape:
+    if output.dtype is not DataType.UINT32 or output.volume() != prod(shape):
         refuse(name, f"output_tensor is {output.dtype} {list(output.shape)}, the result UINT32 {list(shape)}")
 
     def copy() -> None:
         for mine, new in zip(output.shards, shards(), strict=True):
-            mine.copy_(new)
+            mine.copy_(new.view(mine.shape))
 
     return write(name, output, copy)
 
