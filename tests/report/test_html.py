@@ -101,6 +101,21 @@ def test_the_verdict_comes_first_and_the_fault_with_its_command(page: Reader) ->
     assert f"pytest '{FAULTY.test}' --tt-emulator-mode=fast" in text[fault : fault + 400]
 
 
+def test_each_module_has_its_layers_beside_one_another(tmp_path: Path) -> None:
+    records = [
+        record(layer, metric="worst_row_pcc", value=value, verdict="pass" if value > 0.998 else "regression")
+        for layer, value in ((0, 0.99991), (14, 0.99985), (14, 0.95))
+    ]
+    write_html(Results(ENVIRONMENT, tuple(records)), tmp_path / "layers.html")
+    content = (tmp_path / "layers.html").read_text()
+    row = re.search(r"<tr><td[^>]*>accuracy</td><td[^>]*>mlp</td>.*?</tr>", content)
+    assert row is not None
+    assert re.findall(r'<td class="(\w* ?)number">(.*?)</td>', row[0]) == [
+        (" ", "0.99991"),
+        ("bad ", "0.95000!"),
+    ]
+
+
 def test_every_test_is_there_with_a_command(page: Reader) -> None:
     for one in {r.test for r in RECORDS}:
         assert f"pytest '{one}'" in page.text

@@ -10,7 +10,8 @@ import jinja2
 from harness.records import Environment, Record, Results
 from harness.report import pictures, terminal
 from harness.report.figures import bound, figure, label
-from harness.report.grid import Cell, grid
+from harness.report.grid import Cell, Grid, grid
+from harness.report.html.by_layer import by_layer
 from harness.report.reproduce import command
 from harness.report.tables import ORDER, REFERENCE_TARGET
 from harness.report.tokens import shown_tokens
@@ -64,11 +65,15 @@ def page(results: Results) -> str:
         misses=[line.plain.strip() for line in terminal.guideline_misses(results)],
         environment=_environment(environment, results.records),
         pictures=pictures.every(results.records),
-        grids=[grid(table) for table in terminal.tables(results)],
+        grids=[*_some(by_layer(results.records)), *(grid(table) for table in terminal.tables(results))],
         tokens=shown_tokens(results.records),
         generated=[line.plain for line in terminal.generated(results.records)],
         modules=_modules(results),
     )
+
+
+def _some(table: Grid | None) -> list[Grid]:
+    return [] if table is None else [table]
 
 
 def _headline(results: Results) -> Cell:
