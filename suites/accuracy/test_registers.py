@@ -34,6 +34,8 @@ def test_registers(generator, golden, recorder):
         rows = scored[windows]
         sketch = {name: tensor[windows] for name, tensor in golden.outputs.items()}
         logits = generator.prefill_forward(tokens[windows].int(), all_logits=True)
+        if recorder.no_numbers is not None:
+            continue
         bounds = kl_bounds(sketch, logits)
         low.append(bounds.low_per_token[rows.reshape(-1)])
         high.append(bounds.high_per_token[rows.reshape(-1)])
@@ -48,6 +50,9 @@ def test_registers(generator, golden, recorder):
         details[f"kl_{register}"] = float(high[-1].mean())
         details[f"change_{register}"] = float(torch.expm1((after[-1] - before[-1]).mean()))
 
+    if recorder.no_numbers is not None:
+        recorder.judge({}, 0, "text")  # files that nothing was compared, and why
+        return
     golden_nll, device_nll = torch.cat(before), torch.cat(after)
     answers = [torch.cat(side) for side in right]
     n = golden_nll.numel()

@@ -40,6 +40,7 @@ def value(results: Results, metric: str, phase: str, target: str = "emulator") -
         for record in results.records
         if (record.metric, record.phase, record.target) == (metric, phase, target)
         and "accuracy" in record.test
+        and record.layer is None
     )
     assert found is not None
     return found
