@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,20 @@ def test_records_are_taken_once() -> None:
     """Properties travel with each phase's report; a record is still counted once."""
     filed = (PASSED,)
     assert taken(report("setup"), report("call", filed=filed), report("teardown", filed=filed)) == [PASSED]
+
+
+def test_properties_are_left_as_people_read_them() -> None:
+    """What --junitxml writes of a test: where it ran, and each figure with its gate; others' properties stay."""
+    last = report("teardown", filed=(replace(PASSED, gate=0.999, direction="higher"),))
+    last.user_properties.append(("owner", "me"))
+    Outcomes(OPTIONS).pytest_runtest_logreport(last)
+    assert last.user_properties == [
+        ("target", "emulator"),
+        ("mesh", "1x1"),
+        ("precision", "performance"),
+        ("mlp layer 1 pcc", "1.00000, gate 0.999: pass"),
+        ("owner", "me"),
+    ]
 
 
 def test_a_skipped_test_is_not_compared() -> None:
