@@ -1,4 +1,4 @@
-"""Two arms of results files, each one session of the same run, held against one another: times, counters, and what made the difference."""
+"""Two arms of results files, a session of one run each, held against one another: times, counters, and the ops behind them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Compared:
 def compared(baseline: Sequence[ResultsFile], candidate: Sequence[ResultsFile]) -> Iterator[Compared]:
     """Every time and counter of the candidate, and those of the baseline that it lacks.
 
-    A counter or a modelled time has no noise: of several sessions the first is taken, and any increase, of a counter any change, is a
-    regression. Measured times are compared by session.
+    A counter or a modelled time has no noise: of several sessions the first is taken, and any increase, of a counter any
+    change, is a regression. Measured times are compared by session.
     """
     before, after = (_by_key(arm) for arm in (baseline, candidate))
     for key in before.keys() - after.keys():

@@ -17,7 +17,10 @@ from harness.timing.roofline import COLLECTIVES, TO_DEVICE, TO_HOST, Bound, Sett
 
 @dataclass(frozen=True)
 class TimedOp:
-    """One op of a pass, its `index`-th. `seconds`: its own time; `gap`: how long the device was idle before it. `bound`: what it waits for."""
+    """The `index`-th op of a pass. `seconds`: its own time; `gap`: how long the device idled before it.
+
+    `bound`: what most of its time is spent waiting for.
+    """
 
     index: int
     record: OpRecord
@@ -64,9 +67,9 @@ class PassTime:
 def pass_time(records: Sequence[OpRecord], setting: Setting, chip: Architecture = WORMHOLE) -> PassTime:
     """The ops one after the other, as one command queue runs them.
 
-    Under a trace the host only moves data, and a program starts `launch` after the one before it. Without, the host issues an op every
-    `dispatch` and runs ahead of the device; a program starts when it has been issued and the one before it is done. A read
-    waits for the device. Collectives and host traffic do not overlap with other ops.
+    Under a trace the host only moves data, and a program starts `launch` after the one before it. Without, the host issues
+    an op every `dispatch` and runs ahead of the device; a program starts when it has been issued and the one before it is
+    done. A read waits for the device. Collectives and host traffic do not overlap with other ops.
     """
     host = device = 0.0  # when each is free
     timed = []

@@ -1,4 +1,4 @@
-"""The profiler's file of ops, `ops_perf_results_*.csv`: written from an op log and the device model, or read as a card's run left it.
+"""The profiler's file of ops, `ops_perf_results_*.csv`: written from an op log and the device model, or read as a card left it.
 
 Durations that the model made are marked so in a column that the profiler does not have, CLOCK, and in the signpost; tools that
 read the profiler's file pass over a column they do not know.

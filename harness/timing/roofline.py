@@ -24,7 +24,7 @@ BYTES = {  # of an element; a block float shares 64 exponents a tile (16 element
     "BFLOAT4_B": 1 / 2 + 1 / 16,
 }
 # Calls that run no program: bookkeeping, and views.
-FREE = ("deallocate", "get_device_tensors", "unsqueeze_to_4D", "reshape", "synchronize_device")
+FREE = ("deallocate", "get_device_tensors", "unsqueeze_to_4D", "synchronize_device")
 TO_DEVICE = ("from_torch", "as_tensor", "to_device", "copy_host_to_device_tensor")
 TO_HOST = ("to_torch", "from_device")
 COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce")
@@ -62,7 +62,7 @@ def short_name(record: OpRecord) -> str:
 def work_of(record: OpRecord, setting: Setting, chip: Architecture) -> Work | None:
     """The work of one op, None for a call that runs nothing on a device and moves nothing to or from one."""
     name = short_name(record)
-    if name in FREE:
+    if name in FREE or (name == "reshape" and _is_view(record)):
         return None
     if name in TO_DEVICE:
         moved = sum(_size(t) for t in (*record.inputs, *record.outputs) if t.memory != "HOST")
@@ -77,6 +77,7 @@ def work_of(record: OpRecord, setting: Setting, chip: Architecture) -> Work | No
         "matmul": _matmul,
         "embedding": _lookup,
         "slice": _lookup,
+        "mesh_partition": _lookup,
         "paged_update_cache": _cache_write,
         "paged_fill_cache": _cache_write,
         "scaled_dot_product_attention": _prefill_attention,
@@ -204,6 +205,11 @@ def shard_cores(tensor: TensorSpec) -> int:
     """How many cores, or DRAM banks, a tensor is sharded over; 0 for an interleaved one."""
     ranges = re.findall(r"\((\d+),(\d+)\)-\((\d+),(\d+)\)", tensor.memory)
     return sum((int(x1) - int(x0) + 1) * (int(y1) - int(y0) + 1) for x0, y0, x1, y1 in ranges)
+
+
+def _is_view(record: OpRecord) -> bool:
+    """Whether a reshape leaves every row where it is."""
+    return record.inputs[0].padded_shape[-1] == record.outputs[0].padded_shape[-1]
 
 
 def _in_dram(tensor: TensorSpec) -> bool:

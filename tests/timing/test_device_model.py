@@ -124,8 +124,11 @@ def test_attention_reads_the_cache_up_to_the_position_only() -> None:
 
 
 def test_bookkeeping_costs_nothing_and_shards_are_counted() -> None:
-    """Freeing and reshaping run no program; a shard grid may be of several ranges."""
+    """Freeing, and a reshape that leaves rows whole, run no program; a shard grid may be of several ranges."""
     assert work_of(op("deallocate", [spec(1, 1, 32, 32)], []), Setting(), WORMHOLE) is None
+    folded, split = spec(1, 2, 2048, 64), spec(1, 1, 8192, 32)
+    assert work_of(op("reshape", [spec(1, 1, 4096, 64)], [folded]), Setting(), WORMHOLE) is None
+    assert work_of(op("reshape", [spec(1, 1, 4096, 64)], [split]), Setting(), WORMHOLE) is not None
     assert (
         shard_cores(spec(32, 64, memory="WIDTH_SHARDED/L1 [32, 64] ROW_MAJOR (0,0)-(7,0) (0,1)-(1,1)")) == 10
     )
