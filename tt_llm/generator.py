@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 import ttnn
@@ -25,7 +26,10 @@ from tt_llm.kv_cache import (
 from tt_llm.mesh import replicate
 from tt_llm.model import Model
 from tt_llm.op_configs import padded_prefill_length
+from tt_llm.sampling import Sampling
 from tt_llm.trace import release_traces
+
+GREEDY = Sampling()
 
 
 def load(
@@ -58,6 +62,13 @@ def load(
     release_traces(mesh_device)  # of models that are there: weights must stay
     network = Model(mesh_device, config, weights, policy, padded_prefill_length(max_seq_len))
     return Generator(mesh_device, network, policy, tokenizer, max_batch_size, max_seq_len)
+
+
+class DecodeOutput(NamedTuple):
+    """A decode step that was started: its logits as the LM head gives them, and the positions asked for, [B]."""
+
+    logits: ttnn.Tensor
+    start_pos: torch.Tensor
 
 
 class Generator:
@@ -141,6 +152,19 @@ class Generator:
         `enable_trace`: replay it as a trace (default: as the generator is set); the result is the same, bit for bit.
         Returns float32 logits [B, 1, vocab]; rows at position -1 are zero.
         """
+        return self.read_decode_output(
+            self.decode_step(tokens, start_pos, page_table, kv_cache, enable_trace)
+        )
+
+    def decode_step(
+        self,
+        tokens: torch.Tensor,
+        start_pos: torch.Tensor,
+        page_table: torch.Tensor | None = None,
+        kv_cache: PagedKVCache | None = None,
+        enable_trace: bool | None = None,
+    ) -> DecodeOutput:
+        """`decode_forward` without waiting for it: the logits stay on the devices, and are good until the next step."""
         users, _ = self._checked(tokens)
         if tokens.shape[1] != 1 or tuple(start_pos.shape) != (users,):
             raise InputError(
@@ -164,8 +188,18 @@ class Generator:
             logits = decoding.logits()
         else:
             logits = self._decoded(ids, positions, padded_table, cache)
-        rows = self.model.lm_head.to_host(logits)[:users].float()
-        return torch.where(start_pos[:, None] >= 0, rows, 0.0)[:, None]
+        return DecodeOutput(logits, start_pos)
+
+    def read_decode_output(self, output: DecodeOutput) -> torch.Tensor:
+        """What `decode_forward` returns, read from the devices."""
+        rows = self.model.lm_head.to_host(output.logits)[: len(output.start_pos)].float()
+        return torch.where(output.start_pos[:, None] >= 0, rows, 0.0)[:, None]
+
+    def drop_kv_cache(self) -> None:
+        """Frees the generator's own cache, for one that takes its place as `kv_cache`."""
+        release_traces(self.mesh_device)
+        del self.kv_cache
+        self._decoding = None
 
     def _decoded(
         self, ids: torch.Tensor, positions: torch.Tensor, table: torch.Tensor, cache: PagedKVCache
@@ -193,10 +227,13 @@ class Generator:
         max_new_tokens: int,
         stop_at_eos: bool = True,
         enable_trace: bool | None = None,
+        sampling: Sampling = GREEDY,
+        seed: int = 0,
     ) -> list[list[int]]:
-        """Greedy continuation of each prompt (token ids), all users in one batch: new ids only, without the stop token.
+        """Continuation of each prompt (token ids), all users in one batch: new ids only, without the stop token.
 
-        As traces, tokens are chosen on the devices and fed back there; the host reads them while the next step runs.
+        As traces, greedy tokens are chosen on the devices and fed back there; the host reads them while the next step runs.
+        What is not greedy is drawn on the host, from `seed`.
         """
         lens = [len(prompt) for prompt in prompts]
         if not prompts or min(lens) < 1:
@@ -208,13 +245,22 @@ class Generator:
         tokens = torch.zeros(len(prompts), max(lens), dtype=torch.int32)
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
-        first = self.prefill_forward(tokens, prompt_lens=lens).argmax(-1)[:, 0]
+        drawing = torch.Generator().manual_seed(seed)
+
+        def choose(logits: torch.Tensor) -> torch.Tensor:
+            return sampling.choose(logits[:, 0], drawing)
+
+        first = choose(self.prefill_forward(tokens, prompt_lens=lens))
         stops = self.model.config.eos_token_ids if stop_at_eos else ()
         traced = self.enable_trace if enable_trace is None else enable_trace
-        steps = self._greedy_traced if traced else self._greedy
+        at = torch.tensor(lens, dtype=torch.int32)
+        if traced and sampling.temperature == 0:
+            steps = self._greedy_traced(first, at, max_new_tokens)
+        else:
+            steps = self._chosen_by_host(first, at, max_new_tokens, choose, traced)
         generated: list[list[int]] = [[] for _ in prompts]
         running = [True] * len(prompts)
-        for chosen in steps(first, torch.tensor(lens, dtype=torch.int32), max_new_tokens):
+        for chosen in steps:
             for user, token in enumerate(chosen.tolist()):
                 running[user] = running[user] and token not in stops
                 if running[user]:
@@ -223,18 +269,25 @@ class Generator:
                 break
         return generated
 
-    def _greedy(self, tokens: torch.Tensor, positions: torch.Tensor, count: int) -> Iterator[torch.Tensor]:
+    def _chosen_by_host(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        count: int,
+        choose: Callable[[torch.Tensor], torch.Tensor],
+        enable_trace: bool,
+    ) -> Iterator[torch.Tensor]:
         """The tokens [B] and what follows them at positions [B], `count` in all; one step on the device for each but one."""
         for number in range(count):
             yield tokens
             if number < count - 1:
-                logits = self.decode_forward(tokens[:, None].int(), positions + number, enable_trace=False)
-                tokens = logits.argmax(-1)[:, 0]
+                step = tokens[:, None].int(), positions + number
+                tokens = choose(self.decode_forward(*step, enable_trace=enable_trace))
 
     def _greedy_traced(
         self, tokens: torch.Tensor, positions: torch.Tensor, count: int
     ) -> Iterator[torch.Tensor]:
-        """The same, each step started before the tokens of the one before are looked at."""
+        """The same, greedy, each step started before the tokens of the one before are looked at."""
         if count:
             yield tokens
         if count < 2:
