@@ -70,8 +70,33 @@ def score(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor, deco
         "tokens_scored": float(before.n),
     }
 
+    flips: Details = {
+        **_flips("lost", right[0] & ~right[1], picks[1], tokens, decode),
+        **_flips("gained", right[1] & ~right[0], picks[0], tokens, decode),
+    }
+    return Scores(
+        values,
+        agreement.n,
+        details,
+        _worst(divergence, golden, device, tokens, decode),
+        paired_tests(before.nll, after.nll, right[0], right[1], flips),
+    )
+
+
+def paired_tests(
+    golden_nll: torch.Tensor,
+    device_nll: torch.Tensor,
+    golden_right: torch.Tensor,
+    device_right: torch.Tensor,
+    flips: Details | None = None,
+) -> dict[str, PairedTest]:
+    """The tests behind the two statistical metrics, from each side's log-likelihoods and right predictions.
+
+    `flips` are shown beside the second.
+    """
+
     def perplexity_test(alpha: float, power: float) -> Details:
-        found = paired_nll_test(before.nll, after.nll, alpha=alpha, power=power)
+        found = paired_nll_test(golden_nll, device_nll, alpha=alpha, power=power)
         return {
             "p_value": found.p_value,
             "detectable": found.detectable,
@@ -81,23 +106,16 @@ def score(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor, deco
         }
 
     def accuracy_test(alpha: float, power: float) -> Details:
-        found = paired_accuracy_test(*right, alpha=alpha, power=power)
+        found = paired_accuracy_test(golden_right, device_right, alpha=alpha, power=power)
         return {
             "p_value": found.p_value,
             "detectable": found.detectable,
             "lost": float(found.lost),
             "gained": float(found.gained),
-            **_flips("lost", right[0] & ~right[1], picks[1], tokens, decode),
-            **_flips("gained", right[1] & ~right[0], picks[0], tokens, decode),
+            **(flips or {}),
         }
 
-    return Scores(
-        values,
-        agreement.n,
-        details,
-        _worst(divergence, golden, device, tokens, decode),
-        {"perplexity_error": perplexity_test, "top1_loss": accuracy_test},
-    )
+    return {"perplexity_error": perplexity_test, "top1_loss": accuracy_test}
 
 
 def judge(recorder: Recorder, golden: torch.Tensor, logits: torch.Tensor, scores: Scores) -> None:

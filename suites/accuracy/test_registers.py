@@ -9,11 +9,11 @@ from goldens import REGISTERS
 from harness.metrics import (
     kl_bounds,
     paired_accuracy_test,
-    paired_nll_test,
     perplexity,
     sketched_agreement,
     sketched_perplexity,
 )
+from suites.accuracy.scoring import paired_tests
 
 WINDOW = 320
 
@@ -71,24 +71,5 @@ def test_registers(generator, golden, recorder):
         "golden_perplexity": float(golden_nll.mean().exp()),
         "change": change,
     }
-
-    def perplexity_test(alpha: float, power: float) -> dict[str, float | str]:
-        found = paired_nll_test(golden_nll, device_nll, alpha=alpha, power=power)
-        return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "ratio_low": found.low,
-            "ratio_high": found.high,
-        }
-
-    def accuracy_test(alpha: float, power: float) -> dict[str, float | str]:
-        found = paired_accuracy_test(*answers, alpha=alpha, power=power)
-        return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "lost": float(found.lost),
-            "gained": float(found.gained),
-        }
-
-    tests = {"perplexity_error": perplexity_test, "top1_loss": accuracy_test}
+    tests = paired_tests(golden_nll, device_nll, *answers)
     recorder.judge(values, n, "text", details=details, paired=tests)
