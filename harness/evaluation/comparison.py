@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
+from contextlib import closing
 
 from ci.policy import Policy
 from goldens import Reference
 from harness.evaluation import verdict
+from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM
 from harness.evaluation.samples import Evaluation
 from harness.recorder import Recorder
 from harness.records import Environment, Record, Results
@@ -28,14 +29,14 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         policy(precision)
     identity = Reference(locate(model)).identity
     target = active()
-    golden = evaluation.run("ttnn-golden", {"pretrained": model}, identity, "golden")
+    given = {"pretrained": model, **evaluation.model_args}
+    golden = evaluation.run(GoldenLM(**given), given, identity, "golden")
     records: list[Record] = []
     for precision in precisions:
-        gc.collect()  # the model before
-        settings = {"target": target.name, "mesh": target.mesh, "precision": precision}
-        if target.mode is not None:
-            settings["emulator_mode"] = target.mode
-        device = evaluation.run("ttnn", {"pretrained": model, **settings}, identity, precision)
+        settings = {"target": target.name, "mesh": target.mesh, "emulator_mode": target.mode}
+        of_device = {**given, **settings, "precision": precision}
+        with closing(DeviceLM(**of_device)) as lm:
+            device = evaluation.run(lm, of_device, identity, precision)
         base = Record(
             test="lm-eval",
             module="none",

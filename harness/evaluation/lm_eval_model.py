@@ -279,9 +279,17 @@ class DeviceLM(CausalLM):
 
         size = _number(batch_size)
         length = min(max_length, ModelConfig.from_folder(locate(pretrained)).max_position)
-        generator = tt_llm.load(pretrained, open_mesh(parse_mesh_shape(mesh)), precision, size, length)
+        self._mesh = open_mesh(parse_mesh_shape(mesh))
+        generator = tt_llm.load(pretrained, self._mesh, precision, size, length)
         info = {"target": target, "mesh": mesh, "precision": precision, "emulator_mode": str(active().mode)}
         super().__init__(DeviceModel(generator), generator.tokenizer, info, **tokens)
+
+    def close(self) -> None:
+        """Frees the model and closes the devices; nothing is answered after it."""
+        import ttnn
+
+        del self.model
+        ttnn.close_mesh_device(self._mesh)
 
 
 @register_model("ttnn-golden")

@@ -18,15 +18,22 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
 
 from harness.errors import UserError
-from harness.evaluation.lm_eval_model import BATCH_SIZE
+from harness.evaluation.lm_eval_model import BATCH_SIZE, CausalLM
 from harness.evaluation.tasks import FOLDER
 
 # What --model_args may hold: the rest is said by options of the harness.
 MODEL_ARGS = ("max_length", "add_bos_token", "prefix_token_id", "share_prefixes")
 # Options of lm-eval that say what another option of ours says.
 INSTEAD = {"model": "--model", "device": "--target", "max_batch_size": "--batch_size"}
-# Options that send results elsewhere, or edit the run, and are lm-eval's business alone.
-ELSEWHERE = ("wandb_args", "wandb_config_args", "trackio_args", "hf_hub_log_args", "predict_only")
+# Options that are for lm-eval alone: where results are sent, what is not judged, code from elsewhere.
+ELSEWHERE = (
+    "wandb_args",
+    "wandb_config_args",
+    "trackio_args",
+    "hf_hub_log_args",
+    "predict_only",
+    "trust_remote_code",
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,7 @@ class Sample:
     """What one model made of one document."""
 
     document: int
-    content: tuple[
-        str, str
-    ]  # hashes of document and prompt: equal on both sides, or they are not the same sample
+    content: tuple[str, str]  # hashes of document and prompt: where they differ, it is not the same sample
     metrics: dict[str, Any]  # lm-eval's metric -> this document's part of it
     log_likelihoods: tuple[float, ...]  # of each continuation, nats; empty where the task generates
 
@@ -71,23 +76,28 @@ class Evaluation:
         except (ValueError, OSError) as error:
             raise UserError(f"lm-eval: {' '.join(str(error).split())}") from error
 
-    def run(self, model: str, model_args: Mapping[str, Any], identity: str, name: str) -> Samples:
-        """Evaluates one registered model and prints lm-eval's table.
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """What the command line gives every model: --model_args and --batch_size."""
+        return {**self._config.model_args, "batch_size": self._config.batch_size}
 
-        `identity` is that of the weights, `name` that of the folder of lm-eval's own files below --output_path.
+    def run(self, model: CausalLM, model_args: Mapping[str, Any], identity: str, name: str) -> Samples:
+        """Evaluates a model and prints lm-eval's table.
+
+        `model_args` made it, of weights of this `identity`; `name` is that of the folder of lm-eval's own files below
+        --output_path.
         """
         config = self._config
-        given = {**model_args, **config.model_args}
         tracker = EvaluationTracker(
             output_path=str(Path(config.output_path) / name) if config.output_path else None
         )
         found = simple_evaluate(
             model=model,
-            model_args=given,
+            model_args=dict(model_args),
             tasks=self._tasks,
             task_manager=self._manager,
             evaluation_tracker=tracker,
-            use_cache=self._cache(model, given, identity),
+            use_cache=self._cache(model_args, identity, name),
             log_samples=True,
             random_seed=config.seed[0],
             numpy_random_seed=config.seed[1],
@@ -101,7 +111,7 @@ class Evaluation:
         if config.log_samples:
             for task in found["configs"]:
                 tracker.save_results_samples(task_name=task, samples=[dict(row) for row in samples[task]])
-        print(f"{model}: {', '.join(f'{key} {value}' for key, value in given.items())}")
+        print(f"{name}: {', '.join(f'{key} {value}' for key, value in model_args.items())}")
         print(make_table(found))
         if "groups" in found:
             print(make_table(found, "groups"))
@@ -129,11 +139,11 @@ class Evaluation:
             )
         return list(dict.fromkeys(name for found in matches.values() for name in found)), manager
 
-    def _cache(self, model: str, model_args: Mapping[str, Any], identity: str) -> str | None:
+    def _cache(self, model_args: Mapping[str, Any], identity: str, name: str) -> str | None:
         """lm-eval's cache of responses has no model in its keys: whatever may answer otherwise has a file of its own."""
         if not self._config.use_cache:
             return None
-        answers = json.dumps([identity, model, dict(model_args)], sort_keys=True)
+        answers = json.dumps([identity, name, dict(model_args)], sort_keys=True)
         return f"{self._config.use_cache}-{hashlib.sha256(answers.encode()).hexdigest()[:16]}"
 
 
