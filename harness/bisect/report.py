@@ -101,13 +101,13 @@ def _steps_table(title: str, steps: list[Step]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("op", "where"):
         table.add_column(name, overflow="fold")
-    for name in ("local", "explained", "chain", "grew"):
+    for name in ("local", "of limit", "chain", "grew"):
         table.add_column(name, justify="right")
     for step in steps:
         assert step.local is not None
         assert step.accumulated is not None
         table.add_row(
-            f"{step.index + 1} {step.op.removeprefix('ttnn.')}",
+            f"{step.index + 1} {step.op.rpartition('.')[2]}",
             f"{step.place}, {step.place.line.rpartition('/')[2]}",
             f"{step.local.rel_l2:.2g}",
             f"{share(step.local, step.op, step.facts):.0%}",

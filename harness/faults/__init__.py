@@ -11,9 +11,9 @@ from harness.errors import USAGE_EXIT
 from harness.faults import attention, cache, head, mesh, positions, stream, weights  # noqa: F401 - fill the catalogue
 from harness.faults.planting import CATALOGUE, Fault
 from harness.faults.slowdowns import SLOWDOWNS
-
-__all__ = ["CATALOGUE", "FAULTS", "MESH_FAULTS", "SLOWDOWNS", "Fault"]
 from harness.faults.tracing import TRACE_FAULTS
+
+__all__ = ["CATALOGUE", "FAULTS", "MESH_FAULTS", "SLOWDOWNS", "TRACE_FAULTS", "Fault"]
 
 FAULTS: dict[str, Fault] = {name: fault for name, fault in CATALOGUE.items() if fault.mesh == "1x1"}
 # These need several devices to go wrong.

@@ -1,7 +1,7 @@
 """The kill matrix: every fault planted in turn, and which suites see it.
 
-Each fault runs in a process of its own, forked from one that has imported the slow libraries and nothing of the model: a
-fork has no target in place yet, and what a fault patches dies with it.
+Each fault runs in a process of its own, forked from one that has a target in place and everything imported: what a fault
+patches dies with its process. Those are forked in turn, one a mesh, from a process that has no target yet.
 """
 
 from __future__ import annotations
@@ -90,32 +90,54 @@ def run_matrix(faults: Sequence[Fault], setup: Setup, say: Callable[[str], None]
 
     Raises UserError where the suites do not run without a fault.
     """
-    _import_slow_libraries()
-    left_out: dict[tuple[str, str], frozenset[str]] = {}
-    for at in dict.fromkeys((fault.mesh, fault.precision) for fault in faults):
+    rows: list[Row] = []
+    left_out: set[str] = set()
+    for mesh in dict.fromkeys(fault.mesh for fault in faults):
+        on_mesh = [fault for fault in faults if fault.mesh == mesh]
+        found = _forked(partial(_on_one_mesh, mesh, on_mesh, setup, say)) or {
+            "error": "its process ended badly"
+        }
+        if "error" in found:
+            raise UserError(f"faults on mesh {mesh}: {found['error']}")
+        left_out |= set(found["left_out"])
+        for fault, row in zip(on_mesh, found["rows"], strict=True):
+            kills = {suite: Kill(**kill) for suite, kill in row["kills"].items()}
+            rows.append(Row(fault, _suites_of(setup, mesh), kills, tuple(row["raised"]), row["seconds"]))
+    return Matrix(tuple(rows), tuple(sorted(left_out)))
+
+
+def _on_one_mesh(
+    mesh: str, faults: Sequence[Fault], setup: Setup, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """In a process of its own: puts the target in place, imports what is slow, and forks for each fault."""
+    from harness.targets import activate
+
+    activate("emulator", mesh=mesh, mode=setup.emulator_mode)
+    import transformers.models.llama.modeling_llama  # noqa: F401 - once here, so that no fork has to
+
+    import harness.fixtures  # noqa: F401 - likewise, with the model's code and the suites' tools
+
+    left_out: dict[str, frozenset[str]] = {}
+    for precision in dict.fromkeys(fault.precision for fault in faults):
         start = time.monotonic()
-        healthy = _forked(partial(_suites, setup, *at, None, Probe(early=False)))
-        if healthy is None or healthy["raised"]:
-            reason = healthy["raised"][0] if healthy else "the run ended badly"
-            raise UserError(f"the suites do not run without a fault on {at[0]} under {at[1]}: {reason}")
-        left_out[at] = frozenset(healthy["red"])
-        tests = sum(healthy["tests"].values())
-        say(
-            f"no fault, {at[0]} {at[1]}: {len(healthy['red'])} of {tests} tests red, {time.monotonic() - start:.0f} s"
-        )
+        healthy = _forked(partial(_suites, setup, mesh, precision, None, Probe(early=False)), quiet=True)
+        if healthy is None or not healthy["finished"]:
+            reason = healthy["raised"][-1] if healthy else "the process ended badly"
+            return {"error": f"under {precision} the suites do not run without one: {reason}"}
+        left_out[precision] = frozenset(healthy["red"])
+        tests, red, seconds = sum(healthy["tests"].values()), len(healthy["red"]), time.monotonic() - start
+        say(f"no fault, {mesh} {precision}: {red} of {tests} tests red, {seconds:.0f} s")
     rows = []
     for number, fault in enumerate(faults, 1):
         start = time.monotonic()
-        at = fault.mesh, fault.precision
-        probe = Probe(early=True, leave_out=left_out[at])
-        found = _forked(partial(_suites, setup, *at, fault.name, probe))
-        kills = {suite: Kill(**kill) for suite, kill in found["kills"].items()} if found else {}
-        raised = tuple(found["raised"]) if found else ("the process ended badly",)
-        row = Row(fault, _suites_of(setup, fault.mesh), kills, raised, time.monotonic() - start)
+        probe = Probe(early=True, leave_out=left_out[fault.precision])
+        row = _forked(partial(_suites, setup, mesh, fault.precision, fault.name, probe), quiet=True)
+        row = row or {"kills": {}, "raised": ["its process ended badly"]}
+        row["seconds"] = time.monotonic() - start
         rows.append(row)
-        seen = ", ".join(f"{suite}: {kill.metric}" for suite, kill in kills.items()) or "SURVIVES"
-        say(f"{number}/{len(faults)} {fault.name}: {seen}, {row.seconds:.0f} s")
-    return Matrix(tuple(rows), tuple(sorted(frozenset().union(*left_out.values()))))
+        seen = ", ".join(f"{suite}: {kill['metric']}" for suite, kill in row["kills"].items())
+        say(f"{mesh} {number}/{len(faults)} {fault.name}: {seen or 'SURVIVES'}, {row['seconds']:.0f} s")
+    return {"rows": rows, "left_out": sorted(frozenset().union(*left_out.values()))}
 
 
 def prepared_model(model: str, layers: int | None) -> str:
@@ -136,7 +158,9 @@ def prepared_model(model: str, layers: int | None) -> str:
         except InputError as error:
             return {"error": str(error)}
 
-    made = _forked(make) or {"error": f"model {model!r}: its first {layers} layers could not be taken"}
+    made = _forked(make, quiet=True) or {
+        "error": f"model {model!r}: its first {layers} layers could not be taken"
+    }
     if "error" in made:
         raise UserError(made["error"])
     return str(made["folder"])
@@ -166,28 +190,30 @@ def _suites(setup: Setup, mesh: str, precision: str, fault: str | None, probe: P
         *(["-p", "harness.faults", f"--tt-fault={fault}"] if fault else ["--tt-update-goldens"]),
     ]
     status = pytest.main(arguments, plugins=[probe])
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    finished = status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if not finished:
         probe.raised.append(f"pytest ended with status {int(status)}")
-    found = asdict(probe)
-    found["leave_out"] = []
-    return found
+    kills = {suite: asdict(kill) for suite, kill in probe.kills.items()}
+    return {
+        "finished": finished,
+        "kills": kills,
+        "red": probe.red,
+        "raised": probe.raised,
+        "tests": probe.tests,
+    }
 
 
-def _import_slow_libraries() -> None:
-    import torch  # noqa: F401 - so that no fork has to
-    import transformers.models.llama.modeling_llama  # noqa: F401 - likewise
-
-
-def _forked(run: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """What `run` returns in a forked process; None where that ended without returning. Its output goes to no one."""
+def _forked(run: Callable[[], dict[str, Any]], quiet: bool = False) -> dict[str, Any] | None:
+    """What `run` returns in a forked process; None where that ended without returning. `quiet`: its output goes to no one."""
     with tempfile.NamedTemporaryFile("r+", suffix=".json") as answer:
         sys.stdout.flush()
         sys.stderr.flush()
         process = os.fork()
         if process == 0:
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
+            if quiet:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 1)
+                os.dup2(nowhere, 2)
             try:
                 result = run()
                 Path(answer.name).write_text(json.dumps(result), encoding="utf-8")
