@@ -104,10 +104,9 @@ class Trace:
     def __init__(self, capture: Capture) -> None:
         self.number, self.device = capture.number, capture.device
         self._steps = [(self._runnable(step), step.shards, step.storage) for step in capture.steps]
-        self._outside = list(
-            capture.outside.values()
-        )  # memory the model had before, by the step that first uses it
-        self._results = [result for result in capture.results() if result.storage() is not None]
+        # Memory that was there before, each with the op that first uses it.
+        self._outside = list(capture.outside.values())
+        self._results = capture.results()
         self._footprint = capture.footprint
         self.reads = frozenset(storage.id for storage, _ in self._outside)
         self._written = [storage for storage, _ in self._outside if storage.id in capture.written]
@@ -188,9 +187,8 @@ class Capture:
         self.written: set[int] = set()
         self.footprint: list[tuple[BufferType, int, int, str]] = []
         self._made: list[tuple[weakref.ref[Storage], Shards]] = []
-        self._own: dict[
-            int, Tensor
-        ] = {}  # the trace's tensor for one made in it, by the list of shards they share
+        # The trace's own tensor for each that was made in it, by the list of shards that the two share.
+        self._own: dict[int, Tensor] = {}
         # Of the call that is being taken down: the op and its place, its tensors, whether it gave shards and no function.
         self._what = ""
         self._given: list[Tensor] = []
