@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from ci.policy import Policy
 from goldens import Reference
@@ -12,6 +14,7 @@ from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM
 from harness.evaluation.samples import Evaluation
 from harness.recorder import Recorder
 from harness.records import Environment, Record, Results
+from harness.report.reproduce import ARGUMENTS
 from harness.settling import settle
 from harness.targets import active
 from tt_llm.checkpoint import locate
@@ -55,4 +58,7 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         weights_digest=identity,
         emulator_mode=target.mode,
     )
-    return Results(environment, tuple(settle(records)))
+    said = {ARGUMENTS: shlex.join(arguments)}
+    return Results(
+        environment, tuple(replace(record, details={**record.details, **said}) for record in settle(records))
+    )

@@ -8,11 +8,17 @@ from harness.options import Options
 from harness.records import Environment, Record
 from harness.report.tables import REFERENCE_TARGET
 
+ARGUMENTS = "arguments"  # in the details of a record that lm-eval measured: lm-eval's own
 _DEFAULTS = Options()
 
 
 def command(record: Record, environment: Environment) -> str:
-    """`pytest` with the record's test and every option that is not the default. From the folder of the run's own start."""
+    """`pytest` with the record's test and every option that is not the default, or `tt-harness lm-eval` where that measured it.
+
+    From the folder of the run's own start.
+    """
+    if ARGUMENTS in record.details:
+        return _lm_eval(record, environment)
     target = environment.target if record.target == REFERENCE_TARGET else record.target
     precision = record.precision if f"[{record.precision}" in record.test else _DEFAULTS.precisions[0]
     options = {
@@ -26,3 +32,16 @@ def command(record: Record, environment: Environment) -> str:
         del options["--tt-emulator-mode"]
     given = [f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)]
     return shlex.join(["pytest", record.test, *given])
+
+
+def _lm_eval(record: Record, environment: Environment) -> str:
+    """`tt-harness lm-eval` with lm-eval's arguments and the precision of the record."""
+    said = {
+        "--model": environment.model,
+        "--target": record.target,
+        "--mesh": record.mesh,
+        "--precision": record.precision,
+        "--emulator-mode": environment.emulator_mode,
+    }
+    given = [f"{name}={value}" for name, value in said.items() if value is not None]
+    return shlex.join(["tt-harness", "lm-eval", *shlex.split(str(record.details[ARGUMENTS])), *given])

@@ -13,6 +13,7 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from harness.records import Record, read_results
+from harness.report.reproduce import command
 
 PAGE = Path(__file__).parents[2] / "docs" / "lm-eval.md"
 FENCE = re.compile(r"^```(\w+) run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -86,7 +87,10 @@ def test_lm_evals_table_and_the_verdict(start: Start, tmp_path: Path) -> None:
     assert change.value is not None
     assert 0 < change.value < 0.2
     assert change.n == 8
-    assert (tmp_path / "results" / "report.html").exists()
+    again = command(change, read_results(tmp_path / "results" / "results.json").environment)
+    assert again.startswith("tt-harness lm-eval --tasks tt_choice,tt_text --limit 8 --batch_size 16")
+    assert "--precision=accuracy" in again
+    assert "tt-harness lm-eval" in (tmp_path / "results" / "report.html").read_text()
     assert len(list((tmp_path / "own").rglob("samples_tt_choice_*.jsonl"))) == 2
 
 
