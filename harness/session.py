@@ -111,7 +111,9 @@ class Session:
 
     def generator_alone(self, precision: str) -> tt_llm.Generator:
         """The same model on one device, not kept."""
-        return tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
+        made = tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
+        made.enable_trace = not self.options.strict  # as in `generator`
+        return made
 
     @functools.cache  # noqa: B019 - one session a process
     def reference(self, dtype: str) -> Reference:
