@@ -33,6 +33,7 @@ class Options:
     update_baselines: bool = False
     device_map: str | None = None  # of accelerate, for the golden model; None: the CPU
     emulator_mode: str | None = None  # None: the default one, or no emulator
+    data_parallel: int = 2  # groups that the suites cut a mesh into where they look at groups
     resume: bool = False  # go on with the run that the journal beside `results` is of
 
     @classmethod
@@ -62,6 +63,7 @@ class Options:
             strict=given.tt_strict,
             time_limit=given.tt_time_limit,
             emulator_mode=given.tt_emulator_mode,
+            data_parallel=given.tt_data_parallel,
             resume=given.tt_resume,
         )
 
@@ -103,6 +105,13 @@ def add_options(parser: pytest.Parser) -> None:
         "--tt-strict",
         action="store_true",
         help="compare the devices of a mesh wherever the model takes their tensors for one",
+    )
+    group.addoption(
+        "--tt-data-parallel",
+        metavar="N",
+        type=int,
+        default=2,
+        help="groups with users of their own that suites/devices cuts the mesh into (default: %(default)s)",
     )
     group.addoption(
         "--tt-emulator-mode",

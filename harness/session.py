@@ -36,6 +36,7 @@ from harness.targets import active
 from harness.timing.baselines import Baselines
 from tt_llm.checkpoint import cache_dir, locate
 from tt_llm.config import ModelConfig
+from tt_llm.data_parallel import DataParallel, load_groups, submesh_shape
 from tt_llm.mesh import open_mesh, parse_mesh_shape
 from tt_llm.precision import policy
 
@@ -64,6 +65,8 @@ class Session:
         """
         for name in self.options.precisions:
             policy(name)
+        if self.mesh_shape != (1, 1):
+            submesh_shape(self.mesh_shape, self.options.data_parallel)
         if self.options.model_given:
             self.config  # noqa: B018 - read for its errors, and kept
         if self.options.corpus is not None:
@@ -131,6 +134,23 @@ class Session:
             # A trace has no room for comparisons on the host between its ops.
             self._generators[precision].enable_trace = not self.options.strict
         return self._generators[precision]
+
+    def groups(self, precision: str, users_of_each: int) -> DataParallel:
+        """The model on each of the data parallel groups of the mesh, not kept; the model on the whole mesh is freed."""
+        self._generators.clear()
+        weights = None if active().computes else BlankCheckpoint(self.folder)
+        groups = load_groups(
+            self.options.model,
+            self.mesh_device,
+            self.options.data_parallel,
+            precision,
+            users_of_each,
+            MAX_SEQ_LEN,
+            weights=weights,
+        )
+        for group in groups.groups:
+            group.enable_trace = not self.options.strict
+        return groups
 
     def golden(self, spec: GoldenSpec) -> Golden:
         """The stored golden of a spec, or zeros of its shapes where the target computes nothing.

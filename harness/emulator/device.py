@@ -54,6 +54,7 @@ class MeshDevice:
         num_command_queues: int = 1,
     ) -> None:
         self._id = next(_mesh_ids)
+        self._submeshes: list[MeshDevice] = []
         self.shape = shape
         self.num_devices = shape.mesh_size()
         self.trace_region_size = trace_region_size
@@ -65,12 +66,34 @@ class MeshDevice:
         self._in_place: set[tuple[Any, ...]] = set()  # programs that write to a tensor there is
         self._fillings = 0  # plans no program was compiled for
         self._misses_allowed = True
+        self._command_queues = num_command_queues
         self.queues = Queues(num_command_queues)
         self.capturing: int | None = None  # the trace that is being captured
         self.traces: dict[int, Trace] = {}  # those that may be replayed
-        self.newcomers: weakref.WeakSet[Storage] = (
-            weakref.WeakSet()
-        )  # what was allocated since there are traces
+        # What was allocated since there are traces.
+        self.newcomers: weakref.WeakSet[Storage] = weakref.WeakSet()
+
+    def create_submeshes(self, submesh_shape: MeshShape) -> list[MeshDevice]:
+        """This mesh cut into equal parts, row by row; each has memory and queues of its own, and closes with this one.
+
+        ttnn lets both allocate in the same memory; here whoever holds tensors on the mesh itself is not seen by the parts.
+        """
+        if len(submesh_shape) != 2 or any(n % m for n, m in zip(self.shape, submesh_shape, strict=True)):
+            raise DeviceError(
+                f"ttnn.MeshDevice.create_submeshes: a {self._written(self.shape)} mesh does not divide into "
+                f"{self._written(submesh_shape)} parts"
+            )
+        made = [
+            MeshDevice(
+                submesh_shape, (self._grid.x, self._grid.y), self.trace_region_size, self._command_queues
+            )
+            for _ in range(self.num_devices // submesh_shape.mesh_size())
+        ]
+        self._submeshes += made
+        return made
+
+    def get_submeshes(self) -> list[MeshDevice]:
+        return list(self._submeshes)
 
     def get_num_devices(self) -> int:
         return self.num_devices
@@ -153,7 +176,11 @@ class MeshDevice:
             refuse(op, "program cache miss occurred, but cache misses are forbidden")
 
     def __repr__(self) -> str:
-        return f"MeshDevice({'x'.join(map(str, self.shape))} grid, {self.num_devices} devices)"
+        return f"MeshDevice({self._written(self.shape)} grid, {self.num_devices} devices)"
+
+    @staticmethod
+    def _written(shape: MeshShape) -> str:
+        return "x".join(map(str, shape))
 
 
 def open_mesh_device(
@@ -189,6 +216,8 @@ def open_device(*, device_id: int = 0, **options: Any) -> MeshDevice:
 
 
 def close_mesh_device(mesh_device: MeshDevice) -> None:
+    for submesh in mesh_device.get_submeshes():
+        close_mesh_device(submesh)
     mesh_device.is_open = False
     mesh_device.traces.clear()
     mesh_device.clear_program_cache()

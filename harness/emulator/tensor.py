@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -154,7 +155,7 @@ class Tensor:
         seen: set[int] = set()
         for device, shard in enumerate(self.shards):
             if id(shard) in seen:
-                self.shards[device] = shard.clone()
+                self.shards[device] = _untouched(shard) if _all_zero(shard) else shard.clone()
             seen.add(id(shard))
 
     def __len__(self) -> int:
@@ -163,6 +164,17 @@ class Tensor:
     def __repr__(self) -> str:
         where = "host" if self.storage is None else repr(self.config)
         return f"ttnn.Tensor(shape={self.shape}, dtype={self.dtype}, layout={self.layout}, {where})"
+
+
+def _all_zero(shard: torch.Tensor) -> bool:
+    """Bit for bit."""
+    return not bool(shard.reshape(-1).view(torch.uint8).any())
+
+
+def _untouched(zeros: torch.Tensor) -> torch.Tensor:
+    """Zeros that take memory only where they are written: of an empty cache a device fills a few pages."""
+    memory = mmap.mmap(-1, zeros.nbytes)
+    return torch.frombuffer(memory, dtype=zeros.dtype).view(zeros.shape)
 
 
 def require_device(op: str, *tensors: Tensor) -> None:
