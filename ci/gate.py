@@ -14,6 +14,7 @@ from ci.results import Figure, Key, ResultsFile, check_same, keyed
 from ci.sessions import compare, compare_exact
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
+Place = tuple[str, str, str]  # a test, the target and the mesh it ran on
 FAILURES: tuple[Kind, ...] = ("regression", "vanished")
 REFERENCE_TARGET = "torch"  # rows beside ours, which nothing judges
 SKIPPED = "skipped:"  # how the note of a test that did not run starts
@@ -106,24 +107,29 @@ def lines(judgement: Judgement, baseline: Baseline) -> Iterator[str]:
 
 def _vanished(before: dict[Key, Figure], now: dict[Key, Figure]) -> Iterator[Finding]:
     """Tests that are gone, and figures that a test no longer gives without having failed."""
-    said: dict[str, Figure] = {}  # of each test, what says why figures are missing
+    said: dict[Place, Figure] = {}  # of each test, what says why figures are missing
     for key, figure in now.items():
         if figure.value is None and figure.verdict != "pass":
-            said[key.test] = figure
-    ran = {key.test for key in now}
-    gone: dict[str, list[Key]] = {}
+            said[_place(key)] = figure
+    ran = {_place(key) for key in now}
+    gone: dict[Place, list[Key]] = {}
     for key in before.keys() - now.keys():
-        gone.setdefault(key.test, []).append(key)
-    for test, keys in sorted(gone.items()):
-        if test not in ran:
-            yield Finding("vanished", test, test, "this test of the baseline did not run")
-        elif test not in said:
-            for key in sorted(keys, key=str):
+        gone.setdefault(_place(key), []).append(key)
+    for place, keys in sorted(gone.items()):
+        test, target, mesh = place
+        figures = sorted((key for key in keys if before[key].value is not None), key=str)
+        if place not in ran:
+            yield Finding("vanished", test, test, f"this test of the baseline did not run on {target} {mesh}")
+        elif place not in said:
+            for key in figures:
                 yield Finding("vanished", test, str(key), "the test ran and no longer gives this figure")
-        elif said[test].verdict == "not_compared" and any(before[key].value is not None for key in keys):
-            yield Finding(
-                "vanished", test, test, f"no longer compared: {said[test].note or 'no reason given'}"
-            )
+        elif said[place].verdict == "not_compared" and figures:
+            reason = said[place].note or "no reason given"
+            yield Finding("vanished", test, test, f"no longer compared on {target} {mesh}: {reason}")
+
+
+def _place(key: Key) -> Place:
+    return key.test, key.target, key.mesh
 
 
 def _is_check(figure: Figure, policy: Policy) -> bool:
@@ -212,7 +218,10 @@ def _counted(key: Key, figure: Figure, before: Figure | None) -> Iterator[Findin
     if figure.gate is None and before is None and figure.verdict == "pass":
         return  # shown for comparison
     if before is None or before.value is None:
-        yield Finding("new", key.test, str(key), f"{figure.value:,.0f}, which no baseline holds")
+        kind: Kind = (
+            "regression" if figure.verdict == "regression" else "new"
+        )  # by the counters' own baseline
+        yield Finding(kind, key.test, str(key), f"{figure.value:,.0f}, new here {figure.note}".rstrip())
         return
     names = sorted(before.details.keys() | figure.details.keys()) if key.metric == "ops" else []
     counts = ((name, _number(figure, name) - _number(before, name)) for name in names)

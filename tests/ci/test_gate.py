@@ -157,7 +157,32 @@ def test_a_change_within_the_gate_is_told_and_passes(gate) -> None:
 def test_a_test_that_vanished_fails(gate) -> None:
     said = gate([RECORDS[0], RECORDS[2]])
     assert said.status == 1
-    assert f"{NORM}: this test of the baseline did not run" in said.text
+    assert f"{NORM}: this test of the baseline did not run on emulator 1x1" in said.text
+
+
+def test_a_mesh_that_vanished_fails(folder: Path, baseline: Path) -> None:
+    """The job of a mesh was lost, and the same tests ran on another."""
+    both = [*RECORDS, *(replace(one, mesh="1x2") for one in RECORDS)]
+    done = command(
+        "baseline", "update", results(folder / "b", both), "--baseline", baseline, "--reason", "meshes"
+    )
+    assert done.status == 0
+    said = command("gate", results(folder / "one.json"), "--baseline", baseline)
+    assert said.status == 1
+    assert said.text.count("did not run on emulator 1x2") == 3
+
+
+def test_a_test_may_begin_to_file_figures(folder: Path, baseline: Path) -> None:
+    silent = record(metric="none", value=None, module="none", gate=None, note="its own assertions hold")
+    old = results(folder / "silent.json", [silent])
+    assert command("baseline", "update", old, "--baseline", baseline, "--reason", "silent").status == 0
+    assert command("gate", results(folder / "new.json", [record()]), "--baseline", baseline).status == 0
+
+
+def test_a_new_counter_fails_where_the_run_has_a_baseline_of_it(gate) -> None:
+    other = replace(counter(9), test="suites/counters/test_passes.py::test_new", verdict="regression")
+    assert gate([*RECORDS, other]).status == 1
+    assert gate([*RECORDS, replace(other, verdict="pass")]).status == 0
 
 
 def test_a_figure_that_vanished_from_its_test_fails(gate) -> None:
@@ -171,7 +196,7 @@ def test_a_test_that_is_now_skipped_fails(gate) -> None:
     skipped = record(metric="none", value=None, module="none", gate=None, verdict="not_compared")
     said = gate([replace(skipped, note="skipped: needs a card"), *RECORDS[1:]])
     assert said.status == 1
-    assert f"{MLP}: no longer compared: skipped: needs a card" in said.text
+    assert f"{MLP}: no longer compared on emulator 1x1: skipped: needs a card" in said.text
 
 
 def test_a_test_that_crashed_is_one_regression(gate) -> None:
