@@ -13,6 +13,7 @@ import torch
 import ttnn
 
 import tt_llm
+from harness.faults.tracing import TRACE_FAULTS
 from tt_llm.decoding import Decoding
 from tt_llm.kv_cache import PagedKVCache
 from tt_llm.mesh import open_mesh
@@ -134,6 +135,28 @@ def test_a_body_that_fails_leaves_no_capture_behind(mesh_device: Any) -> None:
         traced.run()
     assert not ttnn.is_trace_capture_active(mesh_device)
     assert traced.run() is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "call"),
+    [
+        ("host_read_in_the_step", "ttnn.from_device"),
+        ("upload_in_the_step", "ttnn.from_torch"),
+    ],
+)
+def test_a_step_that_needs_the_host_is_refused_by_name(
+    generator: Any, monkeypatch: pytest.MonkeyPatch, fault: str, call: str
+) -> None:
+    """Op by op it runs; captured, the call is named, and the next step can be tried."""
+    with monkeypatch.context() as patch:
+        TRACE_FAULTS[fault](patch)
+        step(generator, 0)
+        for _ in range(2):
+            with pytest.raises(
+                RuntimeError, match=rf"^{call}: inside the capture of trace \d+ no data may move"
+            ):
+                step(generator, 1)
+    assert torch.equal(step(generator, 1), step(generator, 1, enable_trace=False))
 
 
 def test_a_mesh_with_one_queue_does_without_events(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
