@@ -86,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
         config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
     else:
+        # The workers share the cores; the emulator's kernels take as many threads as torch.
         torch.set_num_threads(max(1, torch.get_num_threads() // config.workerinput["workercount"]))
         resumption = journal.Resumption(config.workerinput[journal.FINISHED])
         config.pluginmanager.register(resumption, "tt_harness_resumption")

@@ -1,9 +1,9 @@
-"""Draws a results file: on the terminal and as one HTML page.
+"""Draws a results file: on the terminal, as one HTML page, and as GitHub shows it.
 
 Import render and write_html from here. A report never recomputes, never judges and never runs anything: it shows what
 the records say, first of all what is not "pass". It reads these keys of a record's details, where present:
 ``stderr`` (kl), ``perplexity``, ``golden_perplexity``, ``change`` (perplexity_error), and ``prompt``, ``text``,
-``golden_text`` (agreement_length).
+``golden_text`` (agreement_length), those that `tokens.TOKENS` names, and those of `latency` and `numerics`.
 """
 
 from harness.report.html import write_html

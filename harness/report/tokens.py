@@ -13,6 +13,7 @@ TOKENS = {
     "lost": "Right in the golden, wrong on the device",
     "gained": "Wrong in the golden, right on the device",
 }
+COUNTED = ("lost", "gained")  # the detail of that name is how many there are; `worst_token` is a place
 
 
 def shown_tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
@@ -22,7 +23,7 @@ def shown_tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
         for key, title in TOKENS.items():
             lines = [str(said) for name, said in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
             if lines:
-                count = record.details.get(key)
+                count = record.details.get(key) if key in COUNTED else None
                 many = f" ({count:.0f} of {record.n} tokens)" if isinstance(count, float) else ""
                 what = f"{title}{many}: {record.precision} {record.phase or ''}, mesh {record.mesh}"
                 found.append((what, lines))

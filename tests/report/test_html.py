@@ -123,6 +123,7 @@ def test_every_test_is_there_with_a_command(page: Reader) -> None:
 
 def test_a_token_stands_in_its_context(page: Reader) -> None:
     assert TOKEN in page.text
+    assert "Largest KL: accuracy prefill, mesh 1x1" in page.text
 
 
 def test_text_of_records_is_text(file: Path) -> None:
