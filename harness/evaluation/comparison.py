@@ -10,7 +10,7 @@ from dataclasses import replace
 from ci.policy import Policy
 from goldens import Reference
 from harness.evaluation import verdict
-from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM
+from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM, check_computes
 from harness.evaluation.samples import Evaluation
 from harness.recorder import Recorder
 from harness.records import Environment, Record, Results
@@ -26,6 +26,7 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
 
     Raises UserError, InputError, GoldenError or PolicyError, one line, where it can before a model is loaded.
     """
+    check_computes()
     evaluation = Evaluation(arguments)
     gates = Policy.load()
     for precision in precisions:

@@ -40,9 +40,8 @@ MAX_GEN_TOKS = 256  # as HFLM
 # Settings of sampling: without effect on greedy decoding.
 _NO_EFFECT = {"do_sample", "temperature", "top_k", "top_p"}
 _log = logging.getLogger(__name__)
-_TokenRequest = tuple[
-    tuple[str, str], list[int], list[int]
-]  # its texts; token ids of context and continuation
+# Its texts, and the token ids of context and continuation.
+_TokenRequest = tuple[tuple[str, str], list[int], list[int]]
 
 
 class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
@@ -269,16 +268,15 @@ class DeviceLM(CausalLM):
         Raises TargetError, or InputError for a model, mesh, precision, batch or length that cannot be run.
         """
         activate(target, mesh=mesh, mode=emulator_mode)
-        if not active().computes:
-            raise UserError(f"target {target!r} computes no numbers: nothing can be evaluated on it")
+        check_computes()
         import tt_llm
         from harness.evaluation.device import DeviceModel
         from tt_llm.checkpoint import locate
         from tt_llm.config import ModelConfig
         from tt_llm.mesh import open_mesh, parse_mesh_shape
 
-        size = _number(batch_size)
-        length = min(max_length, ModelConfig.from_folder(locate(pretrained)).max_position)
+        size = _size(batch_size)
+        length = _length(max_length, ModelConfig.from_folder(locate(pretrained)).max_position)
         self._mesh = open_mesh(parse_mesh_shape(mesh))
         generator = tt_llm.load(pretrained, self._mesh, precision, size, length)
         info = {"target": target, "mesh": mesh, "precision": precision, "emulator_mode": str(active().mode)}
@@ -317,12 +315,24 @@ class GoldenLM(CausalLM):
         folder = locate(pretrained)
         config = ModelConfig.from_folder(folder)
         reference = Reference(folder)
-        model = GoldenModel(reference, config, _number(batch_size), min(max_length, config.max_position))
+        length = _length(max_length, config.max_position)
+        model = GoldenModel(reference, config, _size(batch_size), length)
         super().__init__(model, reference.tokenizer, {"precision": "fp32 PyTorch"}, **tokens)
 
 
-def _number(batch_size: int | str) -> int:
-    try:
-        return int(batch_size)
-    except ValueError:
-        raise UserError(f"batch size {batch_size!r}: give a number, device batches are static") from None
+def check_computes() -> None:
+    """Raises UserError where the active target's read-backs are no numbers."""
+    if not active().computes:
+        raise UserError(f"target {active().name!r} computes no numbers: nothing can be evaluated on it")
+
+
+def _size(batch_size: int | str) -> int:
+    if not str(batch_size).isdecimal() or not 1 <= int(batch_size) <= BATCH_SIZE:
+        raise UserError(f"batch size {batch_size}: give 1 to {BATCH_SIZE}, device batches are static")
+    return int(batch_size)
+
+
+def _length(max_length: int, most: int) -> int:
+    if not isinstance(max_length, int) or max_length < 2:
+        raise UserError(f"max_length {max_length}: give at least 2 tokens; the model takes up to {most}")
+    return min(max_length, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,9 @@ def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> 
     [
         (["--tasks", "tt_choice", "--precision", "accurate"], "accurate"),
         (["--tasks", "tt_choice", "--model_args", "dtype=float16"], "dtype"),
+        (["--tasks", "tt_choice", "--model_args", "max_length=1"], "max_length 1"),
+        (["--tasks", "tt_choice", "--batch_size", "auto"], "batch size auto"),
+        (["--tasks", "tt_choice", "--batch_size", "33"], "1 to 32"),
         (["--tasks", "tt_choice", "--device", "cuda"], "--target"),
         (["--tasks", "tt_choice", "--limit", "2", "--samples", '{"tt_choice": [1]}'], "limit"),
         (["--tasks", "tt_choice", "--target", "dryrun"], "dryrun"),
@@ -133,6 +136,14 @@ def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> 
 )
 def test_what_cannot_be_run_is_one_line(start: Start, arguments: list[str], said: str) -> None:
     assert said in start(*arguments).fault
+
+
+def test_a_target_without_numbers_evaluates_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.evaluation import lm_eval_model
+
+    blind = replace(lm_eval_model.active(), computes=False)
+    monkeypatch.setattr(lm_eval_model, "active", lambda: blind)
+    assert "computes no numbers" in start("--tasks", "tt_choice").fault
 
 
 def test_a_task_that_is_not_there_is_one_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
