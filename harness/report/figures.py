@@ -40,6 +40,7 @@ COUNTERS = {
     "device_to_host": "device to host",
     "device_to_host_bytes": "device to host, bytes",
     "collective_bytes": "collectives, bytes",
+    "collective_links": "collectives, links",
 }
 SHARES = ("top1", "top5")
 ERRORS_IN_PERCENT = (

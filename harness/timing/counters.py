@@ -32,6 +32,7 @@ METRICS = {  # name -> unit
     "device_to_host": "",
     "device_to_host_bytes": "B",
     "collective_bytes": "B",  # what goes into collectives
+    "collective_links": "",  # the links they go over, each for each collective: in a line one less than devices
 }
 LAYOUT_OPS = (
     "Tilize",
@@ -40,7 +41,8 @@ LAYOUT_OPS = (
     "ShardedToInterleaved",
     "Reshard",
 )  # and their variants
-COLLECTIVES = ("AllGather", "ReduceScatter", "AllReduce")
+# AllBroadcast: what ttnn gathers with where a slice would break a tile; it has an output for each device.
+COLLECTIVES = ("AllGather", "ReduceScatter", "AllReduce", "AllBroadcast")
 # Ops that touch a part of a tensor: the rows of a table that are looked up, the rows of a cache that are written.
 LOOKUPS = ("Embeddings",)
 CACHE_WRITES = ("PagedUpdateCache", "PagedFillCache", "UpdateCache", "FillCache")
@@ -104,7 +106,7 @@ def count(ttnn: Any, mesh_device: Any, run: Callable[[], object], warm_runs: int
     for op in ops(second):
         for module in (WHOLE, op.module):
             counts = found.setdefault(module, Counts())
-            counts.values.update(_costs(op))
+            counts.values.update(costs(op))
             if op.name not in TRANSFERS:
                 counts.by_op[op.name] += 1
     for op in ops(first):
@@ -163,7 +165,8 @@ def ops(graph: list[Node]) -> Iterator[Op]:
             running[1].buffers += 0 if about.get("globally_allocated") == "1" else int(about["size"])
 
 
-def _costs(op: Op) -> dict[str, int]:
+def costs(op: Op) -> dict[str, int]:
+    """What one op adds to the counters, by the names of METRICS."""
     if op.name in TRANSFERS:
         kind = TRANSFERS[op.name]
         moved = [t for t in op.inputs if t.on_host == (kind == "host_to_device")]
@@ -174,14 +177,24 @@ def _costs(op: Op) -> dict[str, int]:
     elif op.name in CACHE_WRITES:
         cache, rows, *rest = op.inputs
         read, written = [rows, *rest], [replace(rows, size=rows.unpadded, in_dram=cache.in_dram)]
+    collective = op.name.startswith(COLLECTIVES)
     return {
         "ops": 1,
         "program_cache_misses": int(not op.cache_hit),
         "layout_conversions": int(op.name.startswith(LAYOUT_OPS)),
         "dram_read_bytes": sum(t.size for t in read if t.in_dram),
         "dram_written_bytes": sum(t.size for t in written if t.in_dram),
-        "collective_bytes": sum(t.size for t in op.inputs) if op.name.startswith(COLLECTIVES) else 0,
+        "collective_bytes": sum(t.size for t in op.inputs) if collective else 0,
+        "collective_links": _line(op) - 1 if collective else 0,
     }
+
+
+def _line(op: Op) -> int:
+    """The devices that a collective joins, by the sizes of what it takes and makes; a scatter also makes room to work in."""
+    if op.name.startswith("AllBroadcast"):
+        return len(op.outputs)
+    given, made = op.inputs[0].size, [t.size for t in op.outputs]
+    return given // min(made) if op.name.startswith("ReduceScatter") else max(made) // given
 
 
 def captured(ttnn: Any, run: Callable[[], object], mode: Any) -> list[Node]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.timing.baselines import BaselineError, Baselines
-from harness.timing.counters import Counts, ops
+from harness.timing.counters import Counts, costs, ops
 from harness.timing.gate import _judge
 
 
@@ -31,12 +31,12 @@ class Graph:
             self.add("buffer", {"size": padded}, connections=[number])
         return number
 
-    def op(self, name: str, inputs: list[int], output: tuple[int, int], **params: Any) -> None:
+    def op(self, name: str, inputs: list[int], *outputs: tuple[int, int], **params: Any) -> None:
         self.add("function_start", {"name": name, **params}, input_tensors=inputs)
         self.add("dataflow_buffer_allocate", {"size": 2048, "globally_allocated": "0"})
         self.add("dataflow_buffer_allocate", {"size": 4096, "globally_allocated": "1"})
         end = self.add("function_end", {"name": name})
-        self.nodes[end]["connections"] = [self.tensor(*output)]
+        self.nodes[end]["connections"] = [self.tensor(*output) for output in outputs]
 
 
 def test_ops_are_read_with_their_module_and_physical_sizes() -> None:
@@ -59,6 +59,25 @@ def test_an_op_inside_another_is_the_outer_ones_business() -> None:
     graph.op("Tensor::to_device", [graph.tensor(8, memory=None)], (8, 8))
     graph.add("function_end", {"name": "SDPAOperation"})
     assert [op.name for op in ops(graph.nodes)] == ["SDPA"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "made"),
+    [
+        ("AllGather", 2048, [16384]),
+        ("ReduceScatter", 16384, [32768, 2048]),  # first what it works in
+        ("AllBroadcast", 2048, [2048] * 8),
+    ],
+)
+def test_a_collective_goes_over_the_links_of_its_line(name: str, given: int, made: list[int]) -> None:
+    """Eight devices have seven, whatever the sizes; other ops go over none."""
+    graph = Graph()
+    x = graph.tensor(given, padded=given)
+    graph.op(f"{name}DeviceOperation", [x], *((size, size) for size in made))
+    graph.op("MatmulDeviceOperation", [x], (given, given))
+    collective, matmul = map(costs, ops(graph.nodes))
+    assert (collective["collective_links"], collective["collective_bytes"]) == (7, given)
+    assert (matmul["collective_links"], matmul["collective_bytes"]) == (0, 0)
 
 
 def counts(ops: int = 2, **by_op: int) -> Counts:
