@@ -40,12 +40,14 @@ from harness.emulator.memory_config import (
     create_sharded_memory_config,
 )
 from harness.emulator.mesh import (
+    ConcatMesh2dToTensor,
     ConcatMeshToTensor,
     MeshComposerConfig,
     MeshMapperConfig,
     PlacementReplicate,
     PlacementShard,
     ReplicateTensorToMesh,
+    ShardTensor2dMesh,
     ShardTensorToMesh,
     concat_mesh_to_tensor_composer,
     create_mesh_composer,

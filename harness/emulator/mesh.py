@@ -115,6 +115,30 @@ def create_mesh_composer(mesh_device: MeshDevice, config: MeshComposerConfig) ->
     return MeshToTensor(mesh_device.shape, config.dims)
 
 
+def ShardTensor2dMesh(
+    mesh_device: MeshDevice, mesh_shape: tuple[int, int], dims: tuple[int | None, int | None]
+) -> TensorToMesh:
+    """Slices along dims[0] over the rows of the mesh and along dims[1] over its columns; None: replicated there."""
+    _check_whole("ttnn.ShardTensor2dMesh", mesh_device, mesh_shape)
+    return create_mesh_mapper(mesh_device, MeshMapperConfig(row_dim=dims[0], col_dim=dims[1]))
+
+
+def ConcatMesh2dToTensor(
+    mesh_device: MeshDevice, mesh_shape: tuple[int, int], dims: tuple[int, int]
+) -> MeshToTensor:
+    """Joins what the rows of the mesh hold along dims[0] and what its columns hold along dims[1]."""
+    _check_whole("ttnn.ConcatMesh2dToTensor", mesh_device, mesh_shape)
+    return create_mesh_composer(mesh_device, MeshComposerConfig(dims))
+
+
+def _check_whole(op: str, mesh_device: MeshDevice, mesh_shape: tuple[int, int]) -> None:
+    if tuple(mesh_shape) != tuple(mesh_device.shape):
+        refuse(
+            op,
+            f"the emulator maps to the whole {list(mesh_device.shape)} mesh, not to {list(mesh_shape)} of it",
+        )
+
+
 def replicate_tensor_to_mesh_mapper(mesh_device: MeshDevice) -> ReplicateTensorToMesh:
     return ReplicateTensorToMesh(mesh_device)
 

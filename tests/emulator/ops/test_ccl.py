@@ -9,6 +9,7 @@ import pytest
 import torch
 import ttnn
 
+from harness.emulator.errors import DeviceError
 from harness.emulator.replicas import replicated
 
 
@@ -106,3 +107,30 @@ def test_replicas_are_computed_once_and_parted_by_a_write(mesh: Any) -> None:
     ttnn.copy(numbered(mesh, 1, 1, 32, 64), y)
     assert [float(t.max()) for t in held(y)] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert float(held(x)[3].max()) == 1
+
+
+def test_a_tensor_goes_over_both_axes_and_comes_back(mesh: Any) -> None:
+    """Rows of the mesh share the tensor's rows, columns its columns; None replicates along an axis."""
+    x = torch.randn(1, 1, 64, 256).bfloat16()
+    there = put(mesh, x, ttnn.ShardTensor2dMesh(mesh, (2, 4), (2, 3)))
+    assert torch.equal(held(there)[6], x[..., 32:, 128:192])
+    composer = ttnn.ConcatMesh2dToTensor(mesh, (2, 4), (2, 3))
+    assert torch.equal(ttnn.to_torch(there, mesh_composer=composer), x)
+    columns = held(put(mesh, x, ttnn.ShardTensor2dMesh(mesh, (2, 4), (None, 3))))
+    assert torch.equal(columns[1], columns[5])
+    assert torch.equal(columns[1], x[..., 64:128])
+    with pytest.raises(DeviceError, match="whole"):
+        ttnn.ShardTensor2dMesh(mesh, (4, 2), (2, 3))
+
+
+def test_k_split_over_one_axis_and_columns_over_the_other_multiply_to_the_whole(mesh: Any) -> None:
+    """A weight on both axes: products of each device's part, summed along the axis that divides K, are the product's columns."""
+    x, w = (torch.randint(-2, 3, shape).bfloat16() for shape in ((1, 1, 32, 128), (1, 1, 128, 128)))
+    part = ttnn.matmul(
+        put(mesh, x, ttnn.ShardTensor2dMesh(mesh, (2, 4), (None, 3))),
+        put(mesh, w, ttnn.ShardTensor2dMesh(mesh, (2, 4), (3, 2))),
+    )
+    summed = ttnn.all_reduce(part, cluster_axis=1)
+    columns = held(ttnn.all_gather(summed, 3, cluster_axis=0))
+    for device in columns:
+        assert torch.equal(device.float(), x.float() @ w.float())
