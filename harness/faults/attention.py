@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.faults.planting import around, fault
+from harness.faults.planting import around, fault, one_page_wider
 
 _DECODE = "paged_scaled_dot_product_attention_decode"
 
@@ -114,8 +114,9 @@ def decode_sees_one_more(patch: pytest.MonkeyPatch) -> None:
     """A decode step attends to the position after its own, too."""
     import ttnn
 
-    def further(sdpa: Any, *args: Any, cur_pos_tensor: Any, **kwargs: Any) -> Any:
-        return sdpa(*args, cur_pos_tensor=ttnn.add(cur_pos_tensor, 1), **kwargs)
+    def further(sdpa: Any, q: Any, k: Any, v: Any, table: Any, *, cur_pos_tensor: Any, **kwargs: Any) -> Any:
+        further_on = ttnn.add(cur_pos_tensor, 1)
+        return sdpa(q, k, v, one_page_wider(table), cur_pos_tensor=further_on, **kwargs)
 
     around(patch, ttnn.transformer, _DECODE, further)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.faults.planting import around, fault, in_policies
+from harness.faults.planting import around, fault, in_policies, one_page_wider
 
 PAGE = 32  # positions
 
@@ -27,8 +27,9 @@ def decoded_row_one_further(patch: pytest.MonkeyPatch) -> None:
     """A decode step writes its key and value one position too far."""
     import ttnn
 
-    def further(update: Any, *args: Any, update_idxs_tensor: Any, **kwargs: Any) -> Any:
-        return update(*args, update_idxs_tensor=ttnn.add(update_idxs_tensor, 1), **kwargs)
+    def further(update: Any, *args: Any, update_idxs_tensor: Any, page_table: Any, **kwargs: Any) -> Any:
+        at, table = ttnn.add(update_idxs_tensor, 1), one_page_wider(page_table)
+        return update(*args, update_idxs_tensor=at, page_table=table, **kwargs)
 
     around(patch, ttnn.experimental, "paged_update_cache", further)
 

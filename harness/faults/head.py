@@ -19,13 +19,13 @@ def logits_of_the_token_before(patch: pytest.MonkeyPatch) -> None:
 
 @fault("lm_head")
 def soft_capped_logits(patch: pytest.MonkeyPatch) -> None:
-    """Logits are bent towards 30, as in Gemma 2."""
+    """Logits are bent towards a cap, as in Gemma 2, here 5."""
     import ttnn
 
     from tt_llm.modules.lm_head import LMHead
 
     def capped(head: Any, self: LMHead, x: Any) -> Any:
-        return ttnn.multiply(ttnn.tanh(ttnn.multiply(head(self, x), 1 / 30)), 30.0)
+        return ttnn.multiply(ttnn.tanh(ttnn.multiply(head(self, x), 1 / 5)), 5.0)
 
     around(patch, LMHead, "__call__", capped)
 

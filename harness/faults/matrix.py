@@ -6,6 +6,7 @@ patches dies with its process. Those are forked in turn, one a mesh, from a proc
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -117,6 +118,8 @@ def _on_one_mesh(
 
     import harness.fixtures  # noqa: F401 - likewise, with the model's code and the suites' tools
 
+    gc.freeze()  # what is here stays, in every fork: none has to walk it
+
     left_out: dict[str, frozenset[str]] = {}
     for precision in dict.fromkeys(fault.precision for fault in faults):
         start = time.monotonic()
@@ -176,11 +179,14 @@ def _suites(setup: Setup, mesh: str, precision: str, fault: str | None, probe: P
 
     import suites
 
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
+        "1"  # others' plugins cost more to import than a fault to find
+    )
     root = Path(suites.__path__[0])
     arguments = [
         *(str(root / suite) for suite in _suites_of(setup, mesh)),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider", "-m", "not slow"),
-        *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+        *("-p", "harness.plugin", "-p", "no:unraisableexception", "--assert=plain"),
         f"--tt-model={setup.model}",
         f"--tt-mesh={mesh}",
         f"--tt-precision={precision}",

@@ -63,6 +63,14 @@ def scaled(tensor: Any, factor: float) -> Any:
     return ttnn.multiply(tensor, factor, memory_config=tensor.memory_config())
 
 
+def one_page_wider(table: Any) -> Any:
+    """A page table with a page more a user, such that one position beyond the last is somewhere: in the last page again."""
+    import ttnn
+
+    users, pages = table.shape
+    return ttnn.concat([table, ttnn.slice(table, (0, pages - 1), (users, pages))], dim=1)
+
+
 def reweighted(patch: pytest.MonkeyPatch, change: Callable[[Callable[[str], Any], str], Any]) -> None:
     """From now on a checkpoint's tensor of a name is `change(read, name)`, where `read(name)` is the right one of any name."""
     from tt_llm.checkpoint import Checkpoint
