@@ -199,6 +199,35 @@ def test_compiled_arithmetic_has_every_rule(march, values, monkeypatch):
         assert torch.equal(bits(results[0]), bits(results[1])), math
 
 
+# Slices of weight and activation whose products come to this many units of 2**-10.
+GROUP_SUMS = {
+    8191: [(31, 127), (16, 66), (26, 123)],
+    -8193: [(31, 127), (16, 70), (28, 112)],
+    16383: [(31, 127)] * 3 + [(16, 67), (28, 125)],
+    -16385: [(31, 127)] * 3 + [(16, 65), (31, 114)],
+}
+
+
+@pytest.mark.parametrize("march", [*INSTRUCTION_SETS, None], ids=str)
+@pytest.mark.parametrize("units", GROUP_SUMS)
+def test_a_group_far_below_a_16_bit_dest_is_rounded_twice(units: int, march: str | None, monkeypatch) -> None:
+    """To 2**-23 of Dest's exponent, then to 2**-10: just off half a unit becomes the half, which goes up."""
+    library = library_for(march) if march else None
+    monkeypatch.setattr(kernels, "load", lambda: library)
+    in0, in1 = torch.zeros(1, 16), torch.zeros(16, 1)
+    for k, (a, b) in enumerate(GROUP_SUMS[units]):
+        in1[k], in0[0, k] = a / 16, (b if units > 0 else -b) / 64
+    dest = torch.tensor(
+        [[2.0**14 if abs(units) < 10000 else 2.0**15]]
+    )  # twice as much in its units of 2**-10
+    # The other group brings Dest to where one unit more decides its last bit.
+    in1[8], in0[0, 8] = dest.item() * 2.0**-10, 3 if units > 0 else 4
+    for arithmetic in (Mode.EXACT, Mode.DEVICE) if march else (Mode.EXACT,):
+        with mode.using(arithmetic):
+            result = accumulate.accumulate_into(dest, in0.bfloat16(), in1.bfloat16(), BF16_LOFI)
+        assert result.item() == dest.item() * (1 + 2.0**-7), arithmetic
+
+
 def test_torch_device_is_close_to_exact(monkeypatch):
     """Without a compiler, device is within a tenth of exact's own error at K = 1024 with a 16-bit Dest."""
     in0, in1 = operand("bf16_bf16_K1024_n/in0"), operand("bf16_bf16_K1024_n/in1")

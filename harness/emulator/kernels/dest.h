@@ -52,7 +52,12 @@ struct Dest16 : Floats {
             const W e = larger(power_of(sums, phase, half, r, n), (W)d & lanes::kInf);
             const F magic = (F)(e + (uint32_t)kMagic);
             F total = magic + d * kPastTheTie;
-            for (int g = 0; g < 2; ++g) total += total_of(sums, phase, 2 * half + g, r, n) * kScale[phase];
+            // A sum is rounded to 2^-23 of the exponent first, then to 2^-10, and nudged before each.
+            const F fine = (F)(e | 1u << 22), up = fine * kHalvesUp;
+            for (int g = 0; g < 2; ++g) {
+                const F sum = total_of(sums, phase, 2 * half + g, r, n) * kScale[phase];
+                total += ((sum + fine) - fine) + up;
+            }
             d = (F)(((W)(total - magic) + 0x8000u) & 0xFFFF0000u);
         });
     }

@@ -115,6 +115,13 @@ inline I widened(const Lane* p) {
 // How many bits of x > 0 are in use. Without the bit below its highest, x cannot round up to the next power of two.
 inline I length(I x) { return lanes::exponent(lanes::to_float(x & ~(x >> 1))) - 126; }
 
+// A group's sum in units of the common exponent, 2^-23 or 2^-10: rounded to the former, and then to the latter.
+template <bool Fp32>
+inline I aligned_sum(I total, I gap) {
+    const I fine = half_up(total << 13, gap);
+    return Fp32 ? fine : half_up(fine, lanes::all_int(13));
+}
+
 // One MVMUL's two groups added to sixteen Dest values.
 template <bool Fp32>
 inline void add_to_dest(float* dest, const Lane* total0, const Lane* total1, const Lane* largest0, const Lane* largest1,
@@ -129,7 +136,7 @@ inline void add_to_dest(float* dest, const Lane* total0, const Lane* total1, con
     const I common = lanes::larger(e, lanes::larger(e0, e1));
     // Everything in units of 2^-unit of the common exponent.
     I sum = half_up((I)lanes::significand(d) >> (23 - unit), common - e);
-    sum = lanes::with_sign(d, sum) + half_up(t0 << (unit - 10), common - e0) + half_up(t1 << (unit - 10), common - e1);
+    sum = lanes::with_sign(d, sum) + aligned_sum<Fp32>(t0, common - e0) + aligned_sum<Fp32>(t1, common - e1);
     if (Fp32) {
         const I erratum = sum == -1;
         struck -= erratum;
