@@ -6,12 +6,14 @@ Python's time of a decode step is the step's CPU time less that of its torch cal
 again in a bare loop. Step, replay and both loops alternate, and the medians are compared. A small model is taken, whose
 arithmetic does not drown the rest; mode fast, one thread.
 
-With an older checkout (of a commit before the emulator had traces) a decode step of the whole of SmolLM2, op by op, is timed in
-both, in processes that alternate.
+With an older checkout (of a commit before the emulator had traces) single ops on small tensors are timed in both, in processes
+that alternate, the fastest of many rounds each: what being able to trace adds to an op that is not traced. Beside the time of a
+whole SmolLM2 decode step that is too little to be seen in the step itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -26,32 +28,43 @@ from harness.targets import activate
 
 USERS, POSITION = 32, 40
 ROUNDS, STEPS = 15, 10
-SESSIONS = 5  # processes a checkout
-# Runs under any checkout: the fastest of several steps of the whole model, seconds of CPU time.
-WHOLE_STEP = """
-import time
+SESSIONS = 3  # processes a checkout
+# Run under any checkout: CPU seconds of each op, the fastest of its rounds.
+SINGLE_OPS = """
+import json, time
 from harness.targets import activate
 activate("emulator", mode="fast")
 import torch, ttnn
 torch.set_num_threads(1)
-import tt_llm
 device = ttnn.open_mesh_device(ttnn.MeshShape(1, 1))
-generator = tt_llm.load("smollm2", device, "performance", 32, 256)
-generator.enable_trace = False
-tokens, positions = torch.zeros(32, 1, dtype=torch.int32), torch.full((32,), 40, dtype=torch.int32)
-times = []
-for _ in range(12):
-    start = time.process_time()
-    generator.decode_forward(tokens, positions)
-    times.append(time.process_time() - start)
-print(min(times))
+put = lambda *shape: ttnn.from_torch(
+    torch.zeros(shape), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=device
+)
+x, weight, rows = put(1, 1, 32, 64), put(64, 32), put(32, 64)
+ops = {
+    "unsqueeze_to_4D": lambda: ttnn.unsqueeze_to_4D(rows),
+    "add": lambda: ttnn.add(x, x),
+    "linear": lambda: ttnn.linear(x, weight),
+    "rms_norm": lambda: ttnn.rms_norm(x),
+    "to_memory_config": lambda: ttnn.to_memory_config(x, ttnn.L1_MEMORY_CONFIG),
+}
+times = {}
+for name, op in ops.items():
+    op()
+    for _ in range(60):
+        start = time.process_time()
+        for _ in range(400):
+            op()
+        taken = (time.process_time() - start) / 400
+        times[name] = min(taken, times.get(name, taken))
+print(json.dumps(times))
 """
 
 
 def main() -> None:
     _small_model()
     if len(sys.argv) > 1:
-        _whole_model(Path(sys.argv[1]))
+        _unused(Path(sys.argv[1]))
 
 
 def _small_model() -> None:
@@ -146,24 +159,25 @@ def _save_model(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
 
-def _whole_model(older: Path) -> None:
-    times: dict[Path, list[float]] = {older: [], Path.cwd(): []}
+def _unused(older: Path) -> None:
+    """What an op costs that is not traced, before there were traces and now."""
+    times: dict[Path, list[dict[str, float]]] = {older: [], Path.cwd(): []}
     for _ in range(SESSIONS):
         for checkout, taken in times.items():
-            command = [sys.executable, "-c", WHOLE_STEP]
             done = subprocess.run(
-                command,
+                [sys.executable, "-c", SINGLE_OPS],
                 cwd=checkout,
                 env=os.environ | {"PYTHONPATH": str(checkout)},
                 capture_output=True,
                 text=True,
                 check=True,
             )
-            taken.append(float(done.stdout))
-    before, now = (min(taken) for taken in times.values())
-    print(
-        f"whole model, a step op by op, CPU time: {before * 1e3:.1f} ms before, {now * 1e3:.1f} ms now ({now / before - 1:+.1%})"
-    )
+            taken.append(json.loads(done.stdout))
+    for name in times[older][0]:
+        before, now = (min(session[name] for session in taken) * 1e6 for taken in times.values())
+        print(
+            f"not traced: {name:16} {before:5.1f} microseconds before, {now:5.1f} now ({now - before:+.1f})"
+        )
 
 
 if __name__ == "__main__":
