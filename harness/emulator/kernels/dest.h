@@ -14,7 +14,7 @@ constexpr float kScale[] = {1, kLowerA, kLowerB, kLowerA * kLowerB};
 
 inline W larger(W a, W b) { return a > b ? a : b; }
 
-// Dest values held as float32, and what all forms of Dest have in common.
+// Dest values held as float32, and what the forms of Dest that hold them so have in common.
 struct Floats {
     explicit Floats(const float* from) { std::memcpy(values, from, sizeof values); }
 

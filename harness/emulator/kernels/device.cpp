@@ -71,12 +71,13 @@ Range device_take_apart_a(const uint32_t* panel, bool wide, long k, Dest dest, i
                 below_least = smaller(below_least, exponent - Range::kOne);
                 highest = larger(highest, exponent);
                 const F high = (F)(bits[h] & kSideA.high), all = (F)(bits[h] & kSideA.all);
-                const F slice[] = {high * kPastTheTie, (all - high) / kLowerA * kPastTheTie, (phases > 3 ? all : high) * kLowerB};
+                const F low = (all - high) / kLowerA, both = phases > 3 ? all : high;
+                const F slice[] = {high * kPastTheTie, low * kPastTheTie, both * kLowerB};
                 for (int s = 0; s < slices; ++s)
                     lanes::store(a + (i * slices + s) * kPanel + n + h * kLanes, (W)slice[s]);
             }
-            const W both = (exponent_or_none(bits[0]) & 0xFFFFu) | exponent_or_none(bits[1]) << 16;
-            std::memcpy(exponent_a + (i * kPanel + n) / 2, &both, sizeof both);
+            const W pair = (exponent_or_none(bits[0]) & 0xFFFFu) | exponent_or_none(bits[1]) << 16;
+            std::memcpy(exponent_a + (i * kPanel + n) / 2, &pair, sizeof pair);
         }
     Range range;
     for (int i = 0; i < kLanes; ++i) range.add(Range{below_least[i], highest[i]});
