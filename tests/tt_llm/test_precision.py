@@ -47,6 +47,11 @@ def test_bfp4_mlp_differs_from_performance_in_gate_and_up_alone() -> None:
     }
 
 
+def test_only_accuracy_sums_as_one_device_does() -> None:
+    """Whole sums cost a gather where the others pay for an all-reduce in a narrower format."""
+    assert [name for name in POLICIES if policy(name).whole_sums] == ["accuracy"]
+
+
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_branches_are_as_wide_as_the_stream(name: str) -> None:
     """What attention and MLP add has the residual stream's format."""
@@ -70,9 +75,9 @@ def test_the_model_holds_its_weights_in_the_policys_formats(tiny: Any, load: Any
         generator, wanted = load(tiny("mha"), name), policy(name)
         layer = generator.model.layers[0]
         assert layer.attention._qkv._weight.dtype == wanted.attention_weights
-        assert layer.attention._wo._weight.dtype == wanted.attention_weights
+        assert layer.attention._wo._linear._weight.dtype == wanted.attention_weights
         assert layer.mlp._gate._weight.dtype == wanted.gate_up_weights
         assert layer.mlp._up._weight.dtype == wanted.gate_up_weights
-        assert layer.mlp._down._weight.dtype == wanted.down_weights
+        assert layer.mlp._down._linear._weight.dtype == wanted.down_weights
         assert generator.model.lm_head._slices[0].dtype == wanted.lm_head_weights
         assert all(pages.dtype == wanted.kv_cache for pages in generator.kv_cache.layers[1])
