@@ -1,4 +1,4 @@
-"""Runs in the workers of pytest-xdist give the records of one process, and keep what shares a model together."""
+"""Under `--dist loadgroup` tests that share a model share a worker."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ def sort(records: list[dict[str, Any]]) -> list[str]:
     return sorted(str(record) for record in records)
 
 
-def test_workers_give_the_records_of_one_process(judge, tmp_path: Path) -> None:
-    """Whatever the distribution; under loadgroup all tests of a policy run in one worker."""
+def test_loadgroup_keeps_a_policys_tests_in_one_worker(judge, tmp_path: Path) -> None:
+    """And the records are those of one process."""
     options = ("--tt-precision=accuracy,performance",)
     alone = judge(TESTS, *options)
     assert len(alone.records) == 2 * 2 * 2 * 6 + 2
-    for dist in ("load", "loadgroup"):
-        done = judge(TESTS, *options, "-n2", f"--dist={dist}")
-        assert done.status == alone.status
-        assert sort(done.records) == sort(alone.records)
-    for precision in ("accuracy", "performance"):
-        assert len({file.read_text() for file in tmp_path.glob(f"{precision}-*")}) == 1
+    done = judge(TESTS, *options, "-n2", "--dist=loadgroup")
+    assert done.status == alone.status
+    assert sort(done.records) == sort(alone.records)
+    workers = [
+        {file.read_text() for file in tmp_path.glob(f"{policy}-*")} for policy in ("accuracy", "performance")
+    ]
+    assert [len(each) for each in workers] == [1, 1]
+    assert workers[0] != workers[1]
 
 
 @pytest.mark.parametrize(
