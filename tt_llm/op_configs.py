@@ -17,7 +17,7 @@ from tt_llm.split import Split
 MAX_GRID = (8, 8)
 # Vocabulary columns and rows of one LM head matmul: its output and partials still fit L1.
 LM_HEAD_COLUMNS = 8192
-LM_HEAD_ROWS = 1024
+LM_HEAD_ROWS = 256
 # Rows a prefill matmul computes at once; longer prompts are folded into a batch of this many.
 LINEAR_ROWS = 2048
 SHORT_PREFILL = 128  # prompts are padded to a multiple of this, and beyond LINEAR_ROWS to a multiple of that
