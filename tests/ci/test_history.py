@@ -50,5 +50,5 @@ def test_a_folder_that_holds_no_history(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="no such folder"):
         read(tmp_path / "none")
     (tmp_path / "a.jsonl").write_text("{}\n")
-    with pytest.raises(UnreadableError, match="a.jsonl is not a history file"):
+    with pytest.raises(UnreadableError, match=r"a\.jsonl is not a history file"):
         read(tmp_path)
