@@ -106,8 +106,11 @@ class OpConfigs:
         self.heads_decode = self.one_tile_row_per_user(config.head_dim)
         self.sdpa_prefill = self._sdpa(q_chunk=128, k_chunk=128)
         # By default all cores are shared out among the heads, and a head's keys are summed by as many as it gets: with
-        # fewer heads a device more of them.
-        self.sdpa_decode = self._sdpa(q_chunk=TILE, k_chunk=TILE, cores=1 if precision.whole_sums else 16)
+        # fewer heads a device more of them. Whole sums are parted as on one device, which holds every head.
+        cores = self.grid[0] * self.grid[1] // TILE_ROWS // shares.whole.n_kv_heads
+        self.sdpa_decode = self._sdpa(
+            q_chunk=TILE, k_chunk=TILE, cores=max(1, cores) if precision.whole_sums else 16
+        )
 
     def one_tile_row_per_user(self, width: int) -> ttnn.MemoryConfig:
         """Height-sharded in L1, one [32, width] shard a user: what the decode head ops and RoPE take."""
