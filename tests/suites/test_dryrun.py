@@ -115,7 +115,7 @@ def mesh(tt_session):
     rows, columns = tt_session.mesh_shape
     if columns > 1:
         ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
-    device = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns))
+    device = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns), trace_region_size=1 << 20)
     yield device
     ttnn.close_mesh_device(device)
 
