@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import ttnn
@@ -89,7 +91,7 @@ def test_a_greedy_step_moves_only_its_tokens(generator, tokens):
     prompts = [row[:5].tolist() for row in tokens]
 
     def moved(count: int) -> list[tuple[str, int]]:
-        run = lambda: generator.generate(prompts, count, stop_at_eos=False)  # noqa: E731
+        run = partial(generator.generate, prompts, count, stop_at_eos=False)
         graph = counters.captured(ttnn, run, ttnn.graph.RunMode.NORMAL)
         return [
             (op.name, sum(tensor.size for tensor in op.inputs))

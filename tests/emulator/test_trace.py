@@ -206,7 +206,10 @@ def test_devices_that_are_alike_compute_once_and_others_each_for_itself() -> Non
         values, layout=ttnn.TILE_LAYOUT, device=mesh, mesh_mapper=ttnn.ShardTensorToMesh(mesh, dim=1)
     )
     same = ttnn.from_torch(values[:, :64], layout=ttnn.TILE_LAYOUT, device=mesh)
-    bodies = lambda: (ttnn.add(split, same), ttnn.add(same, same), ttnn.all_gather(split, 1))  # noqa: E731
+
+    def bodies():
+        return ttnn.add(split, same), ttnn.add(same, same), ttnn.all_gather(split, 1)
+
     trace, outputs = captured(mesh, bodies)
     for _ in range(2):
         ttnn.execute_trace(mesh, trace)
