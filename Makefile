@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean. Everything installed goes into .venv; results of the demo into results/.
+# make setup | demo | test | test-all | lint | clean. Everything installed goes into .venv; results of the demo into results/.
 # `make demo MODE=device` models the accumulation too, and takes about ten minutes on two cores instead of one and a half.
 VENV := .venv
 PYTHON = $$(sh scripts/find_python.sh)
@@ -7,7 +7,7 @@ MESH ?= 1x1
 MODEL ?= smollm2
 MODE ?= fast
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-all lint clean
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -24,6 +24,9 @@ demo: setup
 	    --precision accuracy,performance,bfp4_mlp --emulator-mode $(MODE) --out results
 
 test: setup
+	$(VENV)/bin/python -m pytest tests --tt-emulator-mode fast -m "not slow"
+
+test-all: setup
 	$(VENV)/bin/python -m pytest tests --tt-emulator-mode fast
 
 lint: setup

@@ -66,7 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "tt_golden(module, ...): run the test once per golden; see harness/golden_marks.py"
     )
     config.addinivalue_line("markers", "devices: about a mesh of several devices")
-    config.addinivalue_line("markers", "slow: left out by `tt-harness run --suite quick`")
+    config.addinivalue_line(
+        "markers",
+        "slow: left out by `tt-harness run --suite quick`, and of this project's own tests by `make test`",
+    )
     if OPTIONS not in config.stash:
         return
     import torch

@@ -36,7 +36,13 @@ def missed(records: list[dict]) -> set[str]:
     return {record["module"] for record in records if record["verdict"] == "regression"}
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=() if fault == "longer_blocks" else pytest.mark.slow)
+        for fault in sorted(FAULTS)
+    ],
+)
 def test_each_fault_misses_a_gate_of_the_layer(fault: str, tmp_path: Path) -> None:
     """In mode exact a planted fault makes the op it sits in miss its gate, and moves the chained layer off too."""
     planted = ("-p", "harness.numerics.faults", "--tt-numerics-fault", fault)

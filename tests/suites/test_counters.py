@@ -41,6 +41,7 @@ def test_an_extra_reshard_is_named(count: Run) -> None:
     }
 
 
+@pytest.mark.slow
 def test_heavier_weights_are_seen_in_the_bytes(count: Run) -> None:
     """Weights back to bf16 change no op, and show in the DRAM bytes that the MLP reads."""
     red = {(r.module, r.metric) for r in count(*FAULT, "--tt-fault=bf16_gate_weights").red}

@@ -72,7 +72,13 @@ def test_a_healthy_model_is_green_on_two_devices(judged: Run) -> None:
     assert any(r.note == "device 1, head 1" for r in records)
 
 
-@pytest.mark.parametrize("fault", sorted(MESH_FAULTS))
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=() if fault == "dropped_all_reduce" else pytest.mark.slow)
+        for fault in sorted(MESH_FAULTS)
+    ],
+)
 def test_each_mistake_is_seen_and_named(fault: str, judged: Run) -> None:
     """Some record that is not pass names the module, and, where devices differ, the device."""
     precision = MESH_FAULTS[fault].precision

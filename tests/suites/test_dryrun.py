@@ -146,7 +146,8 @@ def dry(run_suites: Run) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "precision"), [("1x1", "accuracy,bfp4_mlp"), ("1x2", "accuracy,performance")]
+    ("mesh", "precision"),
+    [("1x1", "accuracy,bfp4_mlp"), pytest.param("1x2", "accuracy,performance", marks=pytest.mark.slow)],
 )
 def test_the_whole_model_is_legal_and_nothing_is_compared(dry: Run, mesh: str, precision: str) -> None:
     """On an N150 and an N300 modules and model pass, every record says that no number was compared, and why."""

@@ -98,6 +98,7 @@ def test_faults_are_seen_by_their_modules_tests(plant: Callable[..., Any]) -> No
         assert rows[name]["raised"] == [], "seen by a figure, not by an accident"
 
 
+@pytest.mark.slow
 def test_invariances_see_what_breaks_them_and_a_hole_is_named(plant: Callable[..., Any]) -> None:
     """They hold under a wrong scale: alone they leave that alive, which ends with 1."""
     status, said, rows = plant((*BROKEN_INVARIANCES, "wrong_attention_scale"), "--suite=metamorphic")

@@ -56,7 +56,9 @@ def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
     assert found == [0.0] * 3
 
 
-@pytest.mark.parametrize("fault", NAMED)
+@pytest.mark.parametrize(
+    "fault", ["unordered_queues", pytest.param("stale_page_table", marks=pytest.mark.slow)]
+)
 def test_each_mistake_is_seen_and_named(fault: str, judged: Callable[..., Any]) -> None:
     """By the test of single steps, or the one that changes what is around them."""
     test = "happens_between" if fault == "stale_page_table" else "traced_step"

@@ -31,6 +31,7 @@ def test_every_latency_names_its_clock_and_pytest_benchmark_shows_them(run_suite
     assert "Decode step, performance; clock: model, not measured" in done.said
 
 
+@pytest.mark.slow
 def test_the_real_ttnn_in_a_worker_gives_the_same_times(run_suites: Run, needs_ttnn: None) -> None:
     """The op logs are the same. There pytest-benchmark is off, and the records say so."""
     few = (*SUITE, "128-layer or 8-128-trace-layer")

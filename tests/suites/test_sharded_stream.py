@@ -37,6 +37,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable
     return folder
 
 
+@pytest.mark.slow
 def test_both_answer_with_the_same_ops(wide: Path, run_suites: Any) -> None:
     """Sums divided over the devices, scattered and normed there: op by op the same stream under emulator and dry run."""
     given = ("suites/conformance/test_stream.py", "--tt-mesh=1x8", f"--tt-model={wide}")
