@@ -27,7 +27,12 @@ def faults(
 
     Exit 0: all are seen, each by its module's own tests where it lies in one; 1: some are not; 2: it cannot be said.
     """
+    import torch
     from rich.console import Console
+
+    torch.set_num_threads(
+        1
+    )  # before any work: a pool of threads would not survive the forks below, and they would wait
 
     from harness.faults import CATALOGUE
     from harness.faults.matrix import DEFAULT_SUITES, Setup, prepared_model, run_matrix
