@@ -30,9 +30,8 @@ def faults(
     import torch
     from rich.console import Console
 
-    torch.set_num_threads(
-        1
-    )  # before any work: a pool of threads would not survive the forks below, and they would wait
+    # Before any work: a pool of threads would not survive the forks below, and they would wait for it.
+    torch.set_num_threads(1)
 
     from harness.faults import CATALOGUE
     from harness.faults.matrix import DEFAULT_SUITES, Setup, prepared_model, run_matrix
