@@ -110,6 +110,12 @@ REGISTERS = (*_SHIPPED, *_WRITTEN)
 N_WINDOWS = WINDOWS * len(REGISTERS)
 
 
+def _picker(seed: str) -> Callable[[int], int]:
+    """pick(n) draws from 0 to n - 1. Only random() promises the same numbers in every version of Python."""
+    rng = random.Random(seed)
+    return lambda n: int(rng.random() * n)
+
+
 @functools.cache
 def register_texts() -> dict[str, str]:
     """Each register's text by name.
@@ -123,9 +129,7 @@ def register_texts() -> dict[str, str]:
             f"the reference texts need CPython's own documentation and sources: {error}"
         ) from error
     for name, write in _WRITTEN.items():
-        rng = random.Random(f"{SEED} {name}")
-        # Only random() promises the same numbers in every version of Python.
-        texts[name] = write(lambda n, rng=rng: int(rng.random() * n))  # type: ignore[misc]
+        texts[name] = write(_picker(f"{SEED} {name}"))
     return texts
 
 

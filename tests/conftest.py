@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 CHAT = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
 
@@ -22,5 +24,26 @@ def save_byte_tokenizer() -> Callable[[Path], None]:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT).save_pretrained(folder)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_llama(save_byte_tokenizer: Callable[[Path], None]) -> Callable[..., Path]:
+    """save_llama(folder, **settings of LlamaConfig) makes it a model's folder: weights of a fixed seed, bytes for tokens."""
+
+    def save(folder: Path, **settings: Any) -> Path:
+        usual = {
+            "vocab_size": 256,
+            "max_position_embeddings": 2048,
+            "initializer_range": 0.2,  # large enough for attention and RoPE to matter
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(LlamaConfig(**usual | settings), dtype=torch.float32)
+        model.save_pretrained(folder)
+        save_byte_tokenizer(folder)
+        return folder
 
     return save

@@ -17,7 +17,7 @@ def test_prefill(tt_session: Session, latency: Latency, prompt: int, layers: int
     """Time to the first token of one user's prompt. Not traced: prompts differ in length."""
     longest = tt_session.config.max_position
     if prompt > longest:
-        pytest.skip(f"the model takes at most {longest} tokens")
+        pytest.skip(f"a prompt of {prompt} tokens is not timed: the model takes at most {longest}")
     latency("prefill", seq_len=prompt, traced=False, layers=layers)
 
 
@@ -31,5 +31,5 @@ def test_decode(
     """A decode step of every user at the same position."""
     longest = tt_session.config.max_position
     if position >= longest:
-        pytest.skip(f"the model takes at most {longest} tokens")
+        pytest.skip(f"a step at position {position} is not timed: the model takes at most {longest} tokens")
     latency("decode", batch=batch, seq_len=position, traced=traced, layers=layers)

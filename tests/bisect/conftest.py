@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 if TYPE_CHECKING:  # pytest may read this file before the plugin has put a target in place of ttnn
     from harness.bisect.bisection import Bisection
@@ -19,10 +18,10 @@ Bisect = Callable[..., "Bisection"]
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """Two layers, four query heads of two key-value heads."""
-    config = LlamaConfig(
-        vocab_size=256,
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "four-heads",
         hidden_size=128,
         intermediate_size=192,
         num_hidden_layers=2,
@@ -31,15 +30,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callabl
         head_dim=32,
         max_position_embeddings=512,
         initializer_range=0.1,
-        bos_token_id=None,
-        eos_token_id=None,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "four-heads"
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -62,10 +62,10 @@ def test_ttnns_own_is_taken_where_there_is_none_here() -> None:
         return torch.cumsum
 
     real = SimpleNamespace(get_golden_function=lookup)
-    assert golden_of("ttnn.cumsum", "known", real) is torch.cumsum  # type: ignore[arg-type]
+    assert golden_of("ttnn.cumsum", "known", real) is torch.cumsum
     for place in (real, SimpleNamespace()):
         with pytest.raises(NoGolden, match=r"ttnn\.unheard has no golden"):
-            golden_of("ttnn.unheard", "unknown", place)  # type: ignore[arg-type]
+            golden_of("ttnn.unheard", "unknown", place)
 
 
 def test_rope_turns_a_pair_by_its_angle() -> None:

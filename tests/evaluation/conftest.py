@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoTokenizer
 
 if TYPE_CHECKING:  # pytest may read this file before the plugin has put a target in place of ttnn
     from harness.evaluation.lm_eval_model import CausalLM
@@ -35,10 +34,10 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """Two layers, weights from a fixed seed."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    config = LlamaConfig(
+    folder = save_llama(
+        tmp_path_factory.mktemp("models") / "tiny",
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=96,
@@ -47,13 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callab
         num_key_value_heads=1,
         head_dim=32,
         max_position_embeddings=1024,
-        initializer_range=0.2,  # large enough for attention and RoPE to matter
         bos_token_id=BEGIN,
         eos_token_id=END,
     )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"eos_token": "<end>"})
     tokenizer.save_pretrained(folder)

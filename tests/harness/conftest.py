@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 ENGINEERS_TEST = """
 import pytest
@@ -53,26 +51,17 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """A Hugging Face folder: two layers, head_dim 32, a vocabulary of bytes, weights from a fixed seed."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    config = LlamaConfig(
-        vocab_size=256,
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "tiny",
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=32,
-        max_position_embeddings=2048,
-        initializer_range=0.2,  # large enough for attention and RoPE to matter
-        bos_token_id=None,
-        eos_token_id=None,
     )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
 
 
 class Server:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from harness.faults import MESH_FAULTS
 
@@ -27,9 +25,10 @@ NAMED = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """Two layers, four query heads of two key-value heads, and a vocabulary that fills no whole tile on two devices."""
-    config = LlamaConfig(
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "four-heads",
         vocab_size=1000,
         hidden_size=128,
         intermediate_size=192,
@@ -37,17 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callabl
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=2048,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=None,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "four-heads"
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 # fault -> what the failing tests say; those that a capture refuses are in tests/tt_llm/test_trace.py
 NAMED = {
@@ -21,25 +19,17 @@ NAMED = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """One layer, a vocabulary that fills no whole tile."""
-    config = LlamaConfig(
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "one-layer",
         vocab_size=1000,
         hidden_size=64,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=2048,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=None,
     )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "one-layer"
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture

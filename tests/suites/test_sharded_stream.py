@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tt_llm.split import SHARDED_STREAM_DIM
 
@@ -16,25 +14,18 @@ pytestmark = pytest.mark.usefixtures("needs_ttnn")
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory, save_byte_tokenizer: Callable[[Path], None]) -> Path:
+def wide(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Path]) -> Path:
     """One layer as wide as the rule asks, and little else."""
-    config = LlamaConfig(
-        vocab_size=256,
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "wide",
         hidden_size=SHARDED_STREAM_DIM,
         intermediate_size=256,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=64,
-        max_position_embeddings=2048,
-        bos_token_id=None,
-        eos_token_id=None,
+        initializer_range=0.02,
     )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "wide"
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
 
 
 @pytest.mark.slow
