@@ -211,7 +211,8 @@ class ModuleRunner:
         # [S, dim] -> [1, 1, padded S, dim] on every device, or of a sharded stream its columns
         padded = _padded_rows(rows[None], padded_prefill_length(rows.shape[0]))
         if self._model.shares.stream_is_sharded and not normed:
-            return scatter(padded[None], self._device, -1, self._dtype(normed))
+            dims = self._model.shares.dims(None, -1)
+            return scatter(padded[None], self._device, dims, self._dtype(normed))
         return self._put(padded, self._dtype(normed))
 
     def _decode_input(self, x: torch.Tensor, normed: bool) -> ttnn.Tensor:
@@ -222,7 +223,8 @@ class ModuleRunner:
     def _streamed(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, padded S, dim], or a device's columns of it -> [1, S, dim]
         whole = device.shape[-1] == self._model.config.dim
-        return (to_host(device) if whole else joined(device, -1))[0, :, : self._spec.seq_len]
+        parts = self._model.shares.stream_parts  # along both axes of a mesh: the devices of its first row
+        return (to_host(device) if whole else joined(device, -1, parts))[0, :, : self._spec.seq_len]
 
     def _rows(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, 32, width] -> [B, 1, width]

@@ -23,19 +23,22 @@ class NotReplicated(AssertionError):
     """Devices hold different tensors where the model takes them for one; a line that names point and devices."""
 
 
-def assert_replicated(tensor: ttnn.Tensor, where: str) -> None:
-    """Raises NotReplicated where any device's tensor differs from the first one's."""
+def assert_replicated(tensor: ttnn.Tensor, where: str, columns: int = 1) -> None:
+    """Raises NotReplicated where any device's tensor differs from the first one's.
+
+    Of a tensor that lies over the columns of a mesh, from the first one's of its column: `columns` are as many.
+    """
     devices = len(ttnn.get_device_tensors(tensor))
-    first = to_host(tensor, 0)
-    for device in range(1, devices):
-        other = to_host(tensor, device)
+    tops = [to_host(tensor, device) for device in range(columns)]
+    for device in range(columns, devices):
+        first, other = tops[device % columns], to_host(tensor, device)
         # Decode rows without a user hold what attention left unwritten: NaN on the emulator, on every device.
         differs = (first != other) & ~(first.isnan() & other.isnan())
         apart = int(differs.sum())
         if apart:
             largest = float((first.float() - other.float())[differs].abs().max())
             raise NotReplicated(
-                f"{where}: device {device} differs from device 0 in {apart} of {first.numel()} values, by up to {largest:.3g}"
+                f"{where}: device {device} differs from device {device % columns} in {apart} of {first.numel()} values, by up to {largest:.3g}"
             )
 
 
@@ -52,7 +55,7 @@ def _checked(kind: type, function: Callable[..., Any]) -> Callable[..., Any]:
         if function.__name__ == "prefill" and self.distributed:
             normed = function(self, x)
             with torch.inference_mode():
-                assert_replicated(normed, f"output of {name}")
+                assert_replicated(normed, f"output of {name}", self.dim // normed.shape[-1])
             return normed
         with torch.inference_mode():
             assert_replicated(x, f"input of {name}")

@@ -48,19 +48,26 @@ def replicate(
 def scatter(
     tensor: torch.Tensor,
     mesh_device: ttnn.MeshDevice,
-    dim: int,
+    dim: int | tuple[int | None, int | None],
     dtype: ttnn.DataType,
     memory_config: ttnn.MemoryConfig = ttnn.DRAM_MEMORY_CONFIG,
     layout: ttnn.Layout = ttnn.TILE_LAYOUT,
 ) -> ttnn.Tensor:
-    """An equal slice of the host tensor along `dim` on each device, in device order."""
+    """An equal slice of the host tensor along `dim` on each device, in device order.
+
+    Of two dimensions the first is sliced over the rows of the mesh and the second over its columns; None: not sliced there.
+    """
+    if isinstance(dim, int):
+        mapper = ttnn.ShardTensorToMesh(mesh_device, dim=dim)
+    else:
+        mapper = ttnn.ShardTensor2dMesh(mesh_device, mesh_shape=tuple(mesh_device.shape), dims=dim)
     return ttnn.from_torch(
         tensor,
         dtype=dtype,
         layout=layout,
         device=mesh_device,
         memory_config=memory_config,
-        mesh_mapper=ttnn.ShardTensorToMesh(mesh_device, dim=dim),
+        mesh_mapper=mapper,
     )
 
 
@@ -70,32 +77,37 @@ def to_host(tensor: ttnn.Tensor, device: int = 0) -> torch.Tensor:
     return host
 
 
-def joined(tensor: ttnn.Tensor, dim: int) -> torch.Tensor:
-    """The devices' slices side by side along `dim`: the inverse of `scatter`."""
-    parts = [ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)]
+def joined(tensor: ttnn.Tensor, dim: int, devices: int | None = None) -> torch.Tensor:
+    """The slices of the first devices (default: of all) side by side along `dim`: the inverse of `scatter`."""
+    parts = [ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)[:devices]]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)  # one part as it is: logits are large
 
 
-def all_reduce(tensor: ttnn.Tensor) -> ttnn.Tensor:
-    """The sum over all devices, on all of them, with the tensor's memory config; on one device the tensor itself."""
-    memory, axes = tensor.memory_config(), _axes(tensor)
+# Of the collectives below: `axis` of the mesh along which devices come together, None for all devices of the mesh.
+
+
+def all_reduce(tensor: ttnn.Tensor, axis: int | None = None) -> ttnn.Tensor:
+    """The sum over the devices, on all of them, with the tensor's memory config; on one device the tensor itself."""
+    memory, axes = tensor.memory_config(), _axes(tensor, axis)
     if axes and memory.is_sharded():
         # Where no dimension divides by the devices, ttnn gathers on a new one, for which no shard spec fits.
         tensor = ttnn.sharded_to_interleaved(tensor, ttnn.L1_MEMORY_CONFIG)
-    for axis in axes:
-        summed = ttnn.all_reduce(tensor, cluster_axis=axis)
+    for along in axes:
+        summed = ttnn.all_reduce(tensor, cluster_axis=along)
         ttnn.deallocate(tensor)
         tensor = summed
     return ttnn.interleaved_to_sharded(tensor, memory) if axes and memory.is_sharded() else tensor
 
 
-def all_gather(tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig) -> ttnn.Tensor:
+def all_gather(
+    tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig, axis: int | None = None
+) -> ttnn.Tensor:
     """The devices' columns side by side and of those the first `width`, on all devices, lying as `memory` says."""
     inner = ttnn.L1_MEMORY_CONFIG if memory.is_sharded() else memory
     if tensor.memory_config().is_sharded():
         tensor = ttnn.sharded_to_interleaved(tensor, inner)
-    for axis in _axes(tensor):
-        tensor = ttnn.all_gather(tensor, 3, cluster_axis=axis, memory_config=inner)
+    for along in _axes(tensor, axis):
+        tensor = ttnn.all_gather(tensor, 3, cluster_axis=along, memory_config=inner)
     if tensor.shape[-1] > width:
         tensor = ttnn.slice(tensor, (0, 0, 0, 0), (1, 1, tensor.shape[-2], width))
     return ttnn.interleaved_to_sharded(tensor, memory) if memory.is_sharded() else tensor
@@ -103,19 +115,19 @@ def all_gather(tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig) -> tt
 
 def reduce_scatter(tensor: ttnn.Tensor) -> ttnn.Tensor:
     """The sum over all devices, of which each keeps its columns."""
-    for axis in reversed(_axes(tensor)):
+    for axis in reversed(_axes(tensor, None)):
         tensor = ttnn.reduce_scatter(tensor, 3, cluster_axis=axis)
     return tensor
 
 
-def partition(tensor: ttnn.Tensor) -> ttnn.Tensor:
+def partition(tensor: ttnn.Tensor, axis: int | None = None) -> ttnn.Tensor:
     """Of what all devices hold, each keeps its columns: the inverse of `all_gather`."""
-    for axis in reversed(_axes(tensor)):
-        tensor = ttnn.mesh_partition(tensor, 3, cluster_axis=axis)
+    for along in reversed(_axes(tensor, axis)):
+        tensor = ttnn.mesh_partition(tensor, 3, cluster_axis=along)
     return tensor
 
 
-def _axes(tensor: ttnn.Tensor) -> list[int]:
-    """The axes of the mesh along which there are several devices, the one with consecutive devices first."""
+def _axes(tensor: ttnn.Tensor, axis: int | None) -> list[int]:
+    """The axes of the mesh, or the one given, along which there are several devices; that with consecutive devices first."""
     shape = tensor.device().shape
-    return [axis for axis in (1, 0) if shape[axis] > 1]
+    return [a for a in (1, 0) if shape[a] > 1 and axis in (None, a)]

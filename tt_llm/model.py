@@ -15,7 +15,7 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Rope
 from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import split
+from tt_llm.split import division, split
 
 
 class Model:
@@ -30,7 +30,8 @@ class Model:
         max_seq_len: int,
     ) -> None:
         self.config = config
-        self.shares = split(config, mesh_device.get_num_devices())
+        rows, columns = mesh_device.shape
+        self.shares = split(config, *division(config, (rows, columns), precision.whole_sums))
         self.configs = OpConfigs(mesh_device, self.shares, precision)
         shared = mesh_device, self.shares, weights, self.configs
         self.embedding = Embedding(*shared, precision)

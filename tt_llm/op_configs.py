@@ -71,12 +71,15 @@ class OpConfigs:
         self.sdpa_decode_compute = precision.sdpa_decode.kernel_config(mesh_device, packer_l1_acc=False)
 
         self.residual = self._width_sharded(dim)
-        self.qkv = self._linear(mesh_device, dim, qkv, linear, self.residual, self._cores)
+        # Of weights divided along both axes of the mesh each multiplies its columns of the stream, or makes its columns.
+        stream = shares.stream_share // TILE if shares.both_axes else dim
+        taken = self._width_sharded(stream)
+        self.qkv = self._linear(mesh_device, stream, qkv, linear, taken, self._cores)
         hidden_cores = gated.shard_spec.num_cores()
-        self.gate_up = self._linear(mesh_device, dim, hidden, gate_up, self.residual, hidden_cores)
+        self.gate_up = self._linear(mesh_device, stream, hidden, gate_up, taken, hidden_cores)
         # With whole sums WO and down take what all devices hold, and make a share of the stream.
         self.whole_sums = precision.whole_sums and shares.devices > 1
-        heads, stream = config.n_heads, dim
+        heads = config.n_heads
         if self.whole_sums:
             heads, hidden = heads * shares.devices, hidden * shares.devices
             stream = shares.stream_share // TILE

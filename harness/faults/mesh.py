@@ -27,8 +27,10 @@ def averaged_all_reduce(patch: pytest.MonkeyPatch) -> None:
     """The devices' parts are averaged where they should be summed."""
     from tt_llm import linear
 
-    def averaged(all_reduce: Any, tensor: Any) -> Any:
-        return scaled(all_reduce(tensor), 1 / tensor.device().get_num_devices())
+    def averaged(all_reduce: Any, tensor: Any, axis: int | None = None) -> Any:
+        mesh = tensor.device()
+        devices = mesh.get_num_devices() if axis is None else mesh.shape[axis]
+        return scaled(all_reduce(tensor, axis), 1 / devices)
 
     around(patch, linear, "all_reduce", averaged)
 
@@ -40,22 +42,23 @@ def wo_sharded_on_the_wrong_dim(patch: pytest.MonkeyPatch) -> None:
 
     def mixed(wo: Any, self: Split, weight: Any) -> Any:
         right = wo(self, weight)
-        rows = right.shape[-2] // self.devices
-        return right.unflatten(-2, (rows, self.devices)).transpose(-3, -2).flatten(-3, -2).contiguous()
+        rows = right.shape[-2] // self.rows
+        return right.unflatten(-2, (rows, self.rows)).transpose(-3, -2).flatten(-3, -2).contiguous()
 
     around(patch, Split, "wo", mixed)
 
 
 @fault("attention", mesh="1x2")
 def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
-    """The first two devices have one another's key and value heads."""
+    """The first two devices that differ have one another's key and value heads."""
     from dataclasses import replace
 
     from tt_llm.split import Split
 
     def swapped(qkv: Any, self: Split, q: Any, k: Any, v: Any) -> Any:
         order = list(self.kv)
-        order[0], order[1] = order[1], order[0]
+        other = self.columns  # of weights divided along both axes the devices of a row hold the same
+        order[0], order[other] = order[other], order[0]
         return qkv(replace(self, kv=tuple(order)), q, k, v)
 
     around(patch, Split, "qkv", swapped)
@@ -108,8 +111,8 @@ def columns_gathered_in_reverse(patch: pytest.MonkeyPatch) -> None:
 
     from tt_llm import linear
 
-    def reversed_columns(gather: Any, tensor: Any, width: int, memory: Any) -> Any:
-        whole = gather(tensor, width, ttnn.DRAM_MEMORY_CONFIG)
+    def reversed_columns(gather: Any, tensor: Any, width: int, memory: Any, *axis: Any) -> Any:
+        whole = gather(tensor, width, ttnn.DRAM_MEMORY_CONFIG, *axis)
         rows, part = whole.shape[-2], tensor.shape[-1]
         first = ttnn.slice(whole, (0, 0, 0, 0), (1, 1, rows, part))
         others = ttnn.slice(whole, (0, 0, 0, part), (1, 1, rows, width))

@@ -17,6 +17,7 @@ CLUSTERS = {
     ("wormhole_b0", "1x1"): "n150",
     ("wormhole_b0", "1x2"): "n300",
     ("wormhole_b0", "1x8"): "t3k",
+    ("wormhole_b0", "2x4"): "t3k",
     ("blackhole", "1x1"): "p150",
 }
 GALAXY = ("8x4", "4x8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import Linear, StreamLinear
+from tt_llm.linear import BranchLinear, StreamLinear, taken
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
@@ -31,7 +31,7 @@ class Attention:
         qkv = shares.qkv(*weights.qkv(layer, local.head_dim))
         wo = shares.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
         dtype = precision.attention_weights
-        self._qkv = Linear(mesh_device, qkv, configs.qkv, dtype, ttnn.bfloat16)
+        self._qkv = BranchLinear(mesh_device, shares, qkv, configs.qkv, dtype, ttnn.bfloat16)
         self._wo = StreamLinear(mesh_device, shares, wo, configs.wo, configs, dtype, precision.branch_output)
         self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
         self._scale = local.head_dim**-0.5
@@ -42,12 +42,13 @@ class Attention:
     def prefill(
         self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
-        """One user's prompt, [1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format; fills the user's pages.
+        """One user's prompt, [1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format, as `StreamLinear` gives it;
+        fills the user's pages.
 
         page_table [users, blocks] int32; `user` is its row.
         """
         c = self._configs
-        qkv = self._qkv.prefill(x)  # [1, 1, S, dim] -> [1, 1, S, (nq + 2 nkv) hd]
+        qkv = self._qkv.prefill(taken(x, c.qkv))  # [1, 1, S, dim] -> [1, 1, S, (nq + 2 nkv) hd]
         q, k, v = ttnn.experimental.nlp_create_qkv_heads(
             qkv, **self._heads, transpose_k_heads=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # -> [1, nq, S, hd], [1, nkv, S, hd] twice
@@ -75,7 +76,7 @@ class Attention:
         and their output is meaningless.
         """
         c = self._configs
-        qkv = self._qkv.decode(x)  # [1, 1, 32, dim] -> [1, 1, 32, (nq + 2 nkv) hd]
+        qkv = self._qkv.decode(taken(x, c.qkv))  # [1, 1, 32, dim] -> [1, 1, 32, (nq + 2 nkv) hd]
         qkv = ttnn.sharded_to_interleaved(qkv, ttnn.L1_MEMORY_CONFIG)
         q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(
             qkv, **self._heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG

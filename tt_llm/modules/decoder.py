@@ -28,10 +28,10 @@ class Decoder:
         layer: int,
     ) -> None:
         prefix = f"model.layers.{layer}"
-        norm = mesh_device, shares, weights, configs
-        self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm")
+        norm, whole = (mesh_device, shares, weights, configs), not shares.both_axes
+        self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm", whole)
         self.attention = Attention(mesh_device, shares, weights, configs, precision, rope, layer)
-        self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm")
+        self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm", whole)
         self.mlp = MLP(mesh_device, shares, weights, configs, precision, layer)
         self._configs = configs
         self._dtype = precision.residual

@@ -26,13 +26,13 @@ class Embedding:
         table = weights["model.embed_tokens.weight"][None, None]
         self._table = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         self._dtype = precision.residual
-        self._sharded = shares.stream_is_sharded
+        self._sharded, self._axis = shares.stream_is_sharded, shares.stream_axis
         self._configs = configs
 
     def prefill(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
         """[1, S] uint32 -> [1, 1, S, dim], or of a sharded stream a device's columns."""
         rows = ttnn.unsqueeze_to_4D(self._rows(tokens))
-        return partition(rows) if self._sharded else rows
+        return partition(rows, self._axis) if self._sharded else rows
 
     def decode(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 32] uint32, one token a user -> [1, 1, 32, dim] width-sharded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import Linear, StreamLinear
+from tt_llm.linear import BranchLinear, StreamLinear, taken
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.split import Split
@@ -26,18 +26,21 @@ class MLP:
         prefix = f"model.layers.{layer}.mlp"
         gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
         wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
-        self._gate = Linear(mesh_device, shares.hidden(gate, -1), *wide)
-        self._up = Linear(mesh_device, shares.hidden(up, -1), *wide)
+        self._gate = BranchLinear(mesh_device, shares, shares.hidden(gate, -1), *wide)
+        self._up = BranchLinear(mesh_device, shares, shares.hidden(up, -1), *wide)
         narrow = configs.down, configs, precision.down_weights, precision.branch_output
         self._down = StreamLinear(mesh_device, shares, shares.hidden(down, -2), *narrow)
+        self._config = configs.gate_up
         self._gated_dtype = precision.silu_mul_output
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format."""
+        x = taken(x, self._config)
         return self._down.prefill(self._gated(self._gate.prefill(x), self._up.prefill(x)))
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the stream's format."""
+        x = taken(x, self._config)
         return self._down.decode(self._gated(self._gate.decode(x), self._up.decode(x)))
 
     def _gated(self, gate: ttnn.Tensor, up: ttnn.Tensor) -> ttnn.Tensor:

@@ -15,7 +15,8 @@ class RMSNorm:
     """From the residual stream's format to bf16, what the matmuls take, whole on every device.
 
     Of a stream whose rows lie over the devices (`distributed`, see `Split`) the devices gather the sums of their squares,
-    each scales its own columns, and they gather those: bf16 normed columns travel instead of the stream's.
+    each scales its own columns, and they gather those: bf16 normed columns travel instead of the stream's. Where the weights
+    that follow are divided along both axes of the mesh, a device's own columns are what it multiplies, and none travel.
     """
 
     def __init__(
@@ -25,20 +26,24 @@ class RMSNorm:
         weights: Checkpoint,
         configs: OpConfigs,
         name: str,
+        whole: bool = True,
     ) -> None:
+        """`whole`: whether the columns of a distributed norm are gathered."""
         # Row-major rows of a tile's width: no padding.
         gamma = weights[f"{name}.weight"].reshape(1, 1, -1, TILE)
         self.name = name
         self.distributed = shares.stream_is_sharded
         self._gamma = replicate(gamma, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         if self.distributed:
-            self._own_gamma = scatter(gamma, mesh_device, -2, ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT)
+            dims = shares.dims(None, -2)
+            self._own_gamma = scatter(gamma, mesh_device, dims, ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT)
         self._eps = shares.whole.norm_eps
-        self._dim, self._stats_width = shares.whole.dim, shares.devices * TILE
+        self.dim, self._stats_width = shares.whole.dim, shares.stream_parts * TILE
+        self._axis, self._whole = shares.stream_axis, whole
         self._configs = configs
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, dim, or a device's columns of it] -> [1, 1, S, dim] in bf16."""
+        """[1, 1, S, dim, or a device's columns of it] -> [1, 1, S, dim, or without `whole` those columns] in bf16."""
         if self.distributed:
             return self._over_devices(x)
         normed = ttnn.rms_norm(
@@ -64,13 +69,15 @@ class RMSNorm:
         sums = ttnn.rms_norm_pre_all_gather(x, dtype=x.dtype, compute_kernel_config=compute)  # [1, 1, S, 32]
         normed = ttnn.rms_norm_post_all_gather(
             x,
-            all_gather(sums, self._stats_width, ttnn.DRAM_MEMORY_CONFIG),
+            all_gather(sums, self._stats_width, ttnn.DRAM_MEMORY_CONFIG, self._axis),
             epsilon=self._eps,
             weight=self._own_gamma,
             compute_kernel_config=compute,
             dtype=ttnn.bfloat16,
         )
-        return all_gather(normed, self._dim, ttnn.DRAM_MEMORY_CONFIG)
+        if not self._whole:
+            return normed
+        return all_gather(normed, self.dim, ttnn.DRAM_MEMORY_CONFIG, self._axis)
 
 
 def _as_bf16(x: ttnn.Tensor) -> ttnn.Tensor:
