@@ -62,6 +62,16 @@ def test_a_healthy_model_is_green_on_two_devices(judged: Run) -> None:
     assert any(r.note == "device 1, head 1" for r in records)
 
 
+@pytest.mark.slow
+def test_the_devices_of_a_row_hold_the_same_heads(judged: Run) -> None:
+    """On 2x4, weights divided along both axes: each head on the four devices of its row, and all devices agree."""
+    chosen = "-k", "caches_its_own_heads or agree_after_every_layer"
+    records = judged("--tt-mesh=2x4", "--tt-precision=performance", *chosen).records
+    assert [r for r in records if r.verdict != "pass"] == []
+    notes = {r.note for r in records if r.module == "kv_cache"}
+    assert notes == {f"device {device}, head {device // 4}" for device in range(8)}
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -32,12 +32,15 @@ x = ttnn.from_torch(
         ("wormhole_b0", "1x1", 1, "8x8"),
         ("wormhole_b0", "1x2", 2, "8x8"),
         ("wormhole_b0", "1x8", 8, "8x8"),
+        pytest.param("wormhole_b0", "2x4", 8, "8x8", marks=pytest.mark.slow),
+        pytest.param("wormhole_b0", "8x4", 32, "8x10", marks=pytest.mark.slow),
         ("blackhole", "1x1", 1, "13x10"),
     ],
 )
 def test_every_cluster_opens_and_runs(dry: Run, arch: str, mesh: str, devices: int, cores: str) -> None:
     """The real ttnn sees the board's devices and worker cores, and runs an op and, over several, a collective."""
-    gather = "print(list(ttnn.all_gather(x, dim=3, topology=ttnn.Topology.Linear).shape))"
+    gather = "print(list(ttnn.all_gather(x, dim=3, cluster_axis=1, topology=ttnn.Topology.Linear).shape))"
+    columns = int(mesh.partition("x")[2])
     done = dry(
         OPEN
         + "grid = mesh.compute_with_storage_grid_size()\n"
@@ -47,7 +50,7 @@ def test_every_cluster_opens_and_runs(dry: Run, arch: str, mesh: str, devices: i
         arch,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    expected = [f"{devices} {cores} [1, 1, 32, 64]"] + [f"[1, 1, 32, {64 * devices}]"] * (devices > 1)
+    expected = [f"{devices} {cores} [1, 1, 32, 64]"] + [f"[1, 1, 32, {64 * columns}]"] * (devices > 1)
     assert done.stdout.splitlines() == expected
 
 
@@ -108,7 +111,7 @@ def test_illegal_calls_are_refused_with_ttnns_own_reason(dry: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "mesh"), [("wormhole_b0", "2x2"), ("wormhole_b0", "8x4"), ("blackhole", "1x2")]
+    ("arch", "mesh"), [("wormhole_b0", "2x2"), ("wormhole_b0", "4x8"), ("blackhole", "1x2")]
 )
 def test_a_mesh_without_a_cluster_is_refused(arch: str, mesh: str) -> None:
     """One line that names the mesh and those there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,17 @@ import torch
 
 from tt_llm import InputError
 from tt_llm.config import ModelConfig
-from tt_llm.split import split
+from tt_llm.split import division, split
 
 DEVICES = (1, 2, 3, 4, 8, 12)
+LLAMA_70B = {
+    "dim": 8192,
+    "n_heads": 64,
+    "n_kv_heads": 8,
+    "head_dim": 128,
+    "hidden_dim": 28672,
+    "vocab_size": 128256,
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +105,75 @@ def test_more_devices_than_tiles_are_refused(config: ModelConfig, one_line: Any)
     message = one_line(caught.value)
     assert message.startswith("64 devices: ")
     assert "at most" in message
+
+
+@pytest.mark.parametrize(
+    ("mesh", "whole_sums", "hidden_size", "parts"),
+    [
+        ((8, 4), False, 8192, (8, 4)),
+        ((2, 4), False, 2048, (2, 4)),
+        ((8, 4), False, 576, (32, 1)),  # SmolLM2's 18 tiles do not divide by four columns
+        ((2, 2), False, 576, (2, 2)),
+        ((8, 4), True, 8192, (32, 1)),
+        ((1, 8), False, 8192, (8, 1)),
+        ((8, 1), False, 8192, (8, 1)),
+        ((1, 1), False, 8192, (1, 1)),
+    ],
+)
+def test_both_axes_are_used_where_sums_may_be_divided_and_the_stream_divides(
+    config: ModelConfig, mesh: tuple[int, int], whole_sums: bool, hidden_size: int, parts: tuple[int, int]
+) -> None:
+    """Else all devices lie in a row."""
+    assert division(replace(config, dim=hidden_size), mesh, whole_sums) == parts
+
+
+def test_heads_divide_over_the_rows_and_a_row_shares_them(config: ModelConfig) -> None:
+    """A 70B's eight key-value heads on 8x4: one a row, on its four devices, none repeated beyond them."""
+    shares = split(replace(config, **LLAMA_70B), 8, 4)
+    assert shares.devices == len(shares.kv) == len(shares.queries) == 32
+    assert (shares.local.n_heads, shares.local.n_kv_heads, shares.local.hidden_dim) == (8, 1, 3584)
+    assert shares.local.vocab_size == 4032  # over all devices, in whole tiles
+    assert [shares.places_of_kv(head) for head in (0, 7)] == [
+        [(0, 0), (1, 0), (2, 0), (3, 0)],
+        [(28, 0), (29, 0), (30, 0), (31, 0)],
+    ]
+    assert shares.queries[4] == shares.queries[7] == tuple(range(8, 16))
+    heads = torch.arange(8.0).view(1, 8, 1, 1)
+    assert shares.kv_heads(heads).flatten().tolist() == [d // 4 for d in range(32)]
+
+
+def test_a_row_sums_its_columns_and_the_rows_sum_the_heads(config: ModelConfig) -> None:
+    """QKV, attention head by head, and WO from slices along both axes, added up by axis: the undivided result."""
+    shares, width = split(config, 2, 2), config.head_dim
+    x = torch.randn(1, 1, 4, config.dim)
+    q, k, v = (torch.randn(1, 1, config.dim, heads * width) for heads in (9, 3, 3))
+    wo = torch.randn(1, 1, 9 * width, config.dim)
+    whole = attended(x @ q, x @ k, x @ v, 9, 3, width) @ wo
+    local = shares.local
+    sizes = [heads * width for heads in (local.n_heads, local.n_kv_heads, local.n_kv_heads)]
+    total = torch.zeros_like(whole)
+    for columns, rows in zip(shares.qkv(q, k, v).chunk(2, -1), shares.wo(wo).chunk(2, -2), strict=True):
+        made = sum(part @ own for part, own in zip(x.chunk(2, -1), columns.chunk(2, -2), strict=True))
+        merged = attended(*made.split(sizes, -1), local.n_heads, local.n_kv_heads, width)
+        total += torch.cat([merged @ own for own in rows.chunk(2, -1)], -1)
+    torch.testing.assert_close(total, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        (
+            16,
+            2,
+            "16 rows of a 16x2 mesh: intermediate_size 384 is 12 tiles of 32, it splits over at most 12 rows",
+        ),
+        (12, 4, "48 devices: vocab_size 1000 is 32 tiles of 32, it splits over at most 32 devices"),
+    ],
+)
+def test_what_does_not_fit_both_axes_is_refused(
+    config: ModelConfig, rows: int, columns: int, said: str, one_line: Any
+) -> None:
+    """The MLP lies over the rows, the vocabulary over all devices: the line says which, how wide, and what would fit."""
+    with pytest.raises(InputError) as caught:
+        split(config, rows, columns)
+    assert one_line(caught.value) == said
