@@ -74,10 +74,10 @@ def test_the_model_holds_its_weights_in_the_policys_formats(tiny: Any, load: Any
     for name in POLICIES:
         generator, wanted = load(tiny("mha"), name), policy(name)
         layer = generator.model.layers[0]
-        assert layer.attention._qkv._weight.dtype == wanted.attention_weights
+        assert layer.attention._qkv._linear._weight.dtype == wanted.attention_weights
         assert layer.attention._wo._linear._weight.dtype == wanted.attention_weights
-        assert layer.mlp._gate._weight.dtype == wanted.gate_up_weights
-        assert layer.mlp._up._weight.dtype == wanted.gate_up_weights
+        assert layer.mlp._gate._linear._weight.dtype == wanted.gate_up_weights
+        assert layer.mlp._up._linear._weight.dtype == wanted.gate_up_weights
         assert layer.mlp._down._linear._weight.dtype == wanted.down_weights
         assert generator.model.lm_head._slices[0].dtype == wanted.lm_head_weights
         assert all(pages.dtype == wanted.kv_cache for pages in generator.kv_cache.layers[1])
