@@ -22,8 +22,8 @@ from harness.emulator import kernels, mode, mvmul
 from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
-# Rows up to which mode DEVICE has every rule in `ttnn.matmul` and `ttnn.linear` with a 32-bit Dest: decode steps and short
-# prompts, where it is affordable. More rows are summed loosely, at half the cost. Attention and sums have every rule always.
+# Rows up to which mode DEVICE has every rule in matmuls and attention with a 32-bit Dest: decode steps and short prompts, where
+# it is affordable. Longer ones are summed loosely, at a third of the cost.
 EXACT_ROWS = 128
 
 
@@ -55,15 +55,18 @@ class Erratum:
 FP32_DEST_ERRATUM = Erratum("tt-metal #38306: an fp32 Dest sum of exactly -2**(e-23) becomes -2**(e+4)")
 
 
-def matmul(in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | None = None) -> Tensor:
+def matmul(
+    in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | None = None, *, loose: bool = False
+) -> Tensor:
     """Dest after `in0 @ in1`, before the final pack: float32 [..., M, N].
 
     in0 [..., M, K] goes to SrcB and in1 [..., K, N] to SrcA, as bfloat16 or float32 with raw values; in1's batch dimensions are
     in0's, or all 1. Without `blocks` all of K is one block. With `blocks.bias` the result is the packed partial sum that a bias
-    is to be added to. A strike of the erratum is counted and warned of.
+    is to be added to. `loose`: an op of more than EXACT_ROWS rows, which mode DEVICE may sum loosely. A strike of the erratum is
+    counted and warned of.
     """
     weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
-    return _product(source(in0, math.fp32_dest), weight, math, blocks, None)
+    return _product(source(in0, math.fp32_dest), weight, math, blocks, None, loose)
 
 
 def prepare(in1: Tensor, math: Math) -> Prepared:
@@ -74,10 +77,12 @@ def prepare(in1: Tensor, math: Math) -> Prepared:
 def accumulate_into(dest: Tensor, in0: Tensor, in1: Tensor | Prepared, math: Math) -> Tensor:
     """Dest after `in0 @ in1` was accumulated onto `dest` (Dest values, float32 [..., M, N]); shapes as in `matmul`."""
     weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
-    return _product(source(in0, math.fp32_dest), weight, math, None, dest)
+    return _product(source(in0, math.fp32_dest), weight, math, None, dest, loose=False)
 
 
-def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None) -> Tensor:
+def _product(
+    in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, dest: Tensor | None, loose: bool
+) -> Tensor:
     """`matmul` of Src values, from a zero Dest or going on from `dest`."""
     *batch, m, k = in0.shape
     in1 = weight.values.reshape(-1, *weight.values.shape[-2:])
@@ -89,7 +94,7 @@ def _product(in0: Tensor, weight: Prepared, math: Math, blocks: Blocks | None, d
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
     library = kernels.load()
     if library is not None:
-        exact = _exact() or blocks is None or shape[1] <= EXACT_ROWS
+        exact = _exact() or not loose
         struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
         struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())

@@ -55,7 +55,7 @@ def apply(name: str, x: Tensor, *, fp32_dest: bool, dtype: torch.dtype = torch.f
     library = kernels.load() if name in _COMPILED else None
     if library is None:
         return _as(lanes.store(rule(x, True), fp32_dest=True), dtype)
-    return _as(_compiled(getattr(library, _COMPILED[name]), x), dtype)
+    return _as(compiled(getattr(library, _COMPILED[name]), x), dtype)
 
 
 def exp(
@@ -76,9 +76,17 @@ def exp(
         return _as(lanes.store(rule(x, True), fp32_dest=True), dtype)
     if approx:
         factor = ctypes.c_float(sfpu_rules.approx_factor(scale))
-        return _as(_compiled(library.sfpu_exp_approximate, x, factor), dtype)
+        return _as(compiled(library.sfpu_exp_approximate, x, factor), dtype)
     factor = ctypes.c_float(torch.tensor(scale).bfloat16().item())
-    return _as(_compiled(library.sfpu_exp, x, factor, int(scale != 1.0)), dtype)
+    return _as(compiled(library.sfpu_exp, x, factor, int(scale != 1.0)), dtype)
+
+
+def exp_of_product(x: Tensor, factor: float) -> Tensor:
+    """e**(factor * x) of float32 Dest values: the factor is a float32, where `exp` cuts its scale to bfloat16."""
+    library = kernels.load()
+    if library is None:
+        return lanes.store(sfpu_rules.exp(lanes.mul(x, factor), True), fp32_dest=True)
+    return compiled(library.sfpu_exp, x, ctypes.c_float(factor), 1)
 
 
 def reciprocal(x: Tensor, *, fp32_dest: bool) -> Tensor:
@@ -122,7 +130,8 @@ def _looked_up(values: Tensor, x: Tensor) -> Tensor:
     return values.index_select(0, index.add_(2**15).view(-1)).view(x.shape)
 
 
-def _compiled(function: Callable[..., None], x: Tensor, *options: object) -> Tensor:
+def compiled(function: Callable[..., None], x: Tensor, *options: object) -> Tensor:
+    """What a kernel of sfpu.cpp makes of each value of x, in float32."""
     x = x.float().contiguous()
     y = torch.empty_like(x)
     pointers = ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr())

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from harness.emulator import kernels, sfpu, sfpu_rules
 from harness.emulator import sfpu_lanes as lanes
 from harness.emulator.formats import pack_round
+from harness.emulator.ops import attention_sfpu
 from harness.emulator.types import DataType
 from tests.emulator.test_fpu import (
     INSTRUCTION_SETS,
@@ -98,6 +99,26 @@ def test_compiled_function_equals_torch(march, name, monkeypatch):
         if name == "exp":
             assert torch.equal(bits(scaled), bits(sfpu.exp(x, fp32_dest=True, scale=0.125)))
             assert torch.equal(bits(approximate), bits(sfpu.exp(x, fp32_dest=True, approx=True, scale=0.125)))
+
+
+@pytest.mark.parametrize("march", INSTRUCTION_SETS)
+@pytest.mark.parametrize("scale", [0.125, 96**-0.5])
+def test_compiled_functions_of_attention_equal_torch(march, scale, monkeypatch):
+    """On any bits and on what lies below a row's maximum, hidden keys among it: of scores and of earlier sums."""
+    library = library_for(march)
+    for x in (
+        random_bits(10_003),
+        scattered(5_000),
+        -torch.logspace(-40, 4, 5_001),
+        torch.tensor([-torch.inf, 0.0]),
+    ):
+        monkeypatch.setattr(kernels, "load", lambda: library)
+        weights = sfpu.exp_of_product(x, scale)
+        factors = attention_sfpu.correction(x, scale, approx=False, fp32_dest=True)
+        monkeypatch.setattr(kernels, "load", lambda: None)
+        assert torch.equal(bits(weights), bits(sfpu.exp_of_product(x, scale)))
+        expected = attention_sfpu.correction(x, scale, approx=False, fp32_dest=True)
+        assert torch.equal(bits(factors), bits(expected))
 
 
 @pytest.mark.parametrize("march", INSTRUCTION_SETS)

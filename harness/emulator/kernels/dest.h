@@ -10,8 +10,6 @@ namespace groups {
 using D = double __attribute__((vector_size(lanes::kBytes)));
 using L = int64_t __attribute__((vector_size(lanes::kBytes)));
 
-constexpr float kScale[] = {1, kLowerA, kLowerB, kLowerA * kLowerB};
-
 inline W larger(W a, W b) { return a > b ? a : b; }
 
 // Dest values held as float32, and what the forms of Dest that hold them so have in common.
@@ -60,29 +58,6 @@ struct Dest16 : Floats {
             }
             d = (F)(((W)(total - magic) + 0x8000u) & 0xFFFF0000u);
         });
-    }
-};
-
-// Has 32 bits, rounded as float32 is.
-struct LooseDest32 : Floats {
-    using Floats::Floats;
-
-    void mvmul(const Sums& sums, int phase, int half) {
-        for_each([&](F& d, int r, int n) {
-            for (int g = 0; g < 2; ++g) d += total_of(sums, phase, 2 * half + g, r, n) * kScale[phase];
-        });
-    }
-
-    // Adds the third and fourth phase of a tile: [k][three slices of in1, the last of them][column], [k][two of in0][row].
-    void add_products(const float* a, const float* b) {
-        F sum[kBlock][kVectors];
-        std::memcpy(sum, values, sizeof sum);
-        for (int i = 0; i < kTile; ++i)
-            for (int r = 0; r < kBlock; ++r) {
-                const F of_b = (F)lanes::constant(b[i * 2 * kBlock + r]);
-                for (int v = 0; v < kVectors; ++v) sum[r][v] += load<F>(a + i * 3 * kPanel + v * kLanes) * of_b;
-            }
-        std::memcpy(values, sum, sizeof sum);
     }
 };
 

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "dest.h"
-#include "groups.h"
+#include "loose.h"
 
 namespace {
 
@@ -34,15 +34,12 @@ inline W exponent_or_none(W bits) {
 
 template <class Values, Dest Kind, int Phases>
 long accumulate(float* values, const Operands& p, long first, long last) {
-    constexpr int A = slices_a(Kind, Phases), B = slices_b(Phases);
-    constexpr int kAligned = Kind == Dest::kLoose32 ? std::min(Phases, 2) : Phases;
     static thread_local Sums sums;
     Values dest(values);
     for (long tile = first; tile < last; tile += kTile) {
-        sum_tile<kAligned, A, B, Kind == Dest::k16>(p, tile, sums);
-        for (int phase = 0; phase < kAligned; ++phase)
+        sum_tile<Phases, slices_a(Kind, Phases), slices_b(Phases), Kind == Dest::k16>(p, tile, sums);
+        for (int phase = 0; phase < Phases; ++phase)
             for (int half = 0; half < kTile / kDepth; ++half) dest.mvmul(sums, phase, half);
-        if constexpr (kAligned < Phases) dest.add_products(p.a + (tile * A + 2) * kPanel, p.b + (tile * B + 1) * kBlock);
     }
     return dest.store(values);
 }
@@ -55,6 +52,16 @@ long accumulate(float* values, const Operands& p, long first, long last, int pha
         case 3: return accumulate<Values, Kind, 3>(values, p, first, last);
         default: return accumulate<Values, Kind, 4>(values, p, first, last);
     }
+}
+
+long accumulate_loosely(float* values, const Operands& p, long first, long last, int phases) {
+    switch (phases) {
+        case 1: groups::accumulate_loosely<1>(values, p, first, last); break;
+        case 2: groups::accumulate_loosely<2>(values, p, first, last); break;
+        case 3: groups::accumulate_loosely<3>(values, p, first, last); break;
+        default: groups::accumulate_loosely<4>(values, p, first, last);
+    }
+    return 0;
 }
 
 }  // namespace
@@ -88,6 +95,6 @@ long device_accumulate(float* values, const Operands& operands, long first, long
     switch (dest) {
         case Dest::k16: return accumulate<Dest16, Dest::k16>(values, operands, first, last, phases);
         case Dest::k32: return accumulate<Dest32, Dest::k32>(values, operands, first, last, phases);
-        default: return accumulate<LooseDest32, Dest::kLoose32>(values, operands, first, last, phases);
+        default: return accumulate_loosely(values, operands, first, last, phases);
     }
 }

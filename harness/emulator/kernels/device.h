@@ -1,7 +1,5 @@
 // The matrix unit's arithmetic in floating point, for operands of ordinary exponents: every rule of numerics.md, "MVMUL". Of a
-// 32-bit Dest there is a loose form too, at half the cost: it leaves out how the third and fourth phase's products are aligned
-// within their group of eight (which loses 128 times less than the first's), how the last bit of Dest is rounded, and the
-// erratum.
+// 32-bit Dest there is a loose form too, at a fraction of the cost (loose.h).
 #pragma once
 
 #include <algorithm>
@@ -19,8 +17,9 @@ constexpr int kBlock = 1;
 // The operands, each taken apart into its slices as floats and its exponents. Lower slices are scaled up to where the higher
 // ones are, so that all phases of a group have one grid.
 //   in1: a [k][slice][column], a little enlarged so that a product halfway between two points of its group's grid is rounded
-//        away from zero, and exponent_a [k][word], each word with those of two columns. The loose form has a third slice, what
-//        the third and fourth phase multiply in one, scaled as in0's lower slice should be.
+//        away from zero, and exponent_a [k][word], each word with those of two columns. The loose form aligns the first slice
+//        alone: its second is as it is, and a third, what the third and fourth phase multiply in one, is scaled as in0's lower
+//        slice should be.
 //   in0: b [k][slice][row] of one block of kBlock rows, and exponent_b [k][row], each twice in a word, less the bias of 127.
 // Lower slices are there where the phases want them.
 struct Operands {

@@ -16,6 +16,9 @@ constexpr int kVectors = kPanel / kLanes, kGroups = kTile / kGroup;
 
 // By how much the exponents of a phase's products lie below those of the first.
 constexpr int kLower[] = {0, 5, 7, 12};
+// What the slices of a phase's products, which are scaled up, count.
+constexpr float kScale[] = {1, kLowerA, kLowerB, kLowerA * kLowerB};
+
 // For a group of zeros, that no exponent need be handled with care. It is the least that products have.
 constexpr int kAbsent = kLeastExponent;
 
@@ -38,6 +41,15 @@ inline T load(const P* p) {
     return t;
 }
 
+// Loads that are used several times: left to itself GCC makes each use a load of its own, and loads are what is short.
+inline F load_once(const float* p) {
+    F f = load<F>(p);
+#ifdef __AVX512F__
+    asm("" : "+v"(f));
+#endif
+    return f;
+}
+
 // The largest exponents of a group, of two vectors of columns.
 inline void largest_exponents(const Operands& p, long k, int column, S (&largest)[kBlock]) {
     for (S& x : largest) x = S{} + (int16_t)kAbsent;
@@ -52,6 +64,17 @@ inline void largest_exponents(const Operands& p, long k, int column, S (&largest
     }
 }
 
+// The magic numbers of a group of two vectors of columns: of its largest exponents' grids.
+inline void group_magic(const Operands& p, long k, int column, F (&magic)[kBlock][2]) {
+    S largest[kBlock];
+    largest_exponents(p, k, column, largest);
+    for (int r = 0; r < kBlock; ++r) {
+        const W both = (W)(largest[r] << 7);
+        magic[r][0] = (F)((both << 16) + (uint32_t)kMagic);
+        magic[r][1] = (F)((both & 0xFFFF0000u) + (uint32_t)kMagic);
+    }
+}
+
 // The sums of a group in one or two phases that have a slice of in0 in common, each with `nudge` added.
 template <int Slices, int A, int B, bool Nudged>
 inline void sum_slices(const float* a, const float* b, const F (&magic)[kBlock][2], float* out) {
@@ -61,12 +84,16 @@ inline void sum_slices(const float* a, const float* b, const F (&magic)[kBlock][
         for (int r = 0; r < kBlock; ++r)
             for (int v = 0; v < 2; ++v) slice[r][v] = magic[r][v];
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroup; ++i)
+    for (int i = 0; i < kGroup; ++i) {
+        F of_a[Slices][2];
+        for (int s = 0; s < Slices; ++s)
+            for (int v = 0; v < 2; ++v) of_a[s][v] = load_once(a + (i * A + s) * kPanel + v * kLanes);
         for (int r = 0; r < kBlock; ++r) {
             const F of_b = (F)lanes::constant(b[i * B * kBlock + r]);
             for (int s = 0; s < Slices; ++s)
-                for (int v = 0; v < 2; ++v) sum[s][r][v] += load<F>(a + (i * A + s) * kPanel + v * kLanes) * of_b;
+                for (int v = 0; v < 2; ++v) sum[s][r][v] += of_a[s][v] * of_b;
         }
+    }
     for (int s = 0; s < Slices; ++s)
         for (int r = 0; r < kBlock; ++r)
             for (int v = 0; v < 2; ++v) {
@@ -82,17 +109,11 @@ void sum_tile(const Operands& p, long tile, Sums& sums) {
     for (int group = 0; group < kGroups; ++group) {
         const long k = tile + group * kGroup;
         for (int column = 0; column < kPanel; column += 2 * kLanes) {
-            S largest[kBlock];
-            largest_exponents(p, k, column, largest);
             F magic[kBlock][2];
-            for (int r = 0; r < kBlock; ++r) {
-                const W both = (W)(largest[r] << 7);
-                const W power[2] = {both << 16, both & 0xFFFF0000u};
-                for (int v = 0; v < 2; ++v) {
-                    lanes::store(&sums.power[group][r][column + v * kLanes], power[v]);
-                    magic[r][v] = (F)(power[v] + (uint32_t)kMagic);
-                }
-            }
+            group_magic(p, k, column, magic);
+            for (int r = 0; r < kBlock; ++r)
+                for (int v = 0; v < 2; ++v)
+                    lanes::store(&sums.power[group][r][column + v * kLanes], (W)magic[r][v] - (uint32_t)kMagic);
             const float *a = p.a + k * A * kPanel + column, *b = p.b + k * B * kBlock;
             sum_slices<Phases < 2 ? 1 : 2, A, B, Nudged>(a, b, magic, &sums.total[0][group][0][column]);
             if constexpr (Phases > 2)

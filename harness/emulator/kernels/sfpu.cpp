@@ -53,6 +53,25 @@ inline W exp(W x) {
     return pick(scaled < 1, W{}, pick(scaled < 255, with_added_exponent(r, scaled), all(kInf)));
 }
 
+// `mul`: where no lane has a product beyond the ordinary numbers, it is rounded as the CPU rounds.
+inline W scaled_by(W x, float factor) {
+    const W product = native_mul(x, factor);
+    const I zero = (x << 1) == 0, field = exponent(product);
+    if (any((field == 255) | ((field == 0) & ~zero))) return mul(x, factor);
+    return pick(zero, W{}, product);
+}
+
+// `correction` of attention_sfpu.py, with the polynomial.
+inline W correction(W x, float scale) {
+    const W scaled = mul(x, scale);
+    const I whole = larger(smaller(to_int16(mul(scaled, 1.44269504088896340736f)), all_int(127)), all_int(-127));
+    const W rest = mad(to_float(whole), constant(-0.69314718055994530942f), scaled);
+    W y = constant(0.041959439860014343843f);
+    for (const float c : {0.16792157982882225103f, 0.49998365704615426417f, 0.99996228117047652035f, 1.0000001510806179002f})
+        y = mad(rest, y, c);
+    return pick(whole == -127, W{}, mul(y, (W)(whole + 127) << 23));
+}
+
 inline W exp_approximate(W x, float factor) {
     const I i = to_int16(mad(x, factor, 32500.818359375f));
     return (W)pick(i < 0, -i, i) << 15 | ((W)i & kSign);
@@ -129,13 +148,17 @@ void sfpu_mad(const float* x, const float* y, const float* z, float* out, int x_
 
 void sfpu_exp(const float* x, float* y, long n, int threads, float scale, int scaled) {
     if (scaled)
-        map(x, y, n, threads, [=](W w) { return exp(mul(w, scale)); });
+        map(x, y, n, threads, [=](W w) { return exp(scaled_by(w, scale)); });
     else
         map(x, y, n, threads, [](W w) { return exp(w); });
 }
 
 void sfpu_exp_approximate(const float* x, float* y, long n, int threads, float factor) {
     map(x, y, n, threads, [=](W w) { return exp_approximate(w, factor); });
+}
+
+void sfpu_correction(const float* x, float* y, long n, int threads, float scale) {
+    map(x, y, n, threads, [=](W w) { return correction(w, scale); });
 }
 
 void sfpu_reciprocal(const float* x, float* y, long n, int threads) {

@@ -6,11 +6,12 @@ in the ttnn 0.81.1 wheel. Inputs are Dest values or bfloat16 buffers, results De
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 import torch
 
-from harness.emulator import sfpu, sfpu_rules
+from harness.emulator import kernels, sfpu, sfpu_rules
 from harness.emulator import sfpu_lanes as lanes
 
 _LOG2_E = 1.44269504088896340736
@@ -34,6 +35,9 @@ def correction(x: torch.Tensor, scale: float, *, approx: bool, fp32_dest: bool) 
     With `approx` (the program config's exp_approx_mode) it is the exact-mode exponential of the compound functions, without it a
     short polynomial: the names are the kernel's.
     """
+    library = kernels.load()
+    if library is not None and fp32_dest and not approx:
+        return sfpu.compiled(library.sfpu_correction, x, ctypes.c_float(_cut_bf16(scale)))
     return _evaluate(_correction_rule(_cut_bf16(scale), approx), x, fp32_dest)
 
 

@@ -216,7 +216,8 @@ def _modelled(
         x = x.transpose(-1, -2) if transpose_a else x
         rows = x if x.dim() > 1 else x.unsqueeze(0)
         if w.values.numel():
-            dest = places[index].spread(accumulate.matmul(rows, w, math, k_blocks), columns)
+            loose = rows.shape[:-1].numel() > accumulate.EXACT_ROWS
+            dest = places[index].spread(accumulate.matmul(rows, w, math, k_blocks, loose=loose), columns)
         else:  # a weight of zeros throughout
             dest = torch.zeros(*rows.shape[:-1], columns)
         shards.append(last(dest if x.dim() > 1 else dest.squeeze(0), index))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 
 from harness.emulator import accumulate, formats, fpu, sfpu
-from harness.emulator import sfpu_lanes as lanes
 from harness.emulator.fidelity import Math
 from harness.emulator.ops import attention_sfpu
 from harness.emulator.types import TILE_SIZE, DataType, MathFidelity
@@ -24,6 +23,8 @@ _SUBBLOCKS = (
     (1, 5), (5, 1), (2, 2), (1, 4), (4, 1), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1),
 )  # fmt: skip
 _DEST_TILES = 8  # of a bfloat16 Dest, whose other half the packer empties
+# Scores of one step, unless one group of heads has more: a step's temporaries then stay in the cache, and few are held.
+_STEP = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,28 @@ def attend(
     values = v.reshape(-1, span, width)
     if mask is not None:
         mask = mask.expand(batch, heads, rows, span).reshape(*queries.shape[:3], span)
-    kernel = _Standard(setting) if setting.math.fp32_dest else _Streaming(setting)
+    out = torch.empty(queries.shape)
+    groups = max(1, _STEP // (queries.shape[1] * rows * min(span, setting.k_chunk)))
+    for first in range(0, len(queries), groups):
+        now = slice(first, first + groups)
+        out[now] = _attend(
+            queries[now], keys[now], values[now], None if mask is None else mask[now], causal, setting
+        )
+    return out.view(q.shape)
+
+
+def _attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    setting: Setting,
+) -> torch.Tensor:
+    """Query heads that share a key-value head as one group: [groups, heads, Sq, D] with keys [groups, D, Sk]."""
+    rows, width = queries.shape[2:]
+    span = keys.shape[-1]
+    kernel = (_Standard if setting.math.fp32_dest else _Streaming)(setting, rows)
     biggest, sums, out = (
         torch.zeros(*queries.shape[:3], n, dtype=dtype)
         for n, dtype in ((1, torch.bfloat16), (TILE_SIZE, kernel.wide), (width, torch.bfloat16))
@@ -89,7 +111,7 @@ def attend(
             total = kernel.corrected(total, sums[:, :, now], alpha)
             part = l1_add(part, fpu.multiply(out[:, :, now], alpha, setting.math))
         biggest[:, :, now], sums[:, :, now], out[:, :, now] = largest, total, part
-    return fpu.multiply(out, kernel.inverse(sums), setting.math).view(q.shape)
+    return fpu.multiply(out, kernel.inverse(sums), setting.math)
 
 
 class _Kernel(ABC):
@@ -97,13 +119,15 @@ class _Kernel(ABC):
 
     wide = torch.bfloat16
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, rows: int) -> None:
+        """`rows`: of all queries."""
         self.setting, self.math = setting, setting.math
         own = None if setting.math.fp32_dest else setting.matmul_fidelity
         self.products = Math(own or setting.math.fidelity, setting.math.fp32_dest)
+        self.loose = rows > accumulate.EXACT_ROWS
 
     def scores(self, queries: torch.Tensor, keys: torch.Tensor, place: Scores) -> torch.Tensor:
-        scores = grouped_matmul(queries, keys, self.products).to(self.wide)
+        scores = grouped_matmul(queries, keys, self.products, self.loose).to(self.wide)
         if place.causal:
             # Rows from the end of the chunk on see all of it.
             rows = max(0, place.start + scores.shape[-1] - place.first)
@@ -148,7 +172,7 @@ class _Streaming(_Kernel):
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
         """Weights times values; in a query chunk's first rows the sum over keys goes through L1, block by block."""
-        out = grouped_matmul(weights, values, self.products).bfloat16()
+        out = grouped_matmul(weights, values, self.products, self.loose).bfloat16()
         for rows, block in self._split_rows(weights.shape[2], place, values.shape[-1]):
             for column in range(0, weights.shape[-1], block):
                 keys = slice(column, column + block)
@@ -204,10 +228,10 @@ class _Standard(_Kernel):
         below = fpu.subtract(scores, largest, fp32_dest=True)
         if self.setting.exp_approx:
             return sfpu.exp(below, fp32_dest=True, approx=True, scale=self.setting.scale).relu_()
-        return sfpu.exp(lanes.mul(below, self.setting.scale), fp32_dest=True).relu_()
+        return sfpu.exp_of_product(below, self.setting.scale).relu_()
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
-        return bf16(grouped_matmul(weights, values, self.products))
+        return bf16(grouped_matmul(weights, values, self.products, self.loose))
 
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
@@ -217,10 +241,10 @@ class _Standard(_Kernel):
         return attention_sfpu.reciprocal(total, approx=self.setting.approx, fp32_dest=True)
 
 
-def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tensor:
+def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math, loose: bool = False) -> torch.Tensor:
     """[groups, heads, n, K] @ [groups, K, m] -> Dest values [groups, heads, n, m]; the heads of a group share the right."""
     groups, heads, rows, inner = left.shape
-    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math)
+    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math, loose=loose)
     return result.view(groups, heads, rows, -1)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.emulator import api, mode
-from harness.emulator.accumulate import Blocks
+from harness.emulator import api, kernels, mode
+from harness.emulator.accumulate import EXACT_ROWS, Blocks
 from harness.emulator.geometry import CoreCoord, CoreGrid, CoreRange, CoreRangeSet
 from harness.emulator.memory import L1_BANK_SIZE
 from harness.emulator.memory_config import MemoryConfig, ShardSpec
@@ -139,3 +139,23 @@ def test_a_rewritten_weight_is_prepared_anew(put, arithmetic: Mode) -> None:
         host = api.from_torch(torch.full((32, 32), 3.0), dtype=api.bfloat16, layout=api.TILE_LAYOUT)
         api.copy_host_to_device_tensor(host, weight)
         assert api.to_torch(api.matmul(a, weight)).unique().tolist() == [3.0]
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["short", "long"])
+def test_device_sums_long_linears_with_a_32_bit_dest_loosely(more: int, put) -> None:
+    """Up to EXACT_ROWS rows mode device has exact's bits, of a row more it has not."""
+    if kernels.load() is None:
+        pytest.skip("no C++ compiler: torch sums all of mode device loosely")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 1, EXACT_ROWS + more, 256, generator=generator)
+    w = torch.randn(1, 1, 256, 64, generator=generator)
+    config = api.WormholeComputeKernelConfig(
+        math_fidelity=api.MathFidelity.HiFi4, fp32_dest_acc_en=True, packer_l1_acc=True
+    )
+    results = []
+    for arithmetic in (Mode.EXACT, Mode.DEVICE):
+        with mode.using(arithmetic):
+            y = api.linear(put(x), put(w), dtype=DataType.FLOAT32, compute_kernel_config=config)
+        results.append(api.to_torch(y))
+    assert torch.equal(*results) == (not more)
+    assert torch.allclose(*results, rtol=1e-3, atol=1e-3)
