@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
@@ -14,19 +15,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.records import REPORTED_PACKAGES
+from harness.targets import silicon, ttsim
 
 TIME_LIMIT = 120  # seconds a target may take to open
-CHECKED_MESHES = {"emulator": ("1x1",), "dryrun": ("1x1", "1x2", "1x8")}
+CHECKED_MESHES = {
+    "emulator": ("1x1",),
+    "dryrun": ("1x1", "1x2", "1x8"),
+    "ttsim": ("1x1",),
+    "silicon": ("1x1",),
+}
 TTNN_PYTHONS = ((3, 10), (3, 12))  # it has wheels for these, on Linux x86-64
 _PROBE = """
 import sys
+from harness.refusals import reason
 from harness.targets import activate, active
 activate(sys.argv[1], mesh=sys.argv[2])
 import ttnn
 rows, columns = map(int, sys.argv[2].split("x"))
 if rows * columns > 1:
     ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
-device = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns))
+try:
+    device = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns))
+except RuntimeError as error:
+    sys.exit(reason(str(error)))
 grid = device.compute_with_storage_grid_size()
 ttnn.close_mesh_device(device)
 print(f"{active().what}; worker grid {grid.x}x{grid.y}")
@@ -35,12 +46,16 @@ print(f"{active().what}; worker grid {grid.x}x{grid.y}")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `mend` is the command that would make it right, where there is one."""
+    """One thing looked at. `mend` is the command that would make it right, where there is one.
+
+    `expected`: whether it should be right here; a simulator that nobody points to, or a card that is not there, need not be.
+    """
 
     what: str
     ok: bool
     said: str
     mend: str = ""
+    expected: bool = True
 
 
 def findings() -> Iterator[Finding]:
@@ -87,19 +102,24 @@ def _model() -> Finding:
 
 def _target(target: str, mesh: str) -> Finding:
     what = f"target {target} {mesh}"
+    expected = {"ttsim": bool(os.environ.get(ttsim.SIMULATOR)), "silicon": silicon.NODES.exists()}.get(
+        target, True
+    )
     command = [sys.executable, "-c", _PROBE, target, mesh]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
-        return Finding(what, False, f"did not open within {TIME_LIMIT} s")
+        return Finding(what, False, f"did not open within {TIME_LIMIT} s", expected=expected)
     if done.returncode == 0:
         return Finding(what, True, done.stdout.strip().splitlines()[-1])
     lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(" ")]
     said = (
-        lines[-1].removeprefix("harness.targets.TargetError: ") if lines else f"exit status {done.returncode}"
+        lines[-1].removeprefix("harness.targets.TargetError: ").removeprefix(f"target {target!r}: ")
+        if lines
+        else f"exit status {done.returncode}"
     )
     missing = "ttnn is not installed" in said
-    return Finding(what, False, said, _package("ttnn").mend if missing else "")
+    return Finding(what, False, said, _package("ttnn").mend if missing else "", expected)
 
 
 def _has_ttnn_wheels() -> bool:

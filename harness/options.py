@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.targets import TARGETS
 from harness.targets.emulator import DEFAULT_MODE
 
 DEFAULT_MODEL = "smollm2"
@@ -72,7 +73,10 @@ def add_options(parser: pytest.Parser) -> None:
     """Registers the `--tt-*` options."""
     group = parser.getgroup("tt-harness", "accuracy and regression harness for LLMs on TT-NN")
     group.addoption(
-        "--tt-target", default="emulator", metavar="T", help="what answers `import ttnn`: emulator, dryrun"
+        "--tt-target",
+        default="emulator",
+        metavar="T",
+        help=f"what answers `import ttnn`: {', '.join(TARGETS)}",
     )
     group.addoption("--tt-mesh", default="1x1", metavar="RxC", help="mesh shape, rows x columns")
     group.addoption("--tt-model", metavar="M", help="smollm2 (the default), a folder, or a Hugging Face id")

@@ -14,7 +14,9 @@ from types import FrameType
 TTNN_FOLDERS = ("-packages/ttnn/", "/harness/emulator/", "/harness/targets/")
 _REASON = re.compile(r"^info:\n(.+?)(?:\nbacktrace:|\Z)", re.DOTALL | re.MULTILINE)
 _ASSERTION = re.compile(r"^TT_(?:FATAL|THROW) @ [^:]+:\d+: (.+)$", re.MULTILINE)
-_WRONG_ARGUMENTS, _SIGNATURES = "incompatible function arguments", "Available signatures:"  # nanobind's
+_WRONG_ARGUMENTS = "incompatible function arguments"  # nanobind's
+# What follows a reason that is neither's: nanobind's signatures, which the cause shows in full, the driver's backtrace.
+_OTHERS_END = re.compile(r"Available signatures:|^Location: ", re.MULTILINE)
 _NAMED = re.compile(r"^\s*(ttnn(?:\.\w+)+)(?:\(\))?: ")  # a message that starts with the op
 _CALL = re.compile(r"(?:\bttnn|\b\w+)(?:\.\w+)+(?=\()")
 
@@ -51,7 +53,7 @@ def explain(error: Exception) -> str | None:
     named = _NAMED.match(str(error))
     op = named[1] if named else _op(frames[inside[0]][0]) if inside else None
     site = call_site([(frame.f_code.co_filename, line) for frame, line in frames], op)
-    return f"{site}: {_NAMED.sub('', _reason(str(error)))}"
+    return f"{site}: {_NAMED.sub('', reason(str(error)))}"
 
 
 def call_site(frames: Sequence[tuple[str, int]], op: str | None = None) -> str:
@@ -82,8 +84,8 @@ def _call_on(path: Path, line: int) -> str:
     return call[0] if call else text or "ttnn"
 
 
-def _reason(message: str) -> str:
+def reason(message: str) -> str:
     """ttnn's message without its backtrace and the place in its own sources, on one line."""
     found = _REASON.search(message) or _ASSERTION.search(message)
-    text = found[1] if found else message.partition(_SIGNATURES)[0]  # the cause shows those in full
+    text = found[1] if found else _OTHERS_END.split(message)[0]
     return " ".join(text.split())

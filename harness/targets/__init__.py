@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import UserError
-from harness.targets import dryrun, emulator
+from harness.targets import dryrun, emulator, silicon, ttsim
 
 
 class TargetError(UserError):
@@ -25,6 +25,7 @@ class Target:
     activate: Callable[..., str]
     computes: bool  # whether what is read back from its devices are numbers to compare
     native: bool  # whether it is the real ttnn: native code, which may crash or hang, and captures graphs
+    traces: bool = True  # whether decode steps can run as traces
     modes: bool = False  # whether `activate` also takes a `mode`
 
 
@@ -38,12 +39,15 @@ class Active:
     mode: str | None
     computes: bool
     captures: bool  # whether `ttnn.graph` is there
+    traces: bool
     what: str
 
 
 TARGETS = {
     "emulator": Target(emulator.activate, computes=True, native=False, modes=True),
     "dryrun": Target(dryrun.activate, computes=False, native=True),
+    "ttsim": Target(ttsim.activate, computes=True, native=True, traces=False),
+    "silicon": Target(silicon.activate, computes=True, native=True),
 }
 ARCHITECTURES = ("wormhole_b0", "blackhole")
 
@@ -85,7 +89,9 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
     except ValueError as error:
         raise TargetError(str(error)) from error
     target = TARGETS[name]
-    _active = Active(name, mesh, arch, mode, target.computes, captures=target.native, what=what)
+    _active = Active(
+        name, mesh, arch, mode, target.computes, captures=target.native, traces=target.traces, what=what
+    )
 
 
 def active() -> Active:

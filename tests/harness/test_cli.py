@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.records import read_results
+from harness.targets import silicon, ttsim
 
 
 def leftovers(*folders: Path) -> list[Path]:
@@ -88,6 +90,28 @@ def test_a_mistake_is_one_line(
     line = start("tt-harness", *arguments).fault
     assert line.startswith("error: ")
     assert all(part in line for part in says), line
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        pytest.param(
+            "silicon",
+            "there is no card",
+            marks=pytest.mark.skipif(silicon.NODES.exists(), reason="this machine has cards"),
+        ),
+        pytest.param(
+            "ttsim",
+            "TT_METAL_SIMULATOR is not set",
+            marks=pytest.mark.skipif(ttsim.SIMULATOR in os.environ, reason="this machine has the simulator"),
+        ),
+    ],
+)
+def test_a_target_that_is_not_here_is_one_line(start, model: Path, target: str, reason: str) -> None:
+    """Where this machine has neither cards nor simulator, or no ttnn at all, a run ends with status 2 and says so."""
+    line = start("tt-harness", "run", "--suite=quick", f"--target={target}", f"--model={model}").fault
+    assert line.startswith(f"error: target '{target}': ")
+    assert reason in line or "ttnn is not installed" in line
 
 
 @pytest.mark.parametrize("limit", [3_000, 100_000])

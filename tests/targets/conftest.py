@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.targets import wheel
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -21,12 +23,34 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def dry(kernel_cache: Path, tmp_path: Path) -> Run:
-    """dry(source, mesh="1x1", arch="wormhole_b0"): runs Python source after the dry run is activated; its stdout."""
+def needs_ttnn() -> None:
+    """Skips where this Python has no ttnn: what the real one does is then not checked."""
     try:
         metadata.version("ttnn")
     except metadata.PackageNotFoundError:
-        pytest.skip("ttnn is not installed in this Python: the dry run cannot be tried")
+        pytest.skip("ttnn is not installed in this Python: what the real one does is not checked")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Environment variables of the test's own, which a target may set, and a cache in the test's folder."""
+    monkeypatch.setattr(os, "environ", os.environ | {"TT_HARNESS_CACHE": str(tmp_path / "cache")})
+    return monkeypatch
+
+
+@pytest.fixture
+def wheel_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a ttnn 0.81.1 that is said to be installed and can be imported; it has no compiler, nor has the system."""
+    folder = tmp_path / "ttnn"
+    monkeypatch.setattr(wheel, "installed", lambda target: (folder, "0.81.1"))
+    monkeypatch.setattr(wheel, "imported", lambda target, version: None)
+    monkeypatch.setattr(wheel, "SYSTEM_SFPI", tmp_path / "system")
+    return folder
+
+
+@pytest.fixture
+def dry(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
+    """dry(source, mesh="1x1", arch="wormhole_b0"): runs Python source after the dry run is activated; its stdout."""
 
     def run(source: str, mesh: str = "1x1", arch: str = "wormhole_b0") -> subprocess.CompletedProcess[str]:
         head = f"from harness.targets import activate, active\nactivate('dryrun', mesh={mesh!r}, arch={arch!r})\n"

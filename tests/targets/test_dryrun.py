@@ -6,10 +6,11 @@ import importlib.util
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from harness.targets import dryrun
+from harness.targets import dryrun, silicon, ttsim, wheel
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -120,20 +121,22 @@ def test_a_mesh_without_a_cluster_is_refused(arch: str, mesh: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_python_without_ttnn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("target", [dryrun, ttsim, silicon])
+def test_a_python_without_ttnn_is_refused(target: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line that says how to get it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^target 'dryrun': ttnn is not installed .*pip install ttnn$"):
-        dryrun.activate("1x1", "wormhole_b0")
+    name = target.__name__.rpartition(".")[2]
+    with pytest.raises(ValueError, match=rf"^target '{name}': ttnn is not installed .*pip install ttnn$"):
+        target.activate("1x1", "wormhole_b0")
 
 
 def test_only_a_native_compiler_counts_as_sfpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script in sfpi's place is somebody's stand-in; a program is used and named."""
-    monkeypatch.setattr(dryrun, "SYSTEM_SFPI", tmp_path / "system")
-    compiler = tmp_path / "runtime" / "sfpi" / dryrun.COMPILER
-    assert dryrun._real_sfpi(tmp_path) is None
+    monkeypatch.setattr(wheel, "SYSTEM_SFPI", tmp_path / "system")
+    compiler = tmp_path / "runtime" / "sfpi" / wheel.COMPILER
+    assert wheel.real_sfpi(tmp_path) is None
     compiler.parent.mkdir(parents=True)
     compiler.write_text("#!/bin/sh\n")
-    assert dryrun._real_sfpi(tmp_path) is None
+    assert wheel.real_sfpi(tmp_path) is None
     compiler.write_bytes(b"\x7fELF and so on")
-    assert dryrun._real_sfpi(tmp_path) == tmp_path / "runtime" / "sfpi"
+    assert wheel.real_sfpi(tmp_path) == tmp_path / "runtime" / "sfpi"
