@@ -115,8 +115,13 @@ class Session:
     def generator_alone(self, precision: str) -> tt_llm.Generator:
         """The same model on one device, not kept."""
         made = tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
-        made.enable_trace = not self.options.strict  # as in `generator`
+        made.enable_trace = self._traces
         return made
+
+    @property
+    def _traces(self) -> bool:
+        """Whether decode steps run as traces, which have no room for comparisons on the host between their ops."""
+        return active().traces and not self.options.strict
 
     @functools.cache  # noqa: B019 - one session a process
     def reference(self, dtype: str) -> Reference:
@@ -131,8 +136,7 @@ class Session:
             self._generators[precision] = tt_llm.load(
                 self.options.model, self.mesh_device, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN, weights=weights
             )
-            # A trace has no room for comparisons on the host between its ops.
-            self._generators[precision].enable_trace = not self.options.strict
+            self._generators[precision].enable_trace = self._traces
         return self._generators[precision]
 
     def groups(self, precision: str, users_of_each: int) -> DataParallel:
@@ -149,7 +153,7 @@ class Session:
             weights=weights,
         )
         for group in groups.groups:
-            group.enable_trace = not self.options.strict
+            group.enable_trace = self._traces
         return groups
 
     def golden(self, spec: GoldenSpec) -> Golden:

@@ -279,6 +279,7 @@ class DeviceLM(CausalLM):
         length = _length(max_length, ModelConfig.from_folder(locate(pretrained)).max_position)
         self._mesh = open_mesh(parse_mesh_shape(mesh))
         generator = tt_llm.load(pretrained, self._mesh, precision, size, length)
+        generator.enable_trace = active().traces
         info = {"target": target, "mesh": mesh, "precision": precision, "emulator_mode": str(active().mode)}
         super().__init__(DeviceModel(generator), generator.tokenizer, info, **tokens)
 

@@ -1,8 +1,8 @@
 """The `latency` fixture: times prefills and decode steps on pytest-benchmark, by a clock that each record names.
 
 On a card the clock is the host's monotonic one around whole calls, which return host tensors and so wait for the device.
-Under the emulator and the dry run it is the device model's: it stands still and moves on by what the model makes of the pass's op
-log. The emulator's own wall time is never a latency.
+Everywhere else (emulator, dry run, simulator) it is the device model's: it stands still and moves on by what the model makes of
+the pass's op log. What an emulated or simulated device takes itself is never a latency.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import tt_llm
 from harness.blank_weights import BlankCheckpoint
 from harness.records import Phase, Record
+from harness.refusals import reason
 from harness.targets import active
 from harness.timing.architectures import ARCHITECTURES
 from harness.timing.device_model import PassTime, pass_time
@@ -78,7 +79,7 @@ class Latency:
     ) -> None:
         """A prefill of one user's `seq_len` tokens, or a decode step of `batch` users at position `seq_len`.
 
-        `layers`: of a model cut to so many (default: all). Where a card runs no trace, a traced step leaves its counters
+        `layers`: of a model cut to so many (default: all). Where no trace can be run, a traced step leaves its counters
         and why it was not timed. Raises InputError for what the model cannot run.
         """
         setting = Setting(batch, seq_len, self.session.mesh_shape, traced)
@@ -102,11 +103,15 @@ class Latency:
     ) -> None:
         ops = _one_layer(self.session, self.precision, phase, batch, seq_len).of_layers(layers).ops
         modelled = pass_time(ops, setting, ARCHITECTURES[active().arch])
+        base = replace(base, clock="model")
+        if setting.traced and not active().traces:
+            self._untimed(replace(base, details=_counters(modelled)), active().what)
+            return
         samples, note = self._rounds(lambda: _MODEL_CLOCK.move(modelled.seconds), warm_up=0, rounds=1)
         figures = _figures(phase, batch, samples)
         if setting.mesh != (1, 1):
             figures["collective_share"] = modelled.collective_share
-        base = replace(base, clock="model", details=_details(modelled), note=base.note + note)
+        base = replace(base, details=_details(modelled), note=base.note + note)
         self._file(base, figures, samples)
 
     def _measure(
@@ -125,12 +130,15 @@ class Latency:
         except RuntimeError as error:
             if not setting.traced:
                 raise
-            said = str(error).strip().partition("\n")[0]
-            reason = f"this target runs no trace ({said}); what the step costs is in its counters"
-            self.recorder.file(replace(base, metric="step_time", verdict="not_compared", note=reason))
+            self._untimed(base, reason(str(error)))
             return
         figures = _figures(phase, batch, samples) | {"first_step": first}
         self._file(replace(base, note=base.note + note), figures, samples)
+
+    def _untimed(self, base: Record, why: str) -> None:
+        """A traced step where there are no traces: a record of its counters."""
+        note = f"this target runs no trace ({why}); what the step costs is in its counters"
+        self.recorder.file(replace(base, metric="step_time", verdict="not_compared", note=note))
 
     def _file(self, base: Record, figures: dict[str, float], samples: tuple[float, ...]) -> None:
         for metric, value in figures.items():

@@ -17,7 +17,10 @@ LENS = [96, 33, 64, 5]  # of the users' prompts: not alike, one at a block's end
 
 
 @pytest.fixture(autouse=True)
-def _no_comparisons_between_ops(tt_session):
+def _traces(tt_session):
+    """Skips where no step can run as a trace."""
+    if not active().traces:
+        pytest.skip(f"{active().name} runs no trace ({active().what})")
     if tt_session.options.strict:
         pytest.skip("--tt-strict compares devices between the ops of a step, which a trace has no room for")
 

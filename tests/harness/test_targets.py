@@ -53,6 +53,25 @@ def test_activating_twice_does_nothing(start) -> None:
     assert (done.status, done.out) == (0, "1\n"), done
 
 
+def test_no_step_is_traced_where_the_target_runs_no_trace(judge) -> None:
+    """A generator's default follows the target; the ones of a run and lm-eval's."""
+    source = """
+import dataclasses
+import harness.targets as targets
+from harness.evaluation.lm_eval_model import DeviceLM
+
+def test_default(generator, tt_session, monkeypatch):
+    assert generator.enable_trace
+    monkeypatch.setattr(targets, "_active", dataclasses.replace(targets.active(), traces=False))
+    tt_session._generators.clear()
+    assert not tt_session.generator("accuracy").enable_trace
+    model = DeviceLM(tt_session.options.model, emulator_mode=targets.active().mode, batch_size=1, max_length=64)
+    assert not model.model._generator.enable_trace
+"""
+    done = judge(source)
+    assert done.status == 0, done
+
+
 def test_the_emulator_is_what_import_ttnn_means(start) -> None:
     """After activation the emulator answers, whether or not the real ttnn is installed."""
     code = (

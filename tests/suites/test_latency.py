@@ -31,6 +31,24 @@ def test_every_latency_names_its_clock_and_pytest_benchmark_shows_them(run_suite
     assert "Decode step, performance; clock: model, not measured" in done.said
 
 
+def test_where_nothing_is_traced_the_suites_say_so(run_suites: Run) -> None:
+    """Untraced steps have their times; traced ones and what is only about traces say why not, and counters are there."""
+    which = "8-128-trace-layer or 8-128-no-trace-layer or greedy_text"
+    done = run_suites("-p", "tests.suites.no_traces", "suites/latency", "suites/features", "-k", which)
+    assert done.status == 0, done.said
+    assert set(times(done.records)) == {
+        (next(r.test for r in done.records if f"{kind}-layer" in r.test), "step_time")
+        for kind in ("8-128-trace", "8-128-no-trace")
+    }
+    (traced,) = (r for r in done.records if "8-128-trace-layer" in r.test)
+    assert (traced.verdict, traced.value) == ("not_compared", None)
+    assert "this target runs no trace (emulated Wormhole, mode device)" in traced.note
+    assert traced.details["ops"] > 0
+    (skipped,) = (r for r in done.records if "greedy_text" in r.test)
+    assert skipped.verdict == "not_compared"
+    assert "emulator runs no trace" in skipped.note
+
+
 @pytest.mark.slow
 def test_the_real_ttnn_in_a_worker_gives_the_same_times(run_suites: Run, needs_ttnn: None) -> None:
     """The op logs are the same. There pytest-benchmark is off, and the records say so."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.oplog import OpRecord, TensorSpec
 from harness.recorder import Recorder
 from harness.records import Record
 from harness.timing import benchmark as timing
@@ -14,6 +15,9 @@ from harness.timing.benchmark import ROUNDS, WARM_UP, Latency
 from harness.timing.passes import Pass
 
 COMPILES, STEP = 2.0, 0.01
+SLOW = (
+    "TT_THROW @ queue.cpp:488: tt::exception\ninfo:\nNot supported for slow dispatch\nbacktrace:\n --- more"
+)
 
 
 @pytest.fixture
@@ -29,6 +33,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return run
 
     monkeypatch.setattr(timing, "active", lambda: SimpleNamespace(name="silicon", arch="wormhole_b0"))
+    monkeypatch.setattr(timing, "_one_layer", lambda *_: pytest.fail("nothing is modelled"))
     monkeypatch.setattr(timing.time, "perf_counter", clock)
     monkeypatch.setattr(timing, "_loaded", lambda *_: None)
     monkeypatch.setattr(timing, "step", step)
@@ -94,7 +99,7 @@ def test_a_card_without_traces_says_so_and_gives_counters(
         def run() -> None:
             runs.append(traced)
             if len(runs) > 1:
-                raise RuntimeError("end_trace_capture: no DRAM is kept for traces\nmore")
+                raise RuntimeError(SLOW)
 
         return run
 
@@ -102,9 +107,7 @@ def test_a_card_without_traces_says_so_and_gives_counters(
     (found,) = filed("decode", batch=8, seq_len=128, traced=True).values()
     assert found.verdict == "not_compared"
     assert found.value is None
-    assert found.note.startswith(
-        "this target runs no trace (end_trace_capture: no DRAM is kept for traces); "
-    )
+    assert found.note.startswith("this target runs no trace (Not supported for slow dispatch); ")
     assert set(found.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
 
 
@@ -120,3 +123,37 @@ def test_another_error_of_an_untraced_step_is_an_error(filed: Any, monkeypatch: 
     monkeypatch.setattr(timing, "step", step)
     with pytest.raises(RuntimeError, match="out of memory"):
         filed("decode", batch=8, seq_len=128, traced=False)
+
+
+@pytest.fixture
+def simulator(card: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that computes slowly and captures no trace, as `ttsim`; its one-layer pass is an embedding's lookup."""
+    target = SimpleNamespace(name="ttsim", arch="wormhole_b0", traces=False, what="simulated Wormhole")
+    ids = TensorSpec((1, 32), (1, 32), "UINT32", "ROW_MAJOR", "INTERLEAVED/DRAM")
+    rows = TensorSpec((1, 1, 32, 64), (1, 1, 32, 64), "BFLOAT16", "TILE", "INTERLEAVED/DRAM")
+    table = TensorSpec((1, 1, 256, 64), (1, 1, 256, 64), "BFLOAT16", "ROW_MAJOR", "INTERLEAVED/DRAM")
+    lookup = OpRecord("ttnn.embedding", (ids, table), (rows,))
+    monkeypatch.setattr(timing, "active", lambda: target)
+    monkeypatch.setattr(timing, "_one_layer", lambda *_: Pass((lookup,), ((0, 1),)))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: pytest.fail("nothing is measured"))
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_simulators_own_time_is_no_latency(filed: Any, card: list[bool]) -> None:
+    """The clock is the model's, and no step is run to be timed."""
+    found = filed("decode", batch=8, seq_len=128, traced=False)
+    assert {record.clock for record in found.values()} == {"model"}
+    assert set(found) == {"step_time", "t_s_u", "t_s"}
+    assert card == []
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_simulator_without_traces_says_so_and_gives_counters(filed: Any) -> None:
+    """No time is made up for a step that cannot be run; what it costs is there all the same."""
+    (found,) = filed("decode", batch=8, seq_len=128, traced=True).values()
+    assert (found.verdict, found.value) == ("not_compared", None)
+    assert found.note == (
+        "this target runs no trace (simulated Wormhole); what the step costs is in its counters"
+    )
+    assert found.details["ops"] == 30
+    assert set(found.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
