@@ -55,7 +55,8 @@ class TensorToMesh:
         """Replicas are one and the same tensor."""
         pieces = [tensor]
         for devices, placement in zip(self.shape, self.placements, strict=True):
-            pieces = [part for piece in pieces for part in _along(piece, devices, placement)]
+            parts = {id(piece): _along(piece, devices, placement) for piece in pieces}
+            pieces = [part for piece in pieces for part in parts[id(piece)]]
         return pieces
 
 

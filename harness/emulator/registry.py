@@ -13,6 +13,7 @@ _Op = TypeVar("_Op", bound=Callable[..., Any])
 Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 OPS: dict[str, Callable[..., Any]] = {}
+ACROSS: set[str] = set()  # ops that look at the devices of a mesh one by one
 
 _around: Around | None = None
 
@@ -40,6 +41,8 @@ def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
                 return body(*args, **kwargs)
             return _around(names[0], body, args, kwargs)
 
+        if across:
+            ACROSS.update(names)
         for name in names:
             if name in OPS:
                 raise ValueError(f"op {name} is registered twice")

@@ -1,7 +1,8 @@
-"""What is the same on every device of a mesh is held once and computed once.
+"""What is the same on several devices of a mesh is held once and computed once.
 
-A tensor is replicated where its shards are one and the same torch tensor. An op whose tensors are all replicated runs on
-one of the devices; its results are replicated in turn. Ops that write in place call `Tensor.own` first.
+Devices are alike to an op where each tensor it is given has one and the same torch tensor as their shard: on a mesh of two axes
+those of a row, say, or all of them. The op runs on one of each kind; its results are alike in turn. Ops that write in place
+call `Tensor.own` first.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from harness.emulator.tensor import Tensor
+from harness.emulator.tensor import Shards, Tensor
 
 _Result = TypeVar("_Result")
 
@@ -33,30 +34,45 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _several:
             return function(*args, **kwargs)
         given = list(tensors((args, kwargs)))
-        result = alone(given, lambda: function(*args, **kwargs))
-        devices = max((len(tensor.shards) for tensor in given), default=1)
-        for tensor in tensors(result):
-            if len(tensor.shards) == 1:
-                spread(tensor.shards, devices)
-        return result
+        return alone(
+            given, lambda: function(*args, **kwargs), lambda result: [t.shards for t in tensors(result)]
+        )
 
     return call
 
 
-def alone(given: Iterable[Tensor], run: Callable[[], _Result]) -> _Result:
-    """Runs it for one device if all devices would do the same on the tensors given; those may appear twice."""
-    several = [tensor for tensor in given if len(tensor.shards) > 1]
-    if not several or not all(replicated(tensor) for tensor in several):
+def alone(
+    given: Iterable[Tensor], run: Callable[[], _Result], made: Callable[[_Result], Iterable[Shards]]
+) -> _Result:
+    """Runs it for one device of each kind: those of a kind would do the same on the tensors given.
+
+    `made`: the shards of the result, which are then those of every device.
+    """
+    lists = {id(tensor.shards): tensor.shards for tensor in given if len(tensor.shards) > 1}.values()
+    if (
+        len({len(shards) for shards in lists}) != 1
+    ):  # one device's, or of different meshes: the op's own business
         return run()
-    devices = len(several[0].shards)
-    for tensor in several:
-        del tensor.shards[1:]
+    numbers: dict[tuple[int, ...], int] = {}  # what the devices of a kind have -> the kind's number
+    kinds = [numbers.setdefault(tuple(map(id, had)), len(numbers)) for had in zip(*lists, strict=True)]
+    firsts = [kinds.index(kind) for kind in range(len(numbers))]
+
+    def everywhere(shards: Shards) -> None:
+        if len(shards) == len(firsts):
+            shards[:] = [shards[kind] for kind in kinds]
+        elif len(shards) == 1:
+            spread(shards, len(kinds))
+
+    for shards in lists:
+        shards[:] = [shards[device] for device in firsts]
     try:
-        return run()
+        result = run()
     finally:
-        for tensor in several:
-            if len(tensor.shards) == 1:
-                spread(tensor.shards, devices)
+        for shards in lists:
+            everywhere(shards)
+    for shards in made(result):
+        everywhere(shards)
+    return result
 
 
 def spread(shards: list[torch.Tensor], devices: int) -> None:

@@ -65,7 +65,7 @@ class Alias(Storage):
 
 @dataclass
 class Step:
-    """One computation of a trace; `given` are the tensors its op was called with.
+    """One computation of a trace; `given` are the tensors its op was called with, none of one that goes across the devices.
 
     `shards`: where what it makes goes; None for a step that writes in place. `storage`: whose version it then advances.
     """
@@ -143,15 +143,11 @@ class Trace:
 
     def _runnable(self, step: Step) -> Callable[[], Any]:
         """The step's computation; on several devices once where they hold the same."""
-        devices = self.device.num_devices
-        if devices == 1:
+        if self.device.num_devices == 1:
             return step.compute
 
         def across() -> Any:
-            made = alone(step.given, step.compute)
-            if made is not None and len(made) == 1:
-                spread(made, devices)
-            return made
+            return alone(step.given, step.compute, lambda made: [] if made is None else [made])
 
         return across
 
@@ -192,7 +188,7 @@ class Capture:
         # Of the call that is being taken down: the op and its place, its tensors, whether it gave shards and no function.
         self._what = ""
         self._given: list[Tensor] = []
-        self._whole = False
+        self._across = self._whole = False
         self._before = registry.set_around(self.call), tensors_of.set_recorder(self)
 
     def stop(self) -> None:
@@ -218,6 +214,7 @@ class Capture:
         ours = {key: self._own.get(key, tensor) for key, tensor in theirs.items()}
         args, kwargs = _replaced((args, kwargs), ours)
         self._what, self._given, self._whole = f"{name} at {call_site()}", list(ours.values()), False
+        self._across = name in registry.ACROSS
         for tensor in ours.values():
             if tensor.storage is not None and not isinstance(tensor.storage, Alias):
                 self.outside.setdefault(tensor.storage.id, (tensor.storage, self._what))
@@ -251,7 +248,7 @@ class Capture:
         tensor.shards.append(_unknown(tensor))
         alias = Alias(device, buffer, tensor.storage)
         if callable(compute):
-            self.steps.append(Step(compute, list(self._given), tensor.shards, alias))
+            self.steps.append(Step(compute, self._alike(), tensor.shards, alias))
         else:
             self._whole = True
         self._adopt(tensor, alias)
@@ -261,7 +258,7 @@ class Capture:
         """Another tensor on memory there is, made anew when the trace runs, because what is in it may be new."""
         assert tensor.storage is not None
         tensor.shards += compute()
-        self.steps.append(Step(compute, list(self._given), tensor.shards))
+        self.steps.append(Step(compute, self._alike(), tensor.shards))
         self._adopt(tensor, tensor.storage)
         return tensor
 
@@ -269,7 +266,11 @@ class Capture:
         """A step that will write to a tensor in place."""
         if target.storage is not None:
             self.written.add(target.storage.id)
-        self.steps.append(Step(functools.partial(overwrite, target, compute), list(self._given)))
+        self.steps.append(Step(functools.partial(overwrite, target, compute), self._alike()))
+
+    def _alike(self) -> list[Tensor]:
+        """Tensors that say which devices a step is the same for."""
+        return [] if self._across else list(self._given)
 
     def _adopt(self, tensor: Tensor, storage: Storage) -> None:
         """Makes the trace's own tensor for one that the model gets."""

@@ -164,6 +164,16 @@ def collectives(ops: list[OpRecord]) -> list[tuple[str, int]]:
     return [(op.name.removeprefix("ttnn."), int(op.attributes["cluster_axis"])) for op in sending]
 
 
+def test_traced_steps_are_those_op_by_op(model: Any, split: Any) -> None:
+    """The compiling step, the captured and a replayed one, bit for bit."""
+    generator, tokens = split((2, 4)), model.prompt(LENGTH, users=2)
+    generator.prefill_forward(tokens)
+    for at in range(LENGTH, LENGTH + 3):
+        given = tokens[:, :1], torch.full((2,), at)
+        traced, plain = (generator.decode_forward(*given, enable_trace=traced) for traced in (True, False))
+        assert torch.equal(traced, plain)
+
+
 def test_of_a_sharded_stream_only_statistics_and_sums_travel(
     model: Any, load: Any, on: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

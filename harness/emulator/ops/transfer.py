@@ -143,7 +143,7 @@ def to_torch(
     return value if dtype is None else value.to(dtype)
 
 
-@op("ttnn.to_device")
+@op("ttnn.to_device", across=True)
 def to_device(
     tensor: Tensor,
     device: MeshDevice,

@@ -109,6 +109,29 @@ def test_replicas_are_computed_once_and_parted_by_a_write(mesh: Any) -> None:
     assert float(held(x)[3].max()) == 1
 
 
+def test_devices_that_are_alike_are_computed_once_each_kind(mesh: Any) -> None:
+    """The devices of a row, which hold the same: an op's result and a tensor it writes are one a row, and no other's."""
+    by_row = put(mesh, numbered_rows(2), ttnn.ShardTensor2dMesh(mesh, (2, 4), (0, None)))
+    by_column = put(mesh, numbered_rows(4), ttnn.ShardTensor2dMesh(mesh, (2, 4), (None, 0)))
+    written, same = put(mesh, torch.zeros(1, 1, 32, 32)), put(mesh, torch.ones(1, 1, 32, 32))
+    ttnn.copy(by_row, written)
+    for tensor, kinds, values in (
+        (ttnn.add(by_row, same), 2, [2] * 4 + [3] * 4),
+        (ttnn.add(same, by_column), 4, [2, 3, 4, 5] * 2),
+        (ttnn.add(by_row, by_column), 8, [2, 3, 4, 5, 3, 4, 5, 6]),
+        (written, 2, [1] * 4 + [2] * 4),
+    ):
+        assert [float(t.max()) for t in held(tensor)] == values
+        assert len({id(shard) for shard in tensor.shards}) == kinds
+    assert [float(t.max()) for t in held(by_row)] == [1] * 4 + [2] * 4
+    assert replicated(same)
+
+
+def numbered_rows(count: int) -> torch.Tensor:
+    """Tensor i of [count, 1, 32, 32] is i + 1 everywhere."""
+    return torch.arange(1.0, count + 1).view(-1, 1, 1, 1).expand(-1, 1, 32, 32)
+
+
 def test_a_tensor_goes_over_both_axes_and_comes_back(mesh: Any) -> None:
     """Rows of the mesh share the tensor's rows, columns its columns; None replicates along an axis."""
     x = torch.randn(1, 1, 64, 256).bfloat16()
