@@ -44,7 +44,7 @@ def model(
     rounds: Rounds = 5,
 ) -> None:
     """Prefill of 1,024 tokens with logits of every position, and a decode step of 32 users at position 512."""
-    activate("emulator")
+    activate("emulator", mode=mode.split(",")[0])
     import tt_llm
     from harness.emulator.mode import Mode, using
     from tt_llm.checkpoint import locate

@@ -53,8 +53,9 @@ def round_bf16(x: Tensor) -> Tensor:
 
 def round_bf16_even(x: Tensor) -> Tensor:
     """The integer steps kernels take to round to bfloat16 half to even: no case for zero, denormals or NaN."""
-    w = words(x)
-    return from_words(w + 0x7FFF + (w >> 16 & 1) & 0xFFFF0000)
+    w = x.contiguous().view(torch.int32)
+    odd = (w >> 16).bitwise_and_(1)
+    return odd.add_(w).add_(0x7FFF).bitwise_and_(-0x10000).view(torch.float32)
 
 
 def store(x: Tensor, *, fp32_dest: bool) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from harness.emulator import formats
+from harness.emulator import formats, heap
 from harness.emulator.device import BLOCK_FLOATS, MeshDevice
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
@@ -86,6 +86,8 @@ def from_torch(
         )
         stored = {id(piece): _stored(piece, dtype) for piece in pieces}
         shards = [stored[id(piece)] for piece in pieces]
+    if tensor.nbytes >= heap.LARGE:
+        heap.return_what_is_free()
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
     return Tensor(shards, shape, dtype, layout, config, storage)
