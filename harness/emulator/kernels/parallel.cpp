@@ -1,77 +1,45 @@
 #include "parallel.h"
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace {
 
-class Pool {
-   public:
-    void run(int threads, long items, const std::function<void(long)>& body) {
-        std::unique_lock lock(mutex_);
-        for (; started_ < threads - 1; ++started_) std::thread(&Pool::serve, this, started_).detach();
-        body_ = &body;
-        items_ = items;
-        next_ = 0;
-        helpers_ = busy_ = threads - 1;
-        ++round_;
-        lock.unlock();
-        wake_.notify_all();
-        take();
-        lock.lock();
-        done_.wait(lock, [&] { return busy_ == 0; });
-    }
+// The items that are left.
+struct Work {
+    const std::function<void(long)>& body;
+    const long items;
+    std::atomic<long> next{0};
 
-   private:
-    void serve(int index) {
-        std::unique_lock lock(mutex_);
-        for (long seen = round_ - 1;;) {
-            wake_.wait(lock, [&] { return round_ != seen; });
-            seen = round_;
-            if (index >= helpers_) continue;
-            lock.unlock();
-            take();
-            lock.lock();
-            if (--busy_ == 0) done_.notify_one();
-        }
+    static void take(void* work) {
+        auto& w = *static_cast<Work*>(work);
+        for (long i; (i = w.next.fetch_add(1)) < w.items;) w.body(i);
     }
-
-    void take() {
-        for (long i; (i = next_.fetch_add(1)) < items_;) (*body_)(i);
-    }
-
-    std::mutex mutex_;
-    std::condition_variable wake_, done_;
-    const std::function<void(long)>* body_ = nullptr;
-    std::atomic<long> next_{0};
-    long items_ = 0, round_ = 0;
-    int started_ = 0, helpers_ = 0, busy_ = 0;
 };
 
-// Never destroyed: its threads live as long as the process.
-Pool& pool() {
-    static Pool* mine = nullptr;
-    static pid_t owner = 0;
-    if (owner != getpid()) {  // first call, or a forked child, which has none of its parent's threads
-        mine = new Pool;
-        owner = getpid();
-    }
-    return *mine;
+// Starts a function on several of OpenMP's threads. They are torch's: while they wait for work they turn on the spot for a
+// while, and threads of our own would have to share their cores with them. A forked child has none of its parent's.
+using OpenMP = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+
+OpenMP openmp() {
+    static const auto found = reinterpret_cast<OpenMP>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    static const pid_t owner = getpid();
+    return getpid() == owner ? found : nullptr;
 }
 
 }  // namespace
 
 void parallel_for(int threads, long items, const std::function<void(long)>& body) {
-    static std::mutex one_caller;
-    std::lock_guard guard(one_caller);
+    Work work{body, items};
     threads = static_cast<int>(threads < items ? threads : items);
-    if (threads <= 1) {
-        for (long i = 0; i < items; ++i) body(i);
-        return;
-    }
-    pool().run(threads, items, body);
+    if (threads <= 1) return Work::take(&work);
+    if (openmp()) return openmp()(Work::take, &work, threads, 0);
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(Work::take, &work);
+    Work::take(&work);
+    for (std::thread& other : others) other.join();
 }

@@ -1,4 +1,4 @@
-// A loop over independent items on several threads. Threads are kept between calls; a forked child makes its own.
+// A loop over independent items on several threads: torch's own, where it has OpenMP.
 #pragma once
 
 #include <functional>
