@@ -129,7 +129,7 @@ class Generator:
             # What a table names beyond a prompt's own pages may be another user's: its padding is written nowhere.
             padded_table[user, blocks_for(length) :] = SKIPPED_PAGE
         device_table = replicate(padded_table, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
-        logits = torch.zeros(users, seq_len if all_logits else 1, self.model.config.vocab_size)
+        logits = torch.empty(users, seq_len if all_logits else 1, self.model.config.vocab_size)
         for user, length in enumerate(lens):
             padded = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
             padded[0, :length] = tokens[user, :length]
@@ -137,6 +137,7 @@ class Generator:
             hidden = self.model.prefill(ids, cache, device_table, user)
             positions = range(0 if all_logits else length - 1, length)
             self.model.prefill_logits(hidden, positions, logits[user, : len(positions)])
+            logits[user, len(positions) :] = 0
         return logits
 
     def decode_forward(

@@ -21,12 +21,9 @@ def install(mode: str = "fast") -> ModuleType:
     Safe to call again. Raises RuntimeError if another ttnn is imported already, ValueError for an unknown mode.
     """
     from harness.emulator import api
-    from harness.emulator.heap import return_large_blocks
     from harness.emulator.mode import Mode, set_mode
 
     set_mode(Mode(mode))
-    if Mode(mode) is not Mode.FAST:
-        return_large_blocks()
 
     present = sys.modules.get("ttnn")
     if present is not None and present is not api:

@@ -137,6 +137,8 @@ def to_torch(
             f"tensor lies on {len(tensor.shards)} devices; give mesh_composer=ttnn.ConcatMeshToTensor(...)",
         )
     value = value.to(_TO_TORCH[tensor.dtype], copy=True)
+    if value.nbytes >= heap.LARGE:
+        heap.return_what_is_free()
     if torch_rank is not None:
         while value.dim() > torch_rank and 1 in value.shape:
             value = value.squeeze(list(value.shape).index(1))
