@@ -9,6 +9,12 @@ from tt_llm.kv_cache import BLOCK_SIZE, blocks_for
 PROMPT = 100
 
 
+def held(generator, table, length) -> torch.Tensor:
+    """What the first layer and the last hold of the users of a table at positions 0 to length - 1."""
+    layers = dict.fromkeys([0, len(generator.kv_cache.layers) - 1])
+    return torch.stack([part for layer in layers for part in generator.kv_cache.gather(layer, table, length)])
+
+
 def test_order_of_pages(generator, tt_session, unchanged):
     """A user whose pages are in disorder prefills and decodes the same."""
     tokens = tt_session.tokens(PROMPT + 1, 1).int()
@@ -27,24 +33,24 @@ def test_pages_of_others(generator, tt_session, unchanged):
     tokens = tt_session.tokens(PROMPT, 2).int()
     mine, theirs = generator.page_table[:1], generator.page_table[1:2]
     generator.prefill_forward(tokens[:1], page_table=mine)
-    before = torch.stack(generator.kv_cache.gather(0, mine, PROMPT))
+    before = held(generator, mine, PROMPT)
     generator.prefill_forward(tokens[1:], page_table=theirs)
-    unchanged(
-        before, torch.stack(generator.kv_cache.gather(0, mine, PROMPT)), "cache of user 0 when user 1 comes"
-    )
+    unchanged(before, held(generator, mine, PROMPT), "cache of user 0 when user 1 comes")
 
 
 def test_pages_not_allocated(generator, tt_session, unchanged):
     """A table that names block 0 where a user has no page, as a server's does, does not let its padding into block 0."""
-    prompt = BLOCK_SIZE + 8  # two pages; padded to four
-    tokens = tt_session.tokens(prompt, 2).int()
+    # Mine fills its last page, so that it has no padding: else the mistake would be in what it is held against, too.
+    full, prompt = 4 * BLOCK_SIZE, BLOCK_SIZE + 8  # 128 tokens; two pages, padded to four
+    tokens = tt_session.tokens(full, 2).int()
     mine = generator.page_table[:1]
     assert int(mine[0, 0]) == 0
     generator.prefill_forward(tokens[:1], page_table=mine)
-    before = torch.stack(generator.kv_cache.gather(0, mine, prompt))
+    before = held(generator, mine, full)
     theirs = torch.zeros_like(mine)
     allocated = blocks_for(prompt)
     theirs[0, :allocated] = generator.page_table[1, :allocated]
-    generator.prefill_forward(tokens[1:], page_table=theirs)
-    after = torch.stack(generator.kv_cache.gather(0, mine, prompt))
-    unchanged(before, after, "block 0 of user 0 when a padded prompt has no page there")
+    generator.prefill_forward(tokens[1:, :prompt], page_table=theirs)
+    unchanged(
+        before, held(generator, mine, full), "cache of user 0 when a padded prompt has no page in block 0"
+    )
