@@ -117,3 +117,30 @@ def padding_written_into_unallocated_pages(patch: pytest.MonkeyPatch) -> None:
     from tt_llm import generator
 
     patch.setattr(generator, "SKIPPED_PAGE", 0)
+
+
+@fault("kv_cache")
+def pages_taken_to_lie_in_a_row(patch: pytest.MonkeyPatch) -> None:
+    """A decode step takes a user's pages to follow its first one, whatever its page table says."""
+    import torch
+
+    from tt_llm.generator import Generator
+
+    def in_a_row(step: Any, self: Generator, tokens: Any, start_pos: Any, table: Any, *args: Any) -> Any:
+        if table is not None:
+            following = table[:, :1] + torch.arange(table.shape[1], dtype=table.dtype)
+            table = following % self.kv_cache.n_blocks
+        return step(self, tokens, start_pos, table, *args)
+
+    around(patch, Generator, "decode_step", in_a_row)
+
+
+@fault("kv_cache")
+def prefill_with_a_page_table_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    """Prefill writes each prompt into the pages of its row in the batch, whatever page table it was given."""
+    from tt_llm.generator import Generator
+
+    def own(prefill: Any, self: Generator, tokens: Any, page_table: Any = None, **kwargs: Any) -> Any:
+        return prefill(self, tokens, **kwargs)
+
+    around(patch, Generator, "prefill_forward", own)

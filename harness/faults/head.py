@@ -81,3 +81,22 @@ def decoded_rows_rotated(patch: pytest.MonkeyPatch) -> None:
     around(
         patch, Generator, "decode_forward", lambda decode, *args, **kwargs: decode(*args, **kwargs).roll(1, 0)
     )
+
+
+@fault("model")
+def prompt_lengths_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Every prompt is taken to be as long as its batch is wide."""
+    from tt_llm.generator import Generator
+
+    def all_as_wide(prefill: Any, *args: Any, prompt_lens: Any = None, **kwargs: Any) -> Any:
+        return prefill(*args, **kwargs)
+
+    around(patch, Generator, "prefill_forward", all_as_wide)
+
+
+@fault("model")
+def greedy_tokens_not_fed_back(patch: pytest.MonkeyPatch) -> None:
+    """Steps that choose their tokens on the devices all read the first one again."""
+    from tt_llm.decoding import Decoding
+
+    patch.setattr(Decoding, "_choose_tokens", lambda self: self._model.lm_head.greedy(self._compute_logits()))
