@@ -54,7 +54,28 @@ def unordered_queues(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ttnn, "wait_for_event", lambda cq_id, mesh_event: None)
 
 
+def tokens_read_twice(patch: pytest.MonkeyPatch) -> None:
+    """The host reads the tokens of a greedy step twice."""
+    import ttnn
+
+    from tt_llm.decoding import Decoding
+
+    def both(run: Any, self: Decoding, step: Any) -> Any:
+        output = run(self, step)
+        if step is self._greedy:
+            ttnn.to_torch(ttnn.get_device_tensors(output)[0])
+        return output
+
+    around(patch, Decoding, "_run", both)
+
+
 TRACE_FAULTS = {
     plant.__name__: Fault(plant.__name__, "model", (plant.__doc__ or "").strip(), plant, "1x1", "accuracy")
-    for plant in (host_read_in_the_step, upload_in_the_step, stale_page_table, unordered_queues)
+    for plant in (
+        host_read_in_the_step,
+        upload_in_the_step,
+        stale_page_table,
+        unordered_queues,
+        tokens_read_twice,
+    )
 }

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-# fault -> what the failing tests say; those that a capture refuses are in tests/tt_llm/test_trace.py
+# fault -> the test that sees it, and what that says; those that a capture refuses are in tests/tt_llm/test_trace.py
 NAMED = {
-    "stale_page_table": ("changed_values",),
+    "stale_page_table": ("test_what_happens_between_steps_reaches_the_trace", "changed_values"),
+    "greedy_tokens_not_fed_back": ("test_greedy_text_is_the_same", "changed_values"),
     "unordered_queues": (
+        "test_a_traced_step_is_the_step",
         "reads on queue 0 what is written by ttnn.copy_host_to_device_tensor at tt_llm/decoding.py",
         "no event orders the two",
     ),
@@ -47,13 +49,30 @@ def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["unordered_queues", pytest.param("stale_page_table", marks=pytest.mark.slow)]
+    "fault",
+    [
+        pytest.param(fault, marks=() if fault == "unordered_queues" else pytest.mark.slow)
+        for fault in sorted(NAMED)
+    ],
 )
 def test_each_mistake_is_seen_and_named(fault: str, judged: Callable[..., Any]) -> None:
-    """By the test of single steps, or the one that changes what is around them."""
-    test = "happens_between" if fault == "stale_page_table" else "traced_step"
+    """By the test that is for it."""
+    test, *names = NAMED[fault]
     done = judged("-p", "harness.faults", "--tt-fault", fault, "-k", test)
     assert done.status == 1
     said = " ".join(done.said.split())
-    for name in NAMED[fault]:
+    for name in (f"::{test}[", *names):
         assert name in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_ttnn")
+def test_a_transfer_too_many_is_seen(model: Path, run_suites: Callable[..., Any]) -> None:
+    """On the dry run, which counts them in the graph that the real ttnn captures."""
+    test = "test_a_greedy_step_moves_only_its_tokens"
+    chosen = "suites/features", "-k", test, "--tt-target=dryrun", f"--tt-model={model}"
+    assert run_suites(*chosen).status == 0
+    done = run_suites(*chosen, "-p", "harness.faults", "--tt-fault", "tokens_read_twice")
+    assert done.status == 1
+    assert f"::{test}[" in done.said
+    assert "assert more[len(fewer) :] ==" in done.said
