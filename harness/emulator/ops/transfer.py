@@ -86,8 +86,6 @@ def from_torch(
         )
         stored = {id(piece): _stored(piece, dtype) for piece in pieces}
         shards = [stored[id(piece)] for piece in pieces]
-    if tensor.nbytes >= heap.LARGE:
-        heap.return_what_is_free()
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
     return Tensor(shards, shape, dtype, layout, config, storage)
@@ -258,6 +256,13 @@ def _stored(piece: torch.Tensor, dtype: DataType) -> torch.Tensor:
     """`piece` rounded to `dtype`, contiguous, and no alias of it."""
     if piece.dtype in (torch.uint32, torch.uint16):
         piece = piece.long()
+    if piece.numel() > 1 and not any(piece.stride()):  # one value throughout, such as an empty cache
+        one = formats.host_round(piece[(0,) * piece.dim()].reshape(1), dtype)
+        return one.expand(piece.shape).contiguous()
     rounded = formats.host_round(piece, dtype)
     shares = rounded.data_ptr() == piece.data_ptr()
-    return rounded.clone(memory_format=torch.contiguous_format) if shares else rounded.contiguous()
+    stored = rounded.clone(memory_format=torch.contiguous_format) if shares else rounded.contiguous()
+    del rounded
+    if piece.nbytes >= heap.LARGE:
+        heap.return_what_is_free()
+    return stored
