@@ -22,8 +22,8 @@ from harness.emulator import kernels, mode, mvmul
 from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
-# Rows up to which mode DEVICE has every rule in matmuls and attention with a 32-bit Dest: decode steps and short prompts, where
-# it is affordable. Longer ones are summed loosely, at a third of the cost.
+# Rows up to which mode DEVICE has every rule in `ttnn.matmul` and `ttnn.linear` with a 32-bit Dest: decode steps and short
+# prompts, where it is affordable. More rows are summed loosely, at 40% of the cost. Attention and sums have every rule always.
 EXACT_ROWS = 128
 
 
@@ -62,7 +62,7 @@ def matmul(
 
     in0 [..., M, K] goes to SrcB and in1 [..., K, N] to SrcA, as bfloat16 or float32 with raw values; in1's batch dimensions are
     in0's, or all 1. Without `blocks` all of K is one block. With `blocks.bias` the result is the packed partial sum that a bias
-    is to be added to. `loose`: an op of more than EXACT_ROWS rows, which mode DEVICE may sum loosely. A strike of the erratum is
+    is to be added to. `loose`: a product of more than EXACT_ROWS rows, which mode DEVICE may sum loosely. A strike of the erratum is
     counted and warned of.
     """
     weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.emulator import accumulate, formats, fpu, kernels
+from harness.emulator import accumulate, formats, fpu
 from harness.emulator.fidelity import Math
-from harness.emulator.mode import Mode
 from harness.emulator.ops import decode_steps, prefill_steps
 from harness.emulator.types import DataType, MathFidelity
 from harness.numerics.recordings import Recording
@@ -212,20 +211,6 @@ def test_cores_are_paired_from_the_last_rank_on():
     """A core whose partner would lie beyond core 0, as rank 1 of five, sends to core 0 in its own round."""
     assert decode_steps.tree(4) == [[(0, 1), (2, 3)], [(0, 2)]]
     assert decode_steps.tree(5) == [[(1, 2), (3, 4)], [(1, 3)], [(0, 1)]]
-
-
-@pytest.mark.parametrize("more", [0, 32], ids=["short", "long"])
-def test_device_attends_long_prompts_with_a_32_bit_dest_loosely(more):
-    """Up to EXACT_ROWS queries mode device has exact's bits, of more it has not."""
-    if kernels.load() is None:
-        pytest.skip("no C++ compiler: torch sums all of mode device loosely")
-    q, k, v = heads(accumulate.EXACT_ROWS + more)
-    results = []
-    for mode in (EXACT, Mode.DEVICE):
-        with using(mode):
-            results.append(prefill(q, k, v, math=FP32_DEST))
-    assert torch.equal(*results) == (not more)
-    assert error(*results) < 1e-3
 
 
 def test_groups_of_heads_taken_one_by_one_or_together_have_the_same_bits(monkeypatch):

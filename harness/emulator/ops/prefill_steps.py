@@ -88,7 +88,7 @@ def _attend(
     """Query heads that share a key-value head as one group: [groups, heads, Sq, D] with keys [groups, D, Sk]."""
     rows, width = queries.shape[2:]
     span = keys.shape[-1]
-    kernel = (_Standard if setting.math.fp32_dest else _Streaming)(setting, rows)
+    kernel = _Standard(setting) if setting.math.fp32_dest else _Streaming(setting)
     biggest, sums, out = (
         torch.zeros(*queries.shape[:3], n, dtype=dtype)
         for n, dtype in ((1, torch.bfloat16), (TILE_SIZE, kernel.wide), (width, torch.bfloat16))
@@ -119,15 +119,13 @@ class _Kernel(ABC):
 
     wide = torch.bfloat16
 
-    def __init__(self, setting: Setting, rows: int) -> None:
-        """`rows`: of all queries."""
+    def __init__(self, setting: Setting) -> None:
         self.setting, self.math = setting, setting.math
         own = None if setting.math.fp32_dest else setting.matmul_fidelity
         self.products = Math(own or setting.math.fidelity, setting.math.fp32_dest)
-        self.loose = rows > accumulate.EXACT_ROWS
 
     def scores(self, queries: torch.Tensor, keys: torch.Tensor, place: Scores) -> torch.Tensor:
-        scores = grouped_matmul(queries, keys, self.products, self.loose).to(self.wide)
+        scores = grouped_matmul(queries, keys, self.products).to(self.wide)
         if place.causal:
             # Rows from the end of the chunk on see all of it.
             rows = max(0, place.start + scores.shape[-1] - place.first)
@@ -172,7 +170,7 @@ class _Streaming(_Kernel):
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
         """Weights times values; in a query chunk's first rows the sum over keys goes through L1, block by block."""
-        out = grouped_matmul(weights, values, self.products, self.loose).bfloat16()
+        out = grouped_matmul(weights, values, self.products).bfloat16()
         for rows, block in self._split_rows(weights.shape[2], place, values.shape[-1]):
             for column in range(0, weights.shape[-1], block):
                 keys = slice(column, column + block)
@@ -231,7 +229,7 @@ class _Standard(_Kernel):
         return sfpu.exp_of_product(below, self.setting.scale).relu_()
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
-        return bf16(grouped_matmul(weights, values, self.products, self.loose))
+        return bf16(grouped_matmul(weights, values, self.products))
 
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
@@ -241,10 +239,10 @@ class _Standard(_Kernel):
         return attention_sfpu.reciprocal(total, approx=self.setting.approx, fp32_dest=True)
 
 
-def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math, loose: bool = False) -> torch.Tensor:
+def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tensor:
     """[groups, heads, n, K] @ [groups, K, m] -> Dest values [groups, heads, n, m]; the heads of a group share the right."""
     groups, heads, rows, inner = left.shape
-    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math, loose=loose)
+    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math)
     return result.view(groups, heads, rows, -1)
 
 
