@@ -6,27 +6,35 @@ import pytest
 import torch
 
 from harness.targets import active
+from tt_llm.config import TILE
+from tt_llm.generator import Generator
+
+SHORT, LONG = 100, 140  # padded to one chunk of 128, and to two
 
 
 @pytest.fixture
-def lengths() -> tuple[int, int]:
-    """Tokens of a prompt and of a longer one: padded to one chunk of 128 and to two, where a device's bits are the same.
+def lengths(generator: Generator) -> tuple[int, int]:
+    """Tokens of a prompt and of one that fills a chunk more, whose common rows are summed alike; or both in one chunk.
 
-    Not so in two modes of the emulator, where they share a chunk: `fast` leaves the order of a sum to the CPU's libraries, who
-    choose it by the number of rows, and `device` sums more than 128 rows loosely (accumulate.EXACT_ROWS).
+    One chunk: ttnn's all-reduce goes over the last dimension whose tiles divide by the devices. Where that is the rows, because
+    the stream's do not, the order of a row's sum hangs on how many there are (read from its kernels). More than 128 rows both:
+    mode `device` sums those loosely (accumulate.EXACT_ROWS).
     """
-    return (60, 100) if active().mode in ("fast", "device") else (100, 140)
+    shares, tiles = generator.model.shares, generator.model.config.dim // TILE
+    undivided = all(tiles % devices == 0 for devices in generator.mesh_device.shape) and not shares.both_axes
+    if not (generator.precision.whole_sums or undivided):
+        return 60, SHORT
+    return (200, 300) if active().mode == "device" else (SHORT, LONG)
 
 
-def test_padding(generator, tt_session, lengths, unchanged):
+def test_padding(generator, tt_session, unchanged):
     """What stands in a batch beyond a prompt's end is not read, and more padding changes nothing."""
-    short, long = lengths
-    tokens = tt_session.tokens(long, 1).int()
-    prompt = generator.prefill_forward(tokens[:, :short], all_logits=True)
-    beside = generator.prefill_forward(tokens, prompt_lens=[short], all_logits=True)
-    none = torch.zeros(1, long - short, prompt.shape[-1])  # a prompt has no logits beyond its end
+    tokens = tt_session.tokens(LONG, 1).int()
+    prompt = generator.prefill_forward(tokens[:, :SHORT], all_logits=True)
+    beside = generator.prefill_forward(tokens, prompt_lens=[SHORT], all_logits=True)
+    none = torch.zeros(1, LONG - SHORT, prompt.shape[-1])  # a prompt has no logits beyond its end
     unchanged(torch.cat([prompt, none], dim=1), beside, "a prompt with other tokens after its end")
-    last = generator.prefill_forward(tokens[:, :short])
+    last = generator.prefill_forward(tokens[:, :SHORT])
     unchanged(prompt[:, -1:], last, "the last token's logits alone")
 
 
