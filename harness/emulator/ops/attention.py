@@ -74,33 +74,29 @@ def scaled_dot_product_attention(
     math = (compute_kernel_config or DEFAULT).math_fidelity
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     config = memory_config or DRAM_MEMORY_CONFIG
-    if mode.current() is not Mode.FAST:
-        setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
+    setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
 
-        def computed(
-            x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-        ) -> torch.Tensor:
-            return formats.pack_round(
-                prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype
-            )
-    else:
-
-        def computed(
-            x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-        ) -> torch.Tensor:
-            x, keys = fidelity.matmul_operands(x, keys, math)
-            values = fidelity.matmul_operands(_EMPTY, values, math)[1]
-            return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
-
-    def of_device(
+    def modelled(
         x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
-        return computed(x, keys, values, mask) if values.any() else torch.zeros_like(x)
+        return formats.pack_round(prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype)
+
+    def fast(
+        x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        x, keys = fidelity.matmul_operands(x, keys, math)
+        values = fidelity.matmul_operands(_EMPTY, values, math)[1]
+        return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
 
     def shards() -> Shards:
         masks = itertools.repeat(None) if attn_mask is None else attn_mask.shards
-        return list(map(of_device, q.shards, k.shards, v.shards, masks))
+        given = list(zip(q.shards, k.shards, v.shards, masks, strict=False))
+        # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
+        some = [bool(values.any()) for values in v.shards]
+        filled = list(itertools.compress(given, some))
+        made = _at_once(fast, filled) if mode.current() is Mode.FAST else itertools.starmap(modelled, filled)
+        results = iter(made)
+        return [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
 
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
 
@@ -200,6 +196,19 @@ def paged_scaled_dot_product_attention_decode(
         return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths()))
 
     return _decoded(_PAGED, shards, q, memory_config)
+
+
+def _at_once(
+    attend: Callable[..., torch.Tensor],
+    devices: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]],
+) -> Shards:
+    """All devices' attention as one batch: a device has a head or two, too little to share among the CPU's threads."""
+    if len(devices) <= 1:
+        return list(itertools.starmap(attend, devices))
+    x, keys, values, masks = zip(*devices, strict=True)
+    users = len(x[0])
+    mask = torch.cat([m.expand(users, -1, -1, -1) for m in masks]) if masks[0] is not None else None
+    return list(attend(torch.cat(x), torch.cat(keys), torch.cat(values), mask).split(users))
 
 
 def check_page_table(name: str, table: Tensor, users: int) -> None:

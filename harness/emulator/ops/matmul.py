@@ -241,10 +241,14 @@ def _fast(
     wide = dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
     wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
     places, columns = _filled(b, transpose_b, rows=True), b.shape[-2 if transpose_b else -1]
-    shards = []
+    shards: list[torch.Tensor] = []
+    zeros = None  # of weights without a value: one tensor, so that what follows knows these devices as alike
     for index, (x, w) in enumerate(
         zip(*_operands(a, b, config, transpose_a, transpose_b, wide), strict=True)
     ):
+        if zeros is not None and not w.numel():
+            shards.append(zeros)
+            continue
         if wide:
             y = _matmul_fp32_result(x.float(), w)
         elif x.dtype is torch.bfloat16 and w.dtype is torch.bfloat16:
@@ -257,6 +261,8 @@ def _fast(
         if apply is not None:
             y = apply(y.float())
         shards.append(packed(y, dtype))
+        if bias is None and not w.numel():
+            zeros = shards[-1]
     return shards
 
 
