@@ -19,6 +19,7 @@ from torch import Tensor
 BLOCK_ELEMENTS = (
     2**18
 )  # float64 blocks of 2 MiB: large beside the cost of a call, small beside a shared cache
+_SUMS = 5  # a row: see _add_block
 LOST = 64.0  # how often larger a sum of squares may be than that of the deviations it is turned into
 BF16_MANTISSA_BITS = 7  # stored bits; one ulp is 2^(exponent - 7)
 FLOAT32_EXPONENT_MASK = 0x7F800000
@@ -171,8 +172,19 @@ def _row_figures(actual: Tensor, golden: Tensor) -> _Rows:
         return out
     flat_a, flat_g = actual.reshape(count, width), golden.reshape(count, width)
     scratch = _Scratch(min(golden.numel(), max(BLOCK_ELEMENTS, 1)))
+    sums = torch.zeros(_SUMS, count, dtype=torch.float64)
     for rows, columns in _blocks(count, width):
-        _add_block(out, rows, columns.start, flat_a[rows, columns], flat_g[rows, columns], scratch)
+        _add_block(out, sums[:, rows], flat_a[rows, columns], flat_g[rows, columns], scratch)
+    near = _take_moments(out, sums)
+    finite = out.diff.isfinite()
+    if not bool((near & finite).all()):
+        for rows, columns in _blocks(count, width):
+            a_block, g_block = flat_a[rows, columns], flat_g[rows, columns]
+            if not bool(finite[rows].all()):
+                out.nonfinite_a += int((~torch.isfinite(a_block)).sum())
+                out.nonfinite_g += int((~torch.isfinite(g_block)).sum())
+            if not bool(near[rows].all()):
+                _take_centred(out, rows, columns.start, a_block, g_block)
     return out
 
 
@@ -201,56 +213,59 @@ def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + height, count)), slice(left, min(left + BLOCK_ELEMENTS, width))
 
 
-def _add_block(
-    out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor, scratch: _Scratch
-) -> None:
+def _add_block(out: _Rows, sums: Tensor, a_block: Tensor, g_block: Tensor, scratch: _Scratch) -> None:
+    """Adds a block to the extremes, and to `sums` [_SUMS, its rows]: of golden and difference, of their squares and product."""
     g, diff, error, bits = scratch.shaped(g_block)
     g.copy_(g_block)
     diff.copy_(a_block).sub_(g)
-    squared = torch.linalg.vector_norm(diff, dim=-1).square_()
-    if not bool(torch.isfinite(squared).all()):
-        out.nonfinite_a += int((~torch.isfinite(a_block)).sum())
-        out.nonfinite_g += int((~torch.isfinite(g_block)).sum())
-    out.diff[rows] += squared
+    sum_g, sum_diff, square_g, square_diff, product = sums.unbind()
+    sum_g += g.sum(-1)
+    sum_diff += diff.sum(-1)
+    square_g += torch.linalg.vector_norm(g, dim=-1).square_()
+    square_diff += torch.linalg.vector_norm(diff, dim=-1).square_()
+    product += torch.linalg.vecdot(g, diff)
     lowest, highest = diff.aminmax()
     out.max_abs = _nan_max(out.max_abs, max(-float(lowest), float(highest)))
     _add_ulps(out, error.copy_(diff), g_block, bits)
-    moments = _moments(g, diff, squared)
-    if moments is None:
-        moments = _centred_moments(a_block, g_block)
-    mean_a, mean_g, var_a, var_g, cov = moments
+
+
+def _take_moments(out: _Rows, sums: Tensor) -> Tensor:
+    """Means, sums of squared deviations and of products of each row, from its sums. Returns where they may be taken, [rows].
+
+    Where a row's mean lies far from 0, or one side far below the other, these sums cost more than the last two digits: there
+    the deviations themselves must be summed.
+    """
+    width = out.width
+    sum_g, sum_diff, square_g, square_diff, product = sums
+    sum_a = sum_g + sum_diff
+    square_a = square_g + 2 * product + square_diff
+    out.diff = square_diff
+    out.mean_a, out.mean_g = sum_a / width, sum_g / width
+    out.var_a, out.var_g = square_a - sum_a * sum_a / width, square_g - sum_g * sum_g / width
+    out.cov = square_g + product - sum_a * sum_g / width
+    largest = torch.maximum(square_a, square_g)
+    return (out.var_a * LOST >= largest) & (out.var_g * LOST >= largest)
+
+
+def _take_centred(out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor) -> None:
+    """The same from the deviations; `seen` columns of these rows were taken before, 0 for a row's first piece."""
+    mean_a, mean_g, var_a, var_g, cov = _centred_moments(a_block, g_block)
+    if seen == 0:
+        out.mean_a[rows], out.mean_g[rows] = mean_a, mean_g
+        out.var_a[rows], out.var_g[rows], out.cov[rows] = var_a, var_g, cov
+        return
     new = a_block.shape[1]
-    weight = seen * new / (seen + new)  # Chan's merge; 0 for a row's first piece
-    share = new / (seen + new)
+    weight, share = seen * new / (seen + new), new / (seen + new)  # Chan's merge
     step_a, step_g = mean_a - out.mean_a[rows], mean_g - out.mean_g[rows]
     out.var_a[rows] += var_a + weight * step_a * step_a
     out.var_g[rows] += var_g + weight * step_g * step_g
     out.cov[rows] += cov + weight * step_a * step_g
-    out.mean_a[rows] = mean_a if seen == 0 else out.mean_a[rows] + share * step_a
-    out.mean_g[rows] = mean_g if seen == 0 else out.mean_g[rows] + share * step_g
-
-
-def _moments(g: Tensor, diff: Tensor, squared: Tensor) -> tuple[Tensor, ...] | None:
-    """Means, sums of squared deviations and of products of each row, from sums over g and actual - g.
-
-    None where a row's mean lies so far from 0, or one side so far below the other, that these sums would cost more than the
-    last two digits: there the deviations themselves must be summed.
-    """
-    width = g.shape[1]
-    sum_g, sum_a = g.sum(-1), diff.sum(-1)
-    sum_a += sum_g
-    product = torch.linalg.vecdot(g, diff)
-    square_g = torch.linalg.vector_norm(g, dim=-1).square_()
-    square_a = square_g + 2 * product + squared
-    var_a, var_g = square_a - sum_a * sum_a / width, square_g - sum_g * sum_g / width
-    largest = torch.maximum(square_a, square_g)
-    if not bool(((var_a * LOST >= largest) & (var_g * LOST >= largest)).all()):
-        return None
-    return sum_a / width, sum_g / width, var_a, var_g, square_g + product - sum_a * sum_g / width
+    out.mean_a[rows] += share * step_a
+    out.mean_g[rows] += share * step_g
 
 
 def _centred_moments(a_block: Tensor, g_block: Tensor) -> tuple[Tensor, ...]:
-    """The same as `_moments`, about the row's first element and then its mean."""
+    """Means, sums of squared deviations and of products, about the row's first element and then its mean."""
     # A copy even of float64: what follows works in place, and the tensors are the caller's.
     a, g = (block.to(torch.float64, copy=True) for block in (a_block, g_block))
     first_a, first_g = a[:, :1].clone(), g[:, :1].clone()
@@ -269,12 +284,14 @@ def _add_ulps(out: _Rows, error: Tensor, g_block: Tensor, bits: Tensor) -> None:
     """Adds |error| in bfloat16 ulps at each golden element's magnitude; at and below the smallest normal, that of the normal."""
     golden = g_block.float().contiguous()
     torch.bitwise_and(golden.view(torch.int32), FLOAT32_EXPONENT_MASK, out=bits)
+    scale = bits.view(torch.float32)
     zeros = 0
     if int(bits.amin()) == 0:  # a golden 0, or a number below the smallest normal
         zero = golden == 0
         zeros = int(zero.sum())
         error.masked_fill_(zero, 0.0)
-    error.abs_().div_(bits.view(torch.float32).clamp_(min=SMALLEST_NORMAL))
+        scale.clamp_(min=SMALLEST_NORMAL)
+    error.abs_().div_(scale)
     out.max_ulp = _nan_max(out.max_ulp, float(error.amax()) * 2.0**BF16_MANTISSA_BITS)
     out.sum_ulp += float(error.sum(dtype=torch.float64)) * 2.0**BF16_MANTISSA_BITS
     out.nonzero += golden.numel() - zeros
