@@ -43,5 +43,6 @@ def _by_layer(
     axes.set_xlabel("layer")
     axes.set_ylabel(label)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False)
+    # Above the plot: inside, a line of some run would always pass behind it.
+    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return [drawn(figure, title, f"{label}. {'; '.join(said)}")]
