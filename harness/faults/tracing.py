@@ -47,6 +47,16 @@ def stale_page_table(patch: pytest.MonkeyPatch) -> None:
     around(patch, Decoding, "renew", stale)
 
 
+def stale_positions(patch: pytest.MonkeyPatch) -> None:
+    """Positions only ever advance: who leaves, comes or goes back between steps is not noticed."""
+    from tt_llm.decoding import Decoding
+
+    def stale(renew: Any, self: Decoding, tokens: Any, positions: Any, table: Any) -> None:
+        renew(self, tokens, positions if self._positions is None else self._positions, table)
+
+    around(patch, Decoding, "renew", stale)
+
+
 def unordered_queues(patch: pytest.MonkeyPatch) -> None:
     """No queue waits for the other: a step may read its inputs while they are written."""
     import ttnn
@@ -75,6 +85,7 @@ TRACE_FAULTS = {
         host_read_in_the_step,
         upload_in_the_step,
         stale_page_table,
+        stale_positions,
         unordered_queues,
         tokens_read_twice,
     )

@@ -11,6 +11,7 @@ import pytest
 # fault -> the test that sees it, and what that says; those that a capture refuses are in tests/tt_llm/test_trace.py
 NAMED = {
     "stale_page_table": ("test_what_happens_between_steps_reaches_the_trace", "changed_values"),
+    "stale_positions": ("test_a_traced_step_is_the_step", "changed_values"),
     "greedy_tokens_not_fed_back": ("test_greedy_text_is_the_same", "changed_values"),
     "unordered_queues": (
         "test_a_traced_step_is_the_step",
