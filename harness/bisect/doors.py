@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from harness.bisect.errors import error
 from harness.bisect.places import LAYER_MODULES
 from harness.bisect.shadows import Shadows
-from harness.bisect.steps import error
 
 # Relative L2 of the worst row: fp32 sums in another order, through all layers, stay well below.
 SAME_PROGRAM = 1e-3

@@ -1,21 +1,20 @@
 """How far off an op may be by its number formats and its multiplier alone. What is beyond is an error of the op.
 
-Figures are relative L2 errors, from the formats (half a unit in the last place of bf16 is 2^-9; of a bfp8 block's largest
-value 2^-7) and the rules of the multiplier and the destination register in `docs/numerics.md`.
+Figures are relative L2 errors, from what formats and multiplier lose (`losses`), the rules of the destination register in
+`docs/numerics.md`, and, of an attention, what its inner rounding does (`inner`).
 """
 
 from __future__ import annotations
 
 import math
 
-from harness.bisect.steps import Error, Facts, Step
+from harness.bisect.errors import Error
+from harness.bisect.losses import FIDELITIES, FORMATS
+from harness.bisect.steps import Facts, Step
 
-# A healthy SmolLM2 stays below 0.7 of the limits in every op, under each policy (docs/bisect.md).
+# A healthy SmolLM2 stays below 0.6 of the limits in every op, under each policy (docs/bisect.md).
 MARGIN, ROW_MARGIN = 3.0, 6.0
 EXACT = 1e-6  # fp32's own rounding, and the order of a golden's sums
-FORMATS = {"FLOAT32": 2**-9, "BFLOAT16": 2**-9, "BFLOAT8_B": 2**-6, "BFLOAT4_B": 2**-2}
-# What the multiplier does not see of its operands: a bit of one in HiFi2, in LoFi three more and two of the other.
-FIDELITIES = {"HiFi4": 0.0, "HiFi3": 2**-9, "HiFi2": 2**-8, "LoFi": 2**-5}
 PRODUCTS = 16  # added at once; then the destination rounds
 MOVES = (
     *(
@@ -81,7 +80,8 @@ def limit(op: str, facts: Facts) -> float:
 def share(error: Error, op: str, facts: Facts) -> float:
     """The error as a part of what is allowed: beyond 1 it is not explained. Whole tensor and worst row, whichever is more."""
     allowed = limit(op, facts)
-    return max(error.rel_l2 / (MARGIN * allowed), error.worst_row / (ROW_MARGIN * allowed))
+    whole, row = MARGIN * (allowed + facts.inner.rel_l2), ROW_MARGIN * (allowed + facts.inner.worst_row)
+    return max(error.rel_l2 / whole, error.worst_row / row)
 
 
 def diverges(step: Step) -> bool:

@@ -14,6 +14,7 @@ from harness.bisect.bisection import Bisection, growth
 from harness.bisect.doors import SAME_PROGRAM
 from harness.bisect.explained import MARGIN, ROW_MARGIN, limit, share
 from harness.bisect.steps import Step
+from harness.emulator.accumulate import FP32_DEST_ERRATUM
 from harness.records import write_text_atomically
 
 SHOWN = 8  # rows of a table
@@ -53,6 +54,12 @@ def verdict(found: Bisection) -> list[str]:
         lines.append(
             f"NOTHING DIVERGES: {len(found.steps) - sum(found.missing.values())} ops within what formats and multiplier explain"
             + (f", {len(found.doors)} module outputs the reference's program" if found.doors else "")
+        )
+    struck = [step for step in found.steps if step.struck]
+    if struck:
+        lines.append(
+            f"struck: {sum(step.struck for step in struck)} values in {len(struck)} ops, first {struck[0].op} in "
+            f"{struck[0].place}, by {FP32_DEST_ERRATUM.name}; as many of their worst rows are not held against them"
         )
     lines.append(f"{found.metric} to the reference: {found.figure:.4g}")
     compared = len(found.steps) - sum(found.missing.values())

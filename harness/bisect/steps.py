@@ -9,27 +9,13 @@ from typing import Any
 
 import torch
 
+from harness.bisect.errors import Error, error, worst
+from harness.bisect.inner import swayed
 from harness.bisect.op_goldens import TRANSFERS, Golden, NoGolden, golden_of
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows, Values, apply, held, written
+from harness.emulator.accumulate import FP32_DEST_ERRATUM
 from harness.oplog import Args, Kwargs, Op, tensors_in
-
-# A row (token, head, user) whose golden is nearly zero would make any rounding look large: its error is held against this
-# part of the tensor's typical row instead.
-FLOOR = 0.01
-
-
-@dataclass(frozen=True)
-class Error:
-    """Relative L2 errors against a golden, over what the golden defines: of the whole tensor, and of its worst row."""
-
-    rel_l2: float
-    worst_row: float
-
-    @property
-    def finite(self) -> bool:
-        """False where the device has NaN or Inf and the golden has not."""
-        return math.isfinite(self.worst_row)
 
 
 @dataclass(frozen=True)
@@ -37,7 +23,8 @@ class Step:
     """One op call. `local`: against its golden on the device's own inputs; `accumulated`: against the fp32 chain.
 
     `inherited` is the largest accumulated error among its inputs. Where the op has no golden `missing` says why, and the
-    errors are None.
+    errors are None. `struck`: how many values an erratum of the hardware spoilt in it, which the emulator counts; as many of
+    the worst rows are left out of `local`, for the silicon is to blame there and not the op.
     """
 
     index: int
@@ -48,17 +35,22 @@ class Step:
     accumulated: Error | None
     inherited: float
     missing: str = ""
+    struck: int = 0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What bears on how exact an op can be: formats by ttnn's names, math fidelity, destination, products a sum has."""
+    """What bears on how exact an op can be: formats by ttnn's names, math fidelity, destination, products a sum has.
+
+    `inner`: how far the golden moves when what the op rounds within itself is off by half a unit of bf16 (`inner.swayed`).
+    """
 
     inputs: tuple[str, ...]
     output: str
     fidelity: str | None
     fp32_dest: bool | None
     terms: int
+    inner: Error
 
 
 class Watch:
@@ -82,7 +74,8 @@ class Watch:
         place = self._places.here()
         inputs = list(tensors_in((args, kwargs), kind))
         facts_in = tuple(tensor.dtype.name for tensor in inputs)
-        inherited, missing, local, chain = 0.0, "", list[Values](), list[Values]()
+        fidelity, fp32_dest = _compute(kwargs.get("compute_kernel_config"))
+        inherited, missing, local, chain, inner = 0.0, "", list[Values](), list[Values](), Error(0.0, 0.0)
         try:
             golden = golden_of(name, op, self._ttnn)
             # Before the op runs: it may free or overwrite what it was given.
@@ -90,23 +83,28 @@ class Watch:
             inherited = max((self.shadows.drift(t, own[id(t)], _rel_l2) for t in inputs), default=0.0)
             local = computed(golden, name, args, kwargs, kind, lambda tensor: own[id(tensor)])
             chain = computed(golden, name, args, kwargs, kind, lambda t: self.shadows.get(t) or own[id(t)])
+            local = _where_defined(local, chain)
+            if "attention" in name.rpartition(".")[2]:
+                off = swayed(own, inputs[0], inputs[1], inputs[2], fidelity)
+                inner = worst(computed(golden, name, args, kwargs, kind, lambda t: off[id(t)]), local)
         except NoGolden as reason:
             missing = str(reason)
-        terms = _terms(name, inputs)
+        terms, struck = _terms(name, inputs), -FP32_DEST_ERRATUM.struck
         result = op(*args, **kwargs)
+        struck += FP32_DEST_ERRATUM.struck
         outputs = written(name, args, kwargs, result, kind)
         output = outputs[0].dtype.name if outputs else ""
-        facts = Facts(facts_in, output, *_compute(kwargs.get("compute_kernel_config")), terms)
+        facts = Facts(facts_in, output, fidelity, fp32_dest, terms, inner)
         found: tuple[Error | None, Error | None] = None, None
         if missing:
             for tensor in outputs:
                 self.shadows.drop(tensor)
         else:
             device = [held(self._ttnn, tensor) for tensor in outputs]
-            found = worst(device, _where_defined(local, chain)), worst(device, chain)
+            found = worst(device, local, struck), worst(device, chain)
             for tensor, should in zip(outputs, chain, strict=True):
                 self.shadows.put(tensor, should)
-        self.steps.append(Step(len(self.steps), name, place, facts, *found, inherited, missing))
+        self.steps.append(Step(len(self.steps), name, place, facts, *found, inherited, missing, struck))
         return result
 
 
@@ -170,36 +168,6 @@ def _where_defined(values: list[Values], chain: list[Values]) -> list[Values]:
         ]
         for vs, cs in zip(values, chain, strict=True)
     ]
-
-
-def worst(device: list[Values], golden: list[Values]) -> Error:
-    """The largest errors over the results of an op, of all devices."""
-    errors = [error(values, should) for values, should in zip(device, golden, strict=True)]
-    return Error(max(e.rel_l2 for e in errors), max(e.worst_row for e in errors))
-
-
-def error(device: Values, golden: Values) -> Error:
-    """Relative L2 over all devices and in the worst row. What the golden leaves undefined (NaN, Inf) is not compared."""
-    squares = norms = 0.0
-    rows: list[torch.Tensor] = []
-    for values, should in zip(device, golden, strict=True):
-        if values.shape != should.shape:
-            return Error(math.inf, math.inf)
-        values, should = values.float(), should.float()
-        defined = should.isfinite()
-        if not bool(defined.all()):
-            values, should = (torch.where(defined, tensor, 0) for tensor in (values, should))
-        norm = torch.linalg.vector_norm(should, dim=-1, dtype=torch.float64).flatten()
-        if torch.equal(values, should):
-            off = torch.zeros_like(norm)
-        else:
-            off = torch.linalg.vector_norm(values - should, dim=-1, dtype=torch.float64).flatten()
-            off = off.nan_to_num(nan=math.inf)  # the device has NaN where the golden has not
-        squares, norms = squares + float(off @ off), norms + float(norm @ norm)
-        typical = math.sqrt(float(norm @ norm) / max(1, int((norm > 0).sum())))
-        rows.append(off / norm.clamp(min=max(FLOOR * typical, 1e-30)))
-    worst_row = max((float(row.max()) for row in rows if row.numel()), default=0.0)
-    return Error(math.sqrt(squares / norms) if norms else math.sqrt(squares), worst_row)
 
 
 def _rel_l2(device: Values, golden: Values) -> float:
