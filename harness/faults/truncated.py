@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -15,17 +16,20 @@ from tt_llm.checkpoint import cache_dir
 from tt_llm.errors import InputError
 
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+_OF_THE_VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
+ADDED = 8  # tokens
 
 
 def truncated(folder: Path, layers: int) -> Path:
     """A Hugging Face folder of the first `layers` decoder layers, made once and kept in the cache.
 
-    Raises InputError for a model that has fewer.
+    Its vocabulary has ADDED tokens more, of zeros, which no text has: one that fills whole tiles on every device has no padding,
+    and what is done wrong with padding would not show. Raises InputError for a model that has fewer layers.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not 1 <= layers <= config["num_hidden_layers"]:
         raise InputError(f"layers {layers}: the model has 1 to {config['num_hidden_layers']}")
-    made = cache_dir() / "models" / f"{folder.name}-{layers}-layers"
+    made = cache_dir() / "models" / f"{folder.name}-first-{layers}-layers"
     if made.is_dir():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +40,7 @@ def truncated(folder: Path, layers: int) -> Path:
         elif file.is_file() and not file.name.endswith(".index.json"):
             shutil.copy(file, part)
     config["num_hidden_layers"] = layers
+    config["vocab_size"] += ADDED
     (part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     part.rename(made)
     return made
@@ -48,5 +53,7 @@ def _copy_first(source: Path, target: Path, layers: int) -> None:
             for name in file.keys()  # noqa: SIM118 - not a dict
             if (match := _LAYER.match(name)) is None or int(match[1]) < layers
         }
+    for name in kept.keys() & set(_OF_THE_VOCABULARY):
+        kept[name] = torch.cat([kept[name], kept[name].new_zeros(ADDED, kept[name].shape[1])])
     if kept:
         save_file(kept, target, metadata={"format": "pt"})
