@@ -20,6 +20,7 @@ LABELS = {
     "op_differences": "ops unlike the real ttnn's",
     "mesh_perplexity_change": "perplexity beside one device's",
     "mesh_agreement_length": "greedy agreement with one device",
+    "mesh_flip_cost": "cost of a greedy flip beside one device (nats)",
     "flip_cost": "cost of a greedy flip (nats)",
     "task_loss": "lm-eval answers lost",
     "task_perplexity_error": "lm-eval perplexity error",

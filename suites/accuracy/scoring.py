@@ -83,6 +83,22 @@ def score(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor, deco
     )
 
 
+def perplexity_test(before: torch.Tensor, after: torch.Tensor) -> PairedTest:
+    """The test behind a change of perplexity, from the log-likelihoods of the same tokens, [..., S] nats each."""
+
+    def test(alpha: float, power: float) -> Details:
+        found = paired_nll_test(before, after, alpha=alpha, power=power)
+        return {
+            "p_value": found.p_value,
+            "detectable": found.detectable,
+            "ratio_low": found.low,
+            "ratio_high": found.high,
+            "design_effect": found.design_effect,
+        }
+
+    return test
+
+
 def paired_tests(
     golden_nll: torch.Tensor,
     device_nll: torch.Tensor,
@@ -95,16 +111,6 @@ def paired_tests(
     `flips` are shown beside the second.
     """
 
-    def perplexity_test(alpha: float, power: float) -> Details:
-        found = paired_nll_test(golden_nll, device_nll, alpha=alpha, power=power)
-        return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "ratio_low": found.low,
-            "ratio_high": found.high,
-            "design_effect": found.design_effect,
-        }
-
     def accuracy_test(alpha: float, power: float) -> Details:
         found = paired_accuracy_test(golden_right, device_right, alpha=alpha, power=power)
         return {
@@ -115,7 +121,7 @@ def paired_tests(
             **(flips or {}),
         }
 
-    return {"perplexity_error": perplexity_test, "top1_loss": accuracy_test}
+    return {"perplexity_error": perplexity_test(golden_nll, device_nll), "top1_loss": accuracy_test}
 
 
 def judge(recorder: Recorder, golden: torch.Tensor, logits: torch.Tensor, scores: Scores) -> None:

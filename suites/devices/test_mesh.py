@@ -6,10 +6,11 @@ import pytest
 import torch
 import ttnn
 
-from harness.metrics import agreement_length, perplexity, perplexity_change
+from harness.metrics import agreement_length, flip_cost, perplexity, perplexity_change
 from harness.recorder import Regression
 from harness.strict import assert_replicated
 from harness.targets import active
+from suites.accuracy.scoring import perplexity_test
 from tt_llm.checkpoint import split_rope_halves
 from tt_llm.kv_cache import padded_page_table
 from tt_llm.mesh import replicate
@@ -91,20 +92,32 @@ def test_perplexity_is_that_of_one_device(generator, tt_session, tt_precision, g
         "change": change.change,
         "stderr": change.stderr,
     }
-    recorder.judge({"mesh_perplexity_change": abs(change.change)}, tokens.numel(), "model", details=details)
+    recorder.judge(
+        {"mesh_perplexity_change": abs(change.change)},
+        whole.n,
+        "model",
+        details=details,
+        paired={"mesh_perplexity_change": perplexity_test(whole.nll, split.nll)},
+    )
 
 
 @pytest.mark.tt_golden("generate", phase="decode", steps=NEW_TOKENS)
 def test_greedy_text_is_that_of_one_device(generator, tt_session, tt_precision, golden, recorder):
-    """The first prompt goes on with the same tokens; for the others it is shown for how long."""
+    """The first prompt goes on with the same tokens; where the others part, one device must have been near a tie."""
     _needs_both()
     tokens, lens = golden.inputs["tokens"], golden.inputs["prompt_lens"].tolist()
     prompts = [row[:length].tolist() for row, length in zip(tokens, lens, strict=True)]
     split = generator.generate(prompts, NEW_TOKENS, stop_at_eos=False)
-    whole = tt_session.generator_alone(tt_precision).generate(prompts, NEW_TOKENS, stop_at_eos=False)
+    alone = tt_session.generator_alone(tt_precision)
+    whole = alone.generate(prompts, NEW_TOKENS, stop_at_eos=False)
+    costs = []
+    for prompt, ours, theirs in zip(prompts, split, whole, strict=True):
+        seen = torch.tensor([prompt + theirs[:-1]], dtype=torch.int32)
+        chosen_from = alone.prefill_forward(seen, all_logits=True)[0, len(prompt) - 1 :]
+        costs.append(flip_cost(chosen_from, theirs, ours))
     agreed = [agreement_length(ours, theirs) for ours, theirs in zip(split, whole, strict=True)]
-    details = {"agreed": str(agreed)}
-    recorder.judge({"mesh_agreement_length": float(agreed[0])}, NEW_TOKENS, "model", details=details)
+    figures = {"mesh_agreement_length": float(agreed[0]), "mesh_flip_cost": max(costs)}
+    recorder.judge(figures, NEW_TOKENS, "model", details={"agreed": str(agreed), "costs": str(costs)})
 
 
 def _needs_both():

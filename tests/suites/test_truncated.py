@@ -31,5 +31,5 @@ def test_it_is_the_first_layers_with_tokens_of_zeros(
     config = json.loads((first / "config.json").read_text(encoding="utf-8"))
     assert (config["num_hidden_layers"], config["vocab_size"]) == (2, 96 + ADDED)
     assert truncated(whole, 2) == first
-    with pytest.raises(InputError, match="^layers 4: the model has 1 to 3$"):
+    with pytest.raises(InputError, match=r"^layers 4: the model has 1 to 3$"):
         truncated(whole, 4)
