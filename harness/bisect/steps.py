@@ -84,7 +84,7 @@ class Watch:
             local = computed(golden, name, args, kwargs, kind, lambda tensor: own[id(tensor)])
             chain = computed(golden, name, args, kwargs, kind, lambda t: self.shadows.get(t) or own[id(t)])
             local = _where_defined(local, chain)
-            if "attention" in name.rpartition(".")[2]:
+            if "scaled_dot_product_attention" in name:
                 off = swayed(own, inputs[0], inputs[1], inputs[2], fidelity)
                 inner = worst(computed(golden, name, args, kwargs, kind, lambda t: off[id(t)]), local)
         except NoGolden as reason:

@@ -75,6 +75,7 @@ def scaled_dot_product_attention(
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     config = memory_config or DRAM_MEMORY_CONFIG
     setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
+    is_fast = mode.current() is Mode.FAST
 
     def modelled(
         x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
@@ -94,8 +95,7 @@ def scaled_dot_product_attention(
         # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
         some = [bool(values.any()) for values in v.shards]
         filled = list(itertools.compress(given, some))
-        made = _at_once(fast, filled) if mode.current() is Mode.FAST else itertools.starmap(modelled, filled)
-        results = iter(made)
+        results = iter(_at_once(fast, filled) if is_fast else itertools.starmap(modelled, filled))
         return [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
 
     return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
