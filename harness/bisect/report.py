@@ -58,7 +58,7 @@ def verdict(found: Bisection) -> list[str]:
     struck = [step for step in found.steps if step.struck]
     if struck:
         lines.append(
-            f"struck: {sum(step.struck for step in struck)} values in {len(struck)} ops, first {struck[0].op} in "
+            f"struck: {sum(step.struck for step in struck)} times in {len(struck)} ops, first {struck[0].op} in "
             f"{struck[0].place}, by {FP32_DEST_ERRATUM.name}; as many of their worst rows are not held against them"
         )
     lines.append(f"{found.metric} to the reference: {found.figure:.4g}")

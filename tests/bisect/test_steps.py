@@ -9,9 +9,11 @@ import pytest
 import torch
 import ttnn
 
+from harness.bisect.bisection import Bisection
 from harness.bisect.errors import Error, error
 from harness.bisect.explained import MARGIN, ROW_MARGIN, limit, share
 from harness.bisect.places import Place
+from harness.bisect.report import verdict
 from harness.bisect.shadows import Shadows
 from harness.bisect.steps import Step, Watch
 from harness.emulator import kernels
@@ -60,6 +62,11 @@ def test_an_erratum_is_no_error_of_the_op() -> None:
     step = watched(Mode.DEVICE, "ttnn.linear", ttnn.linear, on_device(x), on_device(w), **given)
     assert step.struck == 1
     assert share(step.local, step.op, step.facts) < 1
+    said = verdict(Bisection("mean KL", 0.0, (step,), (), ()))
+    assert said[0].startswith("NOTHING DIVERGES: 1 ops")
+    assert said[1].startswith(
+        "struck: 1 times in 1 ops, first ttnn.linear in mlp of layer 0, by tt-metal #38306"
+    )
 
     def wrong(x: Any, w: Any, **given: Any) -> Any:
         return ttnn.linear(ttnn.multiply(x, 1.5), w, **given)

@@ -92,3 +92,17 @@ def test_each_mistake_is_seen_and_named(fault: str, judged: Run) -> None:
         assert "mesh_perplexity_change" in metrics
     if fault == "columns_gathered_in_reverse":
         assert {"mesh_perplexity_change", "mesh_agreement_length", "mesh_flip_cost"} <= metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["performance", "bfp4_mlp"])
+def test_greedy_text_that_is_wrong_is_seen_under_coarse_policies(precision: str, judged: Run) -> None:
+    """Their gates let near ties flip; a device's part of the vocabulary in another's place is none."""
+    chosen = "-k", "of_one_device", f"--tt-precision={precision}"
+    verdicts = {
+        r.metric: r.verdict
+        for r in judged("-p", "harness.faults", "--tt-fault", "devices_joined_in_reverse", *chosen).records
+    }
+    assert verdicts["mesh_agreement_length"] == verdicts["mesh_flip_cost"] == "regression"
+    # Of a random model some tokens get likelier and as many less likely: the test cannot tell, and does not pass it.
+    assert verdicts["mesh_perplexity_change"] != "pass"
