@@ -40,9 +40,10 @@ def generator(tt_session: Session, tt_precision: str) -> tt_llm.Generator:
 
 
 @pytest.fixture
-def tt_module(generator: tt_llm.Generator, golden_spec: GoldenSpec) -> ModuleRunner:
-    """The module the test's golden names, as a function of the golden's inputs."""
-    return ModuleRunner(generator, golden_spec)
+def tt_module(tt_session: Session, tt_precision: str, golden_spec: GoldenSpec) -> ModuleRunner:
+    """The module the test's golden names, as a function of the golden's inputs. It alone is loaded, not the model."""
+    with leave():
+        return ModuleRunner(tt_session.modules(tt_precision), golden_spec)
 
 
 @pytest.fixture

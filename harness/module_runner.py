@@ -1,4 +1,4 @@
-"""Runs one module of the loaded model on a golden's inputs: host tensors in golden shapes in, host tensors out."""
+"""Runs one module of a model on a golden's inputs: host tensors in golden shapes in, host tensors out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ PAGE_SEED = 0  # of the permuted page table: pages out of order, as a server tha
 class ModuleRunner:
     """Calling it runs the module a golden names; `keys` and `values` are then what its KV cache holds."""
 
-    def __init__(self, generator: tt_llm.Generator, spec: GoldenSpec) -> None:
-        self._generator = generator
-        self._model = generator.model
-        self._device = generator.mesh_device
+    def __init__(self, modules: tt_llm.Modules, spec: GoldenSpec) -> None:
+        self._modules = modules
+        self._device = modules.mesh_device
         self._spec = spec
         self._cache: PagedKVCache | None = None
         self._page_table = torch.empty(0)
@@ -53,7 +52,7 @@ class ModuleRunner:
         """k and v [B, nkv, length, hd] of the module's cache at positions 0 to length - 1, in Hugging Face order."""
         assert self._cache is not None, "run attention or decoder first"
         k, v = self._cache.gather(0, self._page_table[: self._spec.batch], length)
-        return {"k": split_rope_halves(k, self._model.config.head_dim), "v": v}
+        return {"k": split_rope_halves(k, self._modules.config.head_dim), "v": v}
 
     def loaded(self) -> Tensors:
         """The cache as it was before the decode step, at the positions the golden gives; same form as `cached`."""
@@ -66,26 +65,26 @@ class ModuleRunner:
         if self._decoding:
             ids = torch.zeros(1, TILE_ROWS, dtype=torch.int32)
             ids[0, : tokens.shape[0]] = tokens[:, 0]
-            return self._rows(self._model.embedding.decode(self._ids(ids)))
+            return self._rows(self._modules.embedding.decode(self._ids(ids)))
         return torch.cat(
-            [self._streamed(self._model.embedding.prefill(self._ids(row[None]))) for row in tokens]
+            [self._streamed(self._modules.embedding.prefill(self._ids(row[None]))) for row in tokens]
         )
 
     def _norm(self, inputs: Tensors) -> torch.Tensor:
         name, layer = self._spec.module, self._spec.layer
-        norm = self._model.final_norm if layer is None else getattr(self._model.layers[layer], name)
+        norm = self._modules.final_norm if layer is None else getattr(self._modules.layer(layer), name)
         return self._each(inputs["x"], norm.prefill, norm.decode)
 
     def _mlp(self, inputs: Tensors) -> torch.Tensor:
-        mlp = self._model.layers[self._layer].mlp
+        mlp = self._modules.layer(self._layer).mlp
         return self._each(inputs["x"], mlp.prefill, mlp.decode, normed=True)
 
     def _attention(self, inputs: Tensors) -> torch.Tensor:
-        attention = self._model.layers[self._layer].attention
+        attention = self._modules.layer(self._layer).attention
         return self._attending(inputs, attention.prefill, attention.decode, normed=True)
 
     def _decoder(self, inputs: Tensors) -> torch.Tensor:
-        decoder = self._model.layers[self._layer]
+        decoder = self._modules.layer(self._layer)
         return self._attending(inputs, decoder.prefill, decoder.decode)
 
     def _lm_head(self, inputs: Tensors) -> torch.Tensor:
@@ -94,16 +93,16 @@ class ModuleRunner:
         logits = []
         for chunk in rows.split(LM_HEAD_ROWS):
             device = self._put(_padded_rows(chunk[None], TILE_ROWS), ttnn.bfloat16)
-            logits.append(self._model.lm_head.to_host(self._model.lm_head(device))[: len(chunk)])
+            logits.append(self._modules.lm_head.to_host(self._modules.lm_head(device))[: len(chunk)])
         return torch.cat(logits).reshape(*x.shape[:-1], -1)
 
     def _rotated(self, heads: torch.Tensor, inputs: Tensors) -> torch.Tensor:
-        rope, head_dim = self._model.rope, self._model.config.head_dim
+        rope, head_dim = self._modules.rope, self._modules.config.head_dim
         pairs = interleave_rope(heads, head_dim)
         if self._decoding:
             per_user = torch.zeros(1, TILE_ROWS, heads.shape[1], head_dim)
             per_user[0, : len(heads)] = pairs[:, :, 0]
-            memory = self._model.configs.heads_decode
+            memory = self._modules.configs.heads_decode
             angles = rope.decode_angles(self._ids(self._positions(inputs).clamp(min=0)[None]))
             rotated = to_host(rope.rotate_decode(self._put(per_user, ttnn.bfloat16, memory), angles))
             return split_rope_halves(rotated[0, : len(heads)].unsqueeze(2), head_dim)
@@ -137,10 +136,10 @@ class ModuleRunner:
         pages = self._cache.layers[0]
         if self._decoding:
             positions = self._positions(inputs)
-            angles = self._model.rope.decode_angles(self._ids(positions.clamp(min=0)[None]))
+            angles = self._modules.rope.decode_angles(self._ids(positions.clamp(min=0)[None]))
             device_positions = replicate(positions, self._device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
             return self._rows(decode(self._decode_input(x, normed), angles, pages, table, device_positions))
-        angles = self._model.rope.prefill_angles(padded_prefill_length(x.shape[1]))
+        angles = self._modules.rope.prefill_angles(padded_prefill_length(x.shape[1]))
         return torch.cat(
             [
                 self._streamed(prefill(self._prefill_input(rows, normed), angles, pages, table, user))
@@ -150,14 +149,14 @@ class ModuleRunner:
 
     def _fill_cache(self, inputs: Tensors) -> ttnn.Tensor:
         """A cache of one layer with permuted pages, holding what the golden says it holds before a decode step."""
-        spec, config = self._spec, self._model.config
-        shares = self._model.shares
+        spec, config = self._spec, self._modules.config
+        shares = self._modules.shares
         one_layer = replace(shares, local=replace(shares.local, n_layers=1))
         per_user = blocks_for(padded_prefill_length(spec.seq_len))
         n_blocks = per_user * spec.batch
         shuffled = torch.randperm(n_blocks, generator=torch.Generator().manual_seed(PAGE_SEED))
         self._page_table = shuffled.reshape(spec.batch, per_user).int()
-        self._cache = PagedKVCache(self._device, one_layer, n_blocks, self._generator.precision.kv_cache)
+        self._cache = PagedKVCache(self._device, one_layer, n_blocks, self._modules.precision.kv_cache)
         if self._decoding:
             pages = []
             for name in ("k_cache", "v_cache"):
@@ -172,12 +171,12 @@ class ModuleRunner:
     def _paged(self, heads: torch.Tensor, n_blocks: int) -> ttnn.Tensor:
         # [B, nkv, S, hd] -> on each device [n_blocks, its heads, 32, hd], user b's block i where the page table says
         per_user = self._page_table.shape[1]
-        heads = self._model.shares.kv_heads(heads)
+        heads = self._modules.shares.kv_heads(heads)
         padded = torch.nn.functional.pad(heads, (0, 0, 0, per_user * BLOCK_SIZE - heads.shape[2]))
         blocks = padded.unflatten(2, (per_user, BLOCK_SIZE)).transpose(1, 2)  # [B, blocks, nkv, 32, hd]
         pages = torch.zeros(n_blocks, *blocks.shape[2:])
         pages[self._page_table.flatten().long()] = blocks.flatten(0, 1)
-        return scatter(pages, self._device, 1, self._generator.precision.kv_cache)
+        return scatter(pages, self._device, 1, self._modules.precision.kv_cache)
 
     # Host to device and back
 
@@ -205,25 +204,25 @@ class ModuleRunner:
         return positions
 
     def _dtype(self, normed: bool) -> ttnn.DataType:
-        return ttnn.bfloat16 if normed else self._generator.precision.residual
+        return ttnn.bfloat16 if normed else self._modules.precision.residual
 
     def _prefill_input(self, rows: torch.Tensor, normed: bool) -> ttnn.Tensor:
         # [S, dim] -> [1, 1, padded S, dim] on every device, or of a sharded stream its columns
         padded = _padded_rows(rows[None], padded_prefill_length(rows.shape[0]))
-        if self._model.shares.stream_is_sharded and not normed:
-            dims = self._model.shares.dims(None, -1)
+        if self._modules.shares.stream_is_sharded and not normed:
+            dims = self._modules.shares.dims(None, -1)
             return scatter(padded[None], self._device, dims, self._dtype(normed))
         return self._put(padded, self._dtype(normed))
 
     def _decode_input(self, x: torch.Tensor, normed: bool) -> ttnn.Tensor:
         # [B, 1, dim] -> [1, 1, 32, dim] width-sharded
         padded = _padded_rows(x.transpose(0, 1), TILE_ROWS)
-        return self._put(padded, self._dtype(normed), self._model.configs.residual)
+        return self._put(padded, self._dtype(normed), self._modules.configs.residual)
 
     def _streamed(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, padded S, dim], or a device's columns of it -> [1, S, dim]
-        whole = device.shape[-1] == self._model.config.dim
-        parts = self._model.shares.stream_parts  # along both axes of a mesh: the devices of its first row
+        whole = device.shape[-1] == self._modules.config.dim
+        parts = self._modules.shares.stream_parts  # along both axes of a mesh: the devices of its first row
         return (to_host(device) if whole else joined(device, -1, parts))[0, :, : self._spec.seq_len]
 
     def _rows(self, device: ttnn.Tensor) -> torch.Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 import ttnn
-from transformers import AutoTokenizer
 
 import tt_llm
 from ci.policy import Policy
@@ -34,7 +33,7 @@ from harness.options import Options
 from harness.records import Environment, check_writable
 from harness.targets import active
 from harness.timing.baselines import Baselines
-from tt_llm.checkpoint import cache_dir, locate
+from tt_llm.checkpoint import Checkpoint, cache_dir, locate
 from tt_llm.config import ModelConfig
 from tt_llm.data_parallel import DataParallel, load_groups, submesh_shape
 from tt_llm.mesh import open_mesh, parse_mesh_shape
@@ -55,6 +54,7 @@ class Session:
         self.policy = Policy.load()
         self.mesh_shape = parse_mesh_shape(options.mesh)
         self._generators: dict[str, tt_llm.Generator] = {}
+        self._modules: dict[str, tt_llm.Modules] = {}
         if options.strict:
             strict.watch(setattr)
 
@@ -131,18 +131,32 @@ class Session:
     def generator(self, precision: str) -> tt_llm.Generator:
         """The model under a policy, loaded once. One policy is held at a time: another one frees the last."""
         if precision not in self._generators:
-            self._generators.clear()
-            weights = None if active().computes else BlankCheckpoint(self.folder)
+            self._free()
             self._generators[precision] = tt_llm.load(
-                self.options.model, self.mesh_device, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN, weights=weights
+                self.options.model,
+                self.mesh_device,
+                precision,
+                MAX_BATCH_SIZE,
+                MAX_SEQ_LEN,
+                weights=self._weights,
             )
             self._generators[precision].enable_trace = self._traces
         return self._generators[precision]
 
+    def modules(self, precision: str) -> tt_llm.Modules:
+        """The model's modules under a policy, each loaded when first used; the whole model's where that is loaded."""
+        if precision in self._generators:
+            return self._generators[precision].model.modules
+        if precision not in self._modules:
+            self._free()
+            self._modules[precision] = tt_llm.load_modules(
+                self.options.model, self.mesh_device, precision, MAX_SEQ_LEN, weights=self._weights
+            )
+        return self._modules[precision]
+
     def groups(self, precision: str, users_of_each: int) -> DataParallel:
         """The model on each of the data parallel groups of the mesh, not kept; the model on the whole mesh is freed."""
-        self._generators.clear()
-        weights = None if active().computes else BlankCheckpoint(self.folder)
+        self._free()
         groups = load_groups(
             self.options.model,
             self.mesh_device,
@@ -150,11 +164,21 @@ class Session:
             precision,
             users_of_each,
             MAX_SEQ_LEN,
-            weights=weights,
+            weights=self._weights,
         )
         for group in groups.groups:
             group.enable_trace = self._traces
         return groups
+
+    @property
+    def _weights(self) -> Checkpoint | None:
+        """What stands in for the model's weights where nothing is computed with them."""
+        return None if active().computes else BlankCheckpoint(self.folder)
+
+    def _free(self) -> None:
+        """Drops what is loaded."""
+        self._generators.clear()
+        self._modules.clear()
 
     def golden(self, spec: GoldenSpec) -> Golden:
         """The stored golden of a spec, or zeros of its shapes where the target computes nothing.
@@ -177,6 +201,8 @@ class Session:
 
     def tokens(self, length: int, count: int) -> torch.Tensor:
         """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+        from transformers import AutoTokenizer
+
         return windows(self.text, AutoTokenizer.from_pretrained(self.folder), length, count)
 
     def missing(self, specs: Sequence[GoldenSpec]) -> list[GoldenSpec]:
@@ -203,7 +229,7 @@ class Session:
 
     def close(self) -> None:
         """Frees models and closes the mesh, if it was opened."""
-        self._generators.clear()
+        self._free()
         for name in ("mesh_device", "alone"):
             if name in self.__dict__:
                 ttnn.close_mesh_device(self.__dict__.pop(name))

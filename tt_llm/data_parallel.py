@@ -10,8 +10,9 @@ import ttnn
 
 from tt_llm.checkpoint import Checkpoint, locate
 from tt_llm.errors import InputError
-from tt_llm.generator import Generator, load
+from tt_llm.generator import Generator
 from tt_llm.kv_cache import TILE_ROWS, PagedKVCache
+from tt_llm.loading import load
 
 
 def submesh_shape(mesh: tuple[int, int], groups: int) -> tuple[int, int]:

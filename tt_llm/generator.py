@@ -1,19 +1,16 @@
-"""The public face of the model: load, prefill, decode, generate. Host tensors in, host tensors out."""
+"""The public face of a loaded model: prefill, decode, generate. Host tensors in, host tensors out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import ttnn
-from transformers import AutoTokenizer
 
 from tt_llm import precision as precisions
-from tt_llm.checkpoint import Checkpoint, locate
-from tt_llm.config import ModelConfig
 from tt_llm.decoding import Decoding
-from tt_llm.errors import InputError, on_one_line
+from tt_llm.errors import InputError
 from tt_llm.kv_cache import (
     BLOCK_SIZE,
     SKIPPED_PAGE,
@@ -29,39 +26,10 @@ from tt_llm.op_configs import padded_prefill_length
 from tt_llm.sampling import Sampling
 from tt_llm.trace import release_traces
 
+if TYPE_CHECKING:
+    from transformers import AutoTokenizer  # takes half a second, and modules alone need none
+
 GREEDY = Sampling()
-
-
-def load(
-    model: str,
-    mesh_device: ttnn.MeshDevice,
-    precision: str = "performance",
-    max_batch_size: int = TILE_ROWS,
-    max_seq_len: int = 1024,
-    n_layers: int | None = None,
-    weights: Checkpoint | None = None,
-) -> Generator:
-    """Puts a model on the devices. `model` is a name, folder or id as `checkpoint.locate` takes; lengths in tokens.
-
-    `weights` stands in for the ones in the model's folder.
-    Raises InputError for a model, precision, batch or length that cannot be run.
-    """
-    if not 1 <= max_batch_size <= TILE_ROWS:
-        raise InputError(f"max_batch_size {max_batch_size}: a decode step has 1 to {TILE_ROWS} users")
-    policy = precisions.policy(precision)
-    folder = locate(model)
-    config = ModelConfig.from_folder(folder, n_layers)
-    if not 1 <= max_seq_len <= config.max_position:
-        raise InputError(f"max_seq_len {max_seq_len}: the model takes 1 to {config.max_position} tokens")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
-    weights = weights or Checkpoint(folder)
-    weights.check(config)
-    release_traces(mesh_device)  # of models that are there: weights must stay
-    network = Model(mesh_device, config, weights, policy, padded_prefill_length(max_seq_len))
-    return Generator(mesh_device, network, policy, tokenizer, max_batch_size, max_seq_len)
 
 
 class DecodeOutput(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import ttnn
 
@@ -18,8 +20,8 @@ from tt_llm.precision import Precision
 from tt_llm.split import division, split
 
 
-class Model:
-    """Weights on the device and the forward pass over them."""
+class Modules:
+    """The modules of a model, each put on the devices when first asked for, and then kept."""
 
     def __init__(
         self,
@@ -29,16 +31,52 @@ class Model:
         precision: Precision,
         max_seq_len: int,
     ) -> None:
+        self.mesh_device = mesh_device
         self.config = config
+        self.precision = precision
         rows, columns = mesh_device.shape
         self.shares = split(config, *division(config, (rows, columns), precision.whole_sums))
         self.configs = OpConfigs(mesh_device, self.shares, precision)
-        shared = mesh_device, self.shares, weights, self.configs
-        self.embedding = Embedding(*shared, precision)
-        self.rope = Rope(mesh_device, config, self.configs, max_seq_len)
-        self.layers = [Decoder(*shared, precision, self.rope, i) for i in range(config.n_layers)]
-        self.final_norm = RMSNorm(*shared, "model.norm")
-        self.lm_head = LMHead(*shared, precision)
+        self._shared = mesh_device, self.shares, weights, self.configs
+        self._max_seq_len = max_seq_len
+        self._layers: dict[int, Decoder] = {}
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """Token ids to the residual stream."""
+        return Embedding(*self._shared, self.precision)
+
+    @cached_property
+    def rope(self) -> Rope:
+        """The angles of all positions, shared by the layers."""
+        return Rope(self.mesh_device, self.config, self.configs, self._max_seq_len)
+
+    def layer(self, index: int) -> Decoder:
+        """A decoder layer, 0 to n_layers - 1."""
+        if index not in self._layers:
+            self._layers[index] = Decoder(*self._shared, self.precision, self.rope, index)
+        return self._layers[index]
+
+    @cached_property
+    def final_norm(self) -> RMSNorm:
+        """What the LM head is fed through."""
+        return RMSNorm(*self._shared, "model.norm")
+
+    @cached_property
+    def lm_head(self) -> LMHead:
+        """Normed hidden state to logits."""
+        return LMHead(*self._shared, self.precision)
+
+
+class Model:
+    """Weights on the device and the forward pass over them."""
+
+    def __init__(self, modules: Modules) -> None:
+        self.modules = modules
+        self.config, self.shares, self.configs = modules.config, modules.shares, modules.configs
+        self.embedding, self.rope = modules.embedding, modules.rope
+        self.layers = [modules.layer(index) for index in range(modules.config.n_layers)]
+        self.final_norm, self.lm_head = modules.final_norm, modules.lm_head
 
     def prefill(
         self, tokens: ttnn.Tensor, cache: PagedKVCache, page_table: ttnn.Tensor, user: int

@@ -12,8 +12,9 @@ import torch
 import ttnn
 
 from tt_llm.errors import InputError
-from tt_llm.generator import DecodeOutput, Generator, load
+from tt_llm.generator import DecodeOutput, Generator
 from tt_llm.kv_cache import BLOCK_SIZE, PagedKVCache
+from tt_llm.loading import load
 
 
 class LlamaForCausalLM:

@@ -83,7 +83,7 @@ class OneModule:
     metric = "relative L2"
 
     def __init__(self, generator: tt_llm.Generator, spec: GoldenSpec, golden: Golden) -> None:
-        self._runner = ModuleRunner(generator, spec)
+        self._runner = ModuleRunner(generator.model.modules, spec)
         self._golden = golden
 
     def run(self) -> torch.Tensor:

@@ -24,7 +24,7 @@ from harness.records import Phase
 from harness.timing.passes import Pass, logged, step
 from tt_llm.checkpoint import Checkpoint, tensor_shapes
 from tt_llm.config import ModelConfig
-from tt_llm.model import Model
+from tt_llm.model import Model, Modules
 from tt_llm.op_configs import padded_prefill_length
 from tt_llm.precision import policy
 
@@ -99,6 +99,6 @@ def model_pass(
     one_layer = replace(config, n_layers=1)
     room = padded_prefill_length(seq_len + 1)
     with shapes_only():
-        model = Model(mesh_device, one_layer, _Blank(one_layer), chosen, room)
+        model = Model(Modules(mesh_device, one_layer, _Blank(one_layer), chosen, room))
         generator = tt_llm.Generator(mesh_device, model, chosen, None, batch, room)
         return logged(generator, step(generator, phase, batch, seq_len)).of_layers(config.n_layers)
