@@ -20,6 +20,9 @@ class Kill:
     said: str
 
 
+MODEL = {"generator", "tt_module"}  # the fixtures that run the model or a part of it
+
+
 @dataclass(eq=False)  # pytest keeps its plugins in a set
 class Probe:
     """`early`: a suite ends with its first failure. `leave_out`: tests that say nothing, because they are red anyway."""
@@ -33,9 +36,7 @@ class Probe:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leaves what cannot see a fault: tests without the model, and those that are red without one."""
-        useless = [
-            item for item in items if "generator" not in _fixtures(item) or item.nodeid in self.leave_out
-        ]
+        useless = [item for item in items if not MODEL & {*_fixtures(item)} or item.nodeid in self.leave_out]
         if useless:
             config.hook.pytest_deselected(items=useless)
             items[:] = [item for item in items if item not in useless]
