@@ -1,9 +1,7 @@
 """A Llama-like LLM written against the `ttnn` API: `load` it, then `prefill_forward`, `decode_forward`, `generate`.
 
-`load_modules` has its modules alone.
-
-May be imported from here: `load`, `load_modules`, `Generator`, `Modules`, `InputError`. Imports ttnn when first used, so activate a target before
-(`harness.targets.activate`). Must not import `harness` or `goldens`.
+`load_modules` has its modules alone. May be imported from here: `load`, `load_modules`, `Generator`, `Modules`, `InputError`.
+Imports ttnn when first used, so activate a target before (`harness.targets.activate`). Must not import `harness` or `goldens`.
 """
 
 from tt_llm.errors import InputError

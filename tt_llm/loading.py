@@ -33,12 +33,12 @@ def load(
 
     if not 1 <= max_batch_size <= TILE_ROWS:
         raise InputError(f"max_batch_size {max_batch_size}: a decode step has 1 to {TILE_ROWS} users")
-    modules = load_modules(model, mesh_device, precision, max_seq_len, n_layers, weights)
     folder = locate(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
+    modules = load_modules(str(folder), mesh_device, precision, max_seq_len, n_layers, weights)
     return Generator(mesh_device, Model(modules), modules.precision, tokenizer, max_batch_size, max_seq_len)
 
 

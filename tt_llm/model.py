@@ -31,6 +31,7 @@ class Modules:
         precision: Precision,
         max_seq_len: int,
     ) -> None:
+        """`max_seq_len`: tokens, as prompts are padded."""
         self.mesh_device = mesh_device
         self.config = config
         self.precision = precision
@@ -52,7 +53,7 @@ class Modules:
         return Rope(self.mesh_device, self.config, self.configs, self._max_seq_len)
 
     def layer(self, index: int) -> Decoder:
-        """A decoder layer, 0 to n_layers - 1."""
+        """A decoder layer, 0 to n_layers - 1; InputError for one that the weights do not have."""
         if index not in self._layers:
             self._layers[index] = Decoder(*self._shared, self.precision, self.rope, index)
         return self._layers[index]
