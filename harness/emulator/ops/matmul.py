@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.emulator import accumulate, fidelity, formats, fpu, sfpu
+from harness.emulator import accumulate, fidelity, formats, fpu, products, sfpu
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
@@ -100,17 +100,6 @@ def linear(
         core_grid,
         optional_output_tensor,
     )
-
-
-def _matmul_fp32_result(in0: torch.Tensor, in1: torch.Tensor) -> torch.Tensor:
-    """Float32 operands that are exact in bf16, multiplied on the bf16 units (a fifth of float32's time), summed in float32."""
-    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
-    try:
-        return torch.matmul(in0, in1)
-    finally:
-        settings.fp32_precision = before
 
 
 def _matmul(
@@ -238,23 +227,16 @@ def _fast(
 
     `apply`: the fused activation.
     """
-    wide = dtype is DataType.FLOAT32 and config.fp32_dest_acc_en
-    wide = wide and a.dtype is not DataType.FLOAT32 and b.dtype is not DataType.FLOAT32
+    numbers = _numbers(a, b, config, dtype)
     places, columns = _filled(b, transpose_b, rows=True), b.shape[-2 if transpose_b else -1]
     shards: list[torch.Tensor] = []
     zeros = None  # of weights without a value: one tensor, so that what follows knows these devices as alike
-    for index, (x, w) in enumerate(
-        zip(*_operands(a, b, config, transpose_a, transpose_b, wide), strict=True)
-    ):
+    operands = _operands(a, b, config, transpose_a, transpose_b, numbers)
+    for index, (x, w) in enumerate(zip(*operands, strict=True)):
         if zeros is not None and not w.numel():
             shards.append(zeros)
             continue
-        if wide:
-            y = _matmul_fp32_result(x.float(), w)
-        elif x.dtype is torch.bfloat16 and w.dtype is torch.bfloat16:
-            y = torch.matmul(x, w)
-        else:
-            y = torch.matmul(x.float(), w.float())
+        y = products.multiply(x, w, numbers)
         y = places[index].spread(y, columns)
         if bias is not None:
             y = y + bias[index]
@@ -275,32 +257,42 @@ def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> Wor
     return _LOFI
 
 
+def _numbers(a: Tensor, b: Tensor, config: WormholeComputeKernelConfig, out: DataType) -> products.Numbers:
+    if config.fp32_dest_acc_en and DataType.FLOAT32 in (a.dtype, b.dtype):
+        return products.Numbers.TF32
+    wide = config.fp32_dest_acc_en and out is DataType.FLOAT32
+    return products.Numbers.WIDE if wide else products.Numbers.BFLOAT16
+
+
 def _operands(
     a: Tensor,
     b: Tensor,
     config: WormholeComputeKernelConfig,
     transpose_a: bool,
     transpose_b: bool,
-    wide: bool,
+    numbers: products.Numbers,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Both operands as the matrix unit reads them (in1 as float32 if `wide`); each stays cached on its tensor until
+    """Both operands as the matrix unit reads them, in the form that is multiplied; each stays cached on its tensor until
     that is written."""
     math, fp32_dest = config.math_fidelity, config.fp32_dest_acc_en
     # The rows too: where the CPU rounds its sums depends on how many there are.
     places = _filled(b, transpose_b, rows=True)
 
     def activation() -> list[torch.Tensor]:
-        cut = [fidelity.matmul_operands(x, _NOTHING, math, fp32_dest=fp32_dest)[0] for x in a.shards]
-        return [x.transpose(-1, -2) for x in cut] if transpose_a else cut
+        forms = {
+            id(x): products.form(fidelity.matmul_operands(x, _NOTHING, math, fp32_dest=fp32_dest)[0], numbers)
+            for x in a.shards  # a replicated activation is one shard on every device
+        }
+        return [forms[id(x)].transpose(-1, -2) if transpose_a else forms[id(x)] for x in a.shards]
 
     def weight() -> list[torch.Tensor]:
         cut = [fidelity.matmul_operands(_NOTHING, w, math, fp32_dest=fp32_dest)[1] for w in b.shards]
         matrices = [_as_matrix(w.transpose(-1, -2) if transpose_b else w) for w in cut]
         matrices = [place.part(w) for w, place in zip(matrices, places, strict=True)]
-        return [w.float() for w in matrices] if wide else matrices
+        return [products.form(w, numbers, weight=True) for w in matrices]
 
-    in0: list[torch.Tensor] = a.derived(("in0", math, fp32_dest, transpose_a), activation)
-    in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b, wide), weight)
+    in0: list[torch.Tensor] = a.derived(("in0", math, fp32_dest, transpose_a, numbers), activation)
+    in1: list[torch.Tensor] = b.derived(("in1", math, fp32_dest, transpose_b, numbers), weight)
     return matmul_zeros.taken(in0, places), in1
 
 
