@@ -34,14 +34,18 @@ inline W exponent_or_none(W bits) {
 
 template <class Values, Dest Kind, int Phases>
 long accumulate(float* values, const Operands& p, long first, long last) {
-    static thread_local Sums sums;
-    Values dest(values);
-    for (long tile = first; tile < last; tile += kTile) {
-        sum_tile<Phases, slices_a(Kind, Phases), slices_b(Phases), Kind == Dest::k16>(p, tile, sums);
-        for (int phase = 0; phase < Phases; ++phase)
-            for (int half = 0; half < kTile / kDepth; ++half) dest.mvmul(sums, phase, half);
+    Sums sums;
+    long struck = 0;
+    for (int column = 0; column < kPanel; column += 2 * kLanes) {
+        Values dest(values + column);
+        for (long tile = first; tile < last; tile += kTile) {
+            sum_tile<Phases, slices_a(Kind, Phases), slices_b(Phases), Kind == Dest::k16>(p, tile, column, sums);
+            for (int phase = 0; phase < Phases; ++phase)
+                for (int half = 0; half < kTile / kDepth; ++half) dest.mvmul(sums, phase, half);
+        }
+        struck += dest.store(values + column);
     }
-    return dest.store(values);
+    return struck;
 }
 
 template <class Values, Dest Kind>

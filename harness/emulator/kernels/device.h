@@ -7,12 +7,8 @@
 
 #include "panels.h"
 
-// Rows of in0 whose Dest values are worked on together: as many as registers hold.
-#ifdef __AVX512F__
+// Rows of in0 whose Dest values are worked on together.
 constexpr int kBlock = 4;
-#else
-constexpr int kBlock = 1;
-#endif
 
 // The operands, each taken apart into its slices as floats and its exponents. Lower slices are scaled up to where the higher
 // ones are, so that all phases of a group have one grid.

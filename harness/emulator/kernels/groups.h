@@ -12,7 +12,7 @@ using lanes::W;
 using lanes::kLanes;
 using S = int16_t __attribute__((vector_size(lanes::kBytes)));  // two vectors' columns
 
-constexpr int kVectors = kPanel / kLanes, kGroups = kTile / kGroup;
+constexpr int kGroups = kTile / kGroup;
 
 // By how much the exponents of a phase's products lie below those of the first.
 constexpr int kLower[] = {0, 5, 7, 12};
@@ -28,11 +28,19 @@ constexpr int kMagic = 13 << 23 | 1 << 22;
 // Of a magic number: three eighths of its grid. Added to a sum on that grid it makes halves of any coarser grid go up.
 constexpr float kHalvesUp = 1.0f / (1 << 25);
 
-// [phase][group][row][column] of sums, the later phases' scaled up by kLower, and [group][row][column] of a group's largest
-// exponent in the first phase, as a power of two.
+// Of a K tile, a block of rows and two vectors of columns: the sums [phase][group][row][vector], the later phases' scaled up by
+// kLower, and a group's largest exponent in the first phase, as a power of two.
 struct Sums {
-    alignas(64) float total[4][kGroups][kBlock][kPanel], power[kGroups][kBlock][kPanel];
+    F total[4][kGroups][kBlock][2];
+    W power[kGroups][kBlock][2];
 };
+
+// Rows whose sums of one or two slices of two vectors the registers hold.
+#ifdef __AVX512F__
+constexpr int rows_held(int) { return 4; }
+#else
+constexpr int rows_held(int slices) { return slices > 1 ? 2 : 4; }
+#endif
 
 template <class T, class P>
 inline T load(const P* p) {
@@ -44,8 +52,10 @@ inline T load(const P* p) {
 // Loads that are used several times: left to itself GCC makes each use a load of its own, and loads are what is short.
 inline F load_once(const float* p) {
     F f = load<F>(p);
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
     asm("" : "+v"(f));
+#elif defined(__x86_64__)
+    asm("" : "+x"(f));
 #endif
     return f;
 }
@@ -75,50 +85,46 @@ inline void group_magic(const Operands& p, long k, int column, F (&magic)[kBlock
     }
 }
 
-// The sums of a group in one or two phases that have a slice of in0 in common, each with `nudge` added.
-template <int Slices, int A, int B, bool Nudged>
-inline void sum_slices(const float* a, const float* b, const F (&magic)[kBlock][2], float* out) {
-    constexpr long next_phase = sizeof(Sums::total[0]) / sizeof(float);
-    F sum[Slices][kBlock][2];
-    for (auto& slice : sum)
-        for (int r = 0; r < kBlock; ++r)
-            for (int v = 0; v < 2; ++v) slice[r][v] = magic[r][v];
-#pragma GCC unroll 4
-    for (int i = 0; i < kGroup; ++i) {
-        F of_a[Slices][2];
-        for (int s = 0; s < Slices; ++s)
-            for (int v = 0; v < 2; ++v) of_a[s][v] = load_once(a + (i * A + s) * kPanel + v * kLanes);
-        for (int r = 0; r < kBlock; ++r) {
-            const F of_b = (F)lanes::constant(b[i * B * kBlock + r]);
+// The sums of a group in one or two phases that have a slice of in0 in common, each nudged so that its halves go up on any
+// coarser grid.
+template <int Phase, int Slices, int A, int B, bool Nudged>
+inline void sum_slices(const float* a, const float* b, const F (&magic)[kBlock][2], int group, Sums& sums) {
+    constexpr int kHeld = rows_held(Slices);
+    for (int first = 0; first < kBlock; first += kHeld) {
+        F sum[Slices][kHeld][2];
+        for (auto& slice : sum) std::memcpy(slice, magic[first], sizeof slice);
+#pragma GCC unroll 8
+        for (int i = 0; i < kGroup; ++i) {
+            F of_a[Slices][2];
             for (int s = 0; s < Slices; ++s)
-                for (int v = 0; v < 2; ++v) sum[s][r][v] += of_a[s][v] * of_b;
-        }
-    }
-    for (int s = 0; s < Slices; ++s)
-        for (int r = 0; r < kBlock; ++r)
-            for (int v = 0; v < 2; ++v) {
-                F total = sum[s][r][v] - magic[r][v];
-                if (Nudged) total += magic[r][v] * kHalvesUp;
-                lanes::store(out + s * next_phase + r * kPanel + v * kLanes, (W)total);
+                for (int v = 0; v < 2; ++v) of_a[s][v] = load_once(a + (i * A + s) * kPanel + v * kLanes);
+            for (int r = 0; r < kHeld; ++r) {
+                const F of_b = (F)lanes::constant(b[i * B * kBlock + first + r]);
+                for (int s = 0; s < Slices; ++s)
+                    for (int v = 0; v < 2; ++v) sum[s][r][v] += of_a[s][v] * of_b;
             }
+        }
+        for (int s = 0; s < Slices; ++s)
+            for (int r = 0; r < kHeld; ++r)
+                for (int v = 0; v < 2; ++v) {
+                    const F grid = magic[first + r][v], total = sum[s][r][v] - grid;
+                    sums.total[Phase + s][group][first + r][v] = Nudged ? total + grid * kHalvesUp : total;
+                }
+    }
 }
 
-// The sums of the first `Phases` phases; a row of k has A slices of in1 and B of in0.
+// The sums of the first `Phases` phases at two vectors of columns; a row of k has A slices of in1 and B of in0.
 template <int Phases, int A, int B, bool Nudged>
-void sum_tile(const Operands& p, long tile, Sums& sums) {
+inline void sum_tile(const Operands& p, long tile, int column, Sums& sums) {
     for (int group = 0; group < kGroups; ++group) {
         const long k = tile + group * kGroup;
-        for (int column = 0; column < kPanel; column += 2 * kLanes) {
-            F magic[kBlock][2];
-            group_magic(p, k, column, magic);
-            for (int r = 0; r < kBlock; ++r)
-                for (int v = 0; v < 2; ++v)
-                    lanes::store(&sums.power[group][r][column + v * kLanes], (W)magic[r][v] - (uint32_t)kMagic);
-            const float *a = p.a + k * A * kPanel + column, *b = p.b + k * B * kBlock;
-            sum_slices<Phases < 2 ? 1 : 2, A, B, Nudged>(a, b, magic, &sums.total[0][group][0][column]);
-            if constexpr (Phases > 2)
-                sum_slices<Phases - 2, A, B, Nudged>(a, b + kBlock, magic, &sums.total[2][group][0][column]);
-        }
+        F magic[kBlock][2];
+        group_magic(p, k, column, magic);
+        for (int r = 0; r < kBlock; ++r)
+            for (int v = 0; v < 2; ++v) sums.power[group][r][v] = (W)magic[r][v] - (uint32_t)kMagic;
+        const float *a = p.a + k * A * kPanel + column, *b = p.b + k * B * kBlock;
+        sum_slices<0, Phases < 2 ? 1 : 2, A, B, Nudged>(a, b, magic, group, sums);
+        if constexpr (Phases > 2) sum_slices<2, Phases - 2, A, B, Nudged>(a, b + kBlock, magic, group, sums);
     }
 }
 
