@@ -10,8 +10,6 @@ namespace groups {
 using D = double __attribute__((vector_size(lanes::kBytes)));
 using L = int64_t __attribute__((vector_size(lanes::kBytes)));
 
-inline W larger(W a, W b) { return a > b ? a : b; }
-
 // Dest values held as float32, and what the forms of Dest that hold them so have in common.
 struct Floats {
     explicit Floats(const float* from) {
@@ -23,36 +21,55 @@ struct Floats {
         return 0;
     }
 
+    // Calls update for each vector of Dest, at one half of a tile's k and then at the other.
+    template <class Update>
+    void for_each(const Update& update) {
+        for (int half = 0; half < kTile / kDepth; ++half)
+            for (int r = 0; r < kBlock; ++r)
+                for (int v = 0; v < 2; ++v) update(half, r, v, values[r][v]);
+    }
+
     F values[kBlock][2];
 };
 
-// The larger of an MVMUL's two powers.
+inline W larger(W a, W b) { return a > b ? a : b; }
+
+// The larger of the powers of an MVMUL's two groups.
 inline W power_of(const Sums& sums, int half, int r, int v) {
     return larger(sums.power[2 * half][r][v], sums.power[2 * half + 1][r][v]);
 }
 
-// What a phase's exponents lie below the first's, as a float's bits.
-inline uint32_t lower(int phase) { return (uint32_t)(kLower[phase] << 23); }
+// The exponent that a phase's products and Dest have at most, as a power of two.
+template <int Phase>
+inline W common_exponent(W power, F d) {
+    return larger(power - (uint32_t)(kLower[Phase] << 23), (W)d & lanes::kInf);
+}
 
 // Has 16 bits. The sums are nudged.
 struct Dest16 : Floats {
     using Floats::Floats;
 
-    void mvmul(const Sums& sums, int phase, int half) {
+    template <int Phase>
+    void add(const Sums& sums) {
+        for_each([&](int half, int r, int v, F& d) {
+            const F(&total)[kGroups][kBlock][2] = sums.total[Phase];
+            d = mvmul<Phase>(d, power_of(sums, half, r, v), total[2 * half][r][v], total[2 * half + 1][r][v]);
+        });
+    }
+
+    template <int Phase>
+    static F mvmul(F d, W power, F left, F right) {
         // Enlarges Dest by so little that nothing but a tie is rounded otherwise.
         constexpr float kPastTheTie = 1 + 1.0f / 8192;
-        for (int r = 0; r < kBlock; ++r)
-            for (int v = 0; v < 2; ++v) {
-                F& d = values[r][v];
-                const W e = larger(power_of(sums, half, r, v) - lower(phase), (W)d & lanes::kInf);
-                const F magic = (F)(e + (uint32_t)kMagic);
-                F total = magic + d * kPastTheTie;
-                // A sum is rounded to 2^-23 of the exponent first, then to 2^-10, halves up each time: what lies at most half of
-                // the former, 2^-24, below a half of the latter goes up. A sum of a grid too coarse for that minds it not.
-                const F up = (F)(e - 24 * Range::kOne);
-                for (int g = 0; g < 2; ++g) total += sums.total[phase][2 * half + g][r][v] * kScale[phase] + up;
-                d = (F)(((W)(total - magic) + 0x8000u) & 0xFFFF0000u);
-            }
+        const W e = common_exponent<Phase>(power, d);
+        const F magic = (F)(e + (uint32_t)kMagic);
+        // A sum is rounded to 2^-23 of the exponent first, then to 2^-10, halves up each time: what lies at most half of the
+        // former, 2^-24, below a half of the latter goes up. A sum of a grid too coarse for that minds it not.
+        const F up = (F)(e - 24 * Range::kOne);
+        F total = magic + d * kPastTheTie;
+        total += left * kScale[Phase] + up;
+        total += right * kScale[Phase] + up;
+        return (F)(((W)(total - magic) + 0x8000u) & 0xFFFF0000u);
     }
 };
 
@@ -62,22 +79,27 @@ struct Dest16 : Floats {
 struct Dest32 : Floats {
     using Floats::Floats;
 
-    void mvmul(const Sums& sums, int phase, int half) {
-        for (int r = 0; r < kBlock; ++r)
-            for (int v = 0; v < 2; ++v) {
-                F& d = values[r][v];
-                const W e = larger(power_of(sums, half, r, v) - lower(phase), (W)d & lanes::kInf);
-                const F units = (F)(277 * Range::kOne - e);  // 2^23 / 2^e
-                const F scale = units * kScale[phase];
-                I total = rounded_away(d, units);
-                for (int g = 0; g < 2; ++g) total += rounded_up(sums.total[phase][2 * half + g][r][v] * scale);
-                d = as_float(total) * (F)(e - 24 * Range::kOne);
-                const I hit = total == -1;
-                if (lanes::any(hit)) {
-                    d = (F)lanes::pick(hit, (e + 4 * Range::kOne) | lanes::kSign, (W)d);
-                    for (int i = 0; i < kLanes; ++i) struck_ -= hit[i];
-                }
-            }
+    template <int Phase>
+    void add(const Sums& sums) {
+        for_each([&](int half, int r, int v, F& d) {
+            const F(&total)[kGroups][kBlock][2] = sums.total[Phase];
+            d = mvmul<Phase>(d, power_of(sums, half, r, v), total[2 * half][r][v], total[2 * half + 1][r][v]);
+        });
+    }
+
+    template <int Phase>
+    F mvmul(F d, W power, F left, F right) {
+        const W e = common_exponent<Phase>(power, d);
+        const F units = (F)(277 * Range::kOne - e);  // 2^23 / 2^e
+        const F scale = units * kScale[Phase];
+        const I total = rounded_away(d, units) + rounded_up(left * scale) + rounded_up(right * scale);
+        d = as_float(total) * (F)(e - 24 * Range::kOne);
+        const I hit = total == -1;
+        if (lanes::any(hit)) {
+            d = (F)lanes::pick(hit, (e + 4 * Range::kOne) | lanes::kSign, (W)d);
+            for (int i = 0; i < kLanes; ++i) struck_ -= hit[i];
+        }
+        return d;
     }
 
     long store(float* to) const { return Floats::store(to) + struck_; }
@@ -126,9 +148,11 @@ class Dest32 {
         for (int r = 0; r < kBlock; ++r) std::copy(from + r * kPanel, from + r * kPanel + kWidth, values_[r]);
     }
 
-    void mvmul(const Sums& sums, int phase, int half) {
-        for (int r = 0; r < kBlock; ++r)
-            for (int n = 0; n < kWidth; n += kLanes / 2) add(&values_[r][n], sums, phase, 2 * half, r, n);
+    template <int Phase>
+    void add(const Sums& sums) {
+        for (int half = 0; half < kTile / kDepth; ++half)
+            for (int r = 0; r < kBlock; ++r)
+                for (int n = 0; n < kWidth; n += kLanes / 2) mvmul(&values_[r][n], sums, Phase, half, r, n);
     }
 
     long store(float* to) const {
@@ -151,13 +175,14 @@ class Dest32 {
 
     static D magic_of(D d) { return (D)(((L)d & kExponent64) + kMagic64); }
 
-    void add(double* at, const Sums& sums, int phase, int group, int r, int n) {
+    void mvmul(double* at, const Sums& sums, int phase, int half, int r, int n) {
         const double scale = kScale[phase];
-        const D d = load<D>(at), power0 = widened(sums.power[group][r], n), power1 = widened(sums.power[group + 1][r], n);
-        const D power = (power0 > power1 ? power0 : power1) * scale, of_power = magic_of(power), of_d = magic_of(d);
+        const D d = load<D>(at), power0 = widened(sums.power[2 * half][r], n), power1 = widened(sums.power[2 * half + 1][r], n);
+        const D power = (power0 > power1 ? power0 : power1) * scale;
+        const D of_power = magic_of(power), of_d = magic_of(d);
         const D magic = of_power > of_d ? of_power : of_d;
         D total = magic + d * kPastTheTie64;
-        for (int g = 0; g < 2; ++g) total += widened(sums.total[phase][group + g][r], n) * scale + magic * kHalvesUp64;
+        for (int g = 0; g < 2; ++g) total += widened(sums.total[phase][2 * half + g][r], n) * scale + magic * kHalvesUp64;
         L rounded = ((L)(total - magic) + (1LL << 28)) & -(1LL << 29);
         const L hit = (L)total == (L)magic - 1;
         if (lanes::any((I)hit)) {

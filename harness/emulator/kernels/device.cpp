@@ -40,8 +40,10 @@ long accumulate(float* values, const Operands& p, long first, long last) {
         Values dest(values + column);
         for (long tile = first; tile < last; tile += kTile) {
             sum_tile<Phases, slices_a(Kind, Phases), slices_b(Phases), Kind == Dest::k16>(p, tile, column, sums);
-            for (int phase = 0; phase < Phases; ++phase)
-                for (int half = 0; half < kTile / kDepth; ++half) dest.mvmul(sums, phase, half);
+            dest.template add<0>(sums);
+            if constexpr (Phases > 1) dest.template add<1>(sums);
+            if constexpr (Phases > 2) dest.template add<2>(sums);
+            if constexpr (Phases > 3) dest.template add<3>(sums);
         }
         struck += dest.store(values + column);
     }
