@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import hypothesis
-from hypothesis import HealthCheck, Phase
+from hypothesis import HealthCheck, Phase, Verbosity
 
 from tests.emulator.properties.calls import Call
 from tests.emulator.properties.judging import Emulator, Family, Tally, judged
@@ -33,13 +35,16 @@ def surveyed(
     )
 
 
-def _drawn(family, examples, seed, judge, phases) -> None:
+def _drawn(
+    family: Family, examples: int, seed: int, judge: Callable[[Call], None], phases: tuple[Phase, ...]
+) -> None:
     settings = hypothesis.settings(
         max_examples=examples,
         phases=phases,
         deadline=None,
         database=None,
         print_blob=False,
+        verbosity=Verbosity.quiet,
         suppress_health_check=list(HealthCheck),
     )
     hypothesis.seed(seed)(settings(hypothesis.given(family.calls)(judge)))()
