@@ -26,7 +26,7 @@ class Expected:
 
 
 # From a call's arguments, with float64 (or int64) tensors in place of its own, to the results, in order: a tensor is an
-# Expected without slack, None is not looked at.
+# Expected without slack, None is not looked at. `x.ttnn_dtype` of such a tensor says "bfloat16".
 Reference = Callable[..., Any]
 
 
@@ -63,3 +63,8 @@ def _ulp(x: torch.Tensor, dtype: str) -> torch.Tensor:
         blocks = padded.unflatten(-1, (-1, _BLOCK)).amax(-1, keepdim=True)
         size = blocks.expand(*blocks.shape[:-1], _BLOCK).flatten(-2)[..., :width]
     return torch.exp2(torch.floor(torch.log2(size.clamp(min=2.0**-126))) - _MANTISSA[dtype])
+
+
+def moved(value: torch.Tensor, source: Any) -> Expected:
+    """The values of `source` elsewhere: bit for bit, but in a block format, whose blocks are cut anew."""
+    return Expected(value, roundings=1 if source.ttnn_dtype in ("bfloat8_b", "bfloat4_b") else 0)

@@ -6,7 +6,6 @@ allocated. A call that crashes ttnn, or that it does not return from, is answere
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -97,11 +96,6 @@ def _serve(mesh: str, pipe: Connection) -> None:
     pipe.send("ready")
     while True:
         pipe.send(_answered(pipe.recv(), ttnn, device))
-
-
-def alike(said: str) -> str:
-    """A reason without its numbers: the same for calls refused for the same cause."""
-    return re.sub(r"-?\d+(\.\d+)?", "#", said)
 
 
 if __name__ == "__main__":
