@@ -82,12 +82,12 @@ class Emulator:
     def held(self, tensor: Tensor) -> torch.Tensor:
         """A tensor's values once rounded to its dtype, float64 or int64; of all devices, side by side where it was split.
 
-        They know the dtype: `.ttnn_dtype`, "bfloat8_b".
+        They know the dtype, `.ttnn_dtype`, and along which dim they were split, `.mapped`.
         """
         made = tensor.made(api, None if tensor.host else self.device)
         whole = torch.cat(made.shards, tensor.mapped) if tensor.mapped is not None else made.shards[0]
         values = whole.long() if tensor.dtype in INTEGERS else whole.double()
-        values.ttnn_dtype = tensor.dtype  # type: ignore[attr-defined]
+        values.ttnn_dtype, values.mapped = tensor.dtype, tensor.mapped  # type: ignore[attr-defined]
         return values
 
 
