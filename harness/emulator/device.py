@@ -251,7 +251,7 @@ def _plan(
         height, width = math.prod(shape[:-1]), (shape[-1] if shape else 1)
         page, pages = width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE), height
     if not pages or not page:
-        refuse(op, f"a tensor of shape {list(shape)} is empty")
+        refuse(op, f"the emulator does not model an empty tensor, of shape {list(shape)}")
     if not config.sharded:
         return pages, page, None
     return _sharded_plan(op, config, dtype, layout, height, width, grid)

@@ -163,6 +163,8 @@ def all_finite(x: Tensor) -> bool:
 def _packed_in_blocks(library: kernels.Library, x: Tensor, dtype: DataType, precise: bool) -> Tensor:
     """`pack_round` to a block float, compiled."""
     x = (x if x.dtype is torch.bfloat16 else x.float()).contiguous()
+    if not x.dim():
+        return _packed_in_blocks(library, x[None], dtype, precise)[0]
     out = torch.empty(x.shape, dtype=torch.bfloat16)
     width = x.shape[-1]
     library.blocks_pack(
@@ -180,6 +182,8 @@ def _packed_in_blocks(library: kernels.Library, x: Tensor, dtype: DataType, prec
 
 def _in_blocks(x: Tensor, dtype: DataType, quantize: _Quantize) -> Tensor:
     """Apply `quantize(blocks [n, 16], exponents [n], dtype)` to the blocks of float32 `x`; returns bfloat16."""
+    if not x.dim():
+        return _in_blocks(x[None], dtype, quantize)[0]
     width = x.shape[-1]
     padded = F.pad(x, (0, -width % BLOCK)) if width % BLOCK else x
     blocks = padded.reshape(-1, BLOCK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from harness.emulator import formats
-from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.device import BLOCK_FLOATS, padded_shape
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.ops.placement import to_memory_config
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
     Compute,
@@ -26,7 +28,7 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
 )
-from harness.emulator.types import TILE_SIZE, BufferType, Layout
+from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout
 
 
 @op("ttnn.reshape")
@@ -48,6 +50,8 @@ def reshape(
 @op("ttnn.unsqueeze_to_4D")
 def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     """Leading ones added up to four dimensions."""
+    if len(tensor.shape) > 4:
+        refuse("ttnn.unsqueeze_to_4D", f"rank {len(tensor.shape)} of {list(tensor.shape)} is greater than 4")
     return _reshape("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4), None)
 
 
@@ -55,7 +59,7 @@ def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
 def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     """A dimension of 1 before `dim`."""
     dims = list(input_tensor.shape)
-    dims.insert(dim if dim >= 0 else dim + len(dims) + 1, 1)
+    dims.insert(dim_of("ttnn.unsqueeze", dim, len(dims) + 1), 1)
     return _reshape("ttnn.unsqueeze", input_tensor, dims, None)
 
 
@@ -64,7 +68,7 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
     """Without the dimensions of 1 named by `dim`, or without all of them."""
     rank = len(input_tensor.shape)
     named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    drop = {d % rank for d in named}
+    drop = {dim_of("ttnn.squeeze", d, rank) for d in named}
     dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
     return _reshape("ttnn.squeeze", input_tensor, dims, None)
 
@@ -91,7 +95,11 @@ def transpose(
     pad_value: float = 0.0,
 ) -> Tensor:
     """Two dimensions swapped."""
-    order = list(range(len(input_tensor.shape)))
+    rank = len(input_tensor.shape)
+    if rank < 2:
+        refuse("ttnn.transpose", f"needs two dimensions at least, got shape {list(input_tensor.shape)}")
+    dim1, dim2 = (dim_of("ttnn.transpose", d, rank) for d in (dim1, dim2))
+    order = list(range(rank))
     order[dim1], order[dim2] = order[dim2], order[dim1]
     return _permute("ttnn.transpose", input_tensor, order, memory_config)
 
@@ -119,11 +127,16 @@ def slice(
             refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")
         ranges.append(builtins.slice(start, end, step))
     new = Shape(len(range(r.start, r.stop, r.step)) for r in ranges)
+    dtype = input_tensor.dtype
+    if dtype in BLOCK_FLOATS and any(step > 1 for step in steps):
+        refuse(name, f"a slice with steps, {list(steps)}, of {dtype} is not supported")
+    if new != shape and 0 not in new and (len(shape) < 2 or any(r.start % TILE_SIZE for r in ranges[-2:])):
+        dtype = _through_rows(name, input_tensor)
 
     def shards() -> Shards:
         return [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
 
-    return _rearranged(name, input_tensor, shards, new, memory_config)
+    return _rearranged(name, input_tensor, shards, new, memory_config, dtype)
 
 
 @op("ttnn.concat")
@@ -134,7 +147,9 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
         refuse(name, "needs at least one tensor")
     require_device(name, *tensors)
     first = tensors[0]
-    axis = dim % len(first.shape)
+    if len(tensors) == 1:
+        return to_memory_config(first, memory_config or DRAM_MEMORY_CONFIG)
+    axis = dim_of(name, dim, len(first.shape))
     for other in tensors[1:]:
         if other.dtype is not first.dtype:
             refuse(name, f"all tensors must have one dtype, got {first.dtype} and {other.dtype}")
@@ -145,57 +160,102 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
             refuse(name, f"shapes {list(first.shape)} and {list(other.shape)} differ outside dim {axis}")
     shape = list(first.shape)
     shape[axis] = sum(t.shape[axis] for t in tensors)
-    repacked = first.dtype in BLOCK_FLOATS and axis == len(shape) - 1
+    dtype, layout = first.dtype, first.layout
+    mixed = any(t.layout is not layout for t in tensors)
+    broken = len(shape) < 2 or any(t.shape[axis] != t.padded_shape[axis] for t in tensors)
+    if broken and mixed:
+        refuse(
+            name, f"all tensors must be in TILE layout to be joined along dim {dim}, where they are padded"
+        )
+    if mixed and any(t.shape != t.padded_shape for t in tensors):
+        layout = Layout.ROW_MAJOR
+    if layout is Layout.TILE and broken:
+        dtype = _through_rows(name, first)
 
     def shards() -> Shards:
-        joined = [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
-        return [formats.pack_round(s, first.dtype) for s in joined] if repacked else joined
+        return [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
 
-    layout = Layout.TILE if any(t.layout is Layout.TILE for t in tensors) else Layout.ROW_MAJOR
     config = memory_config or DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, Shape(shape), first.dtype, layout, config, device_of(first))
+    return make_tensor(name, shards, Shape(shape), dtype, layout, config, device_of(first))
 
 
 @op("ttnn.pad")
 def pad(
     input_tensor: Tensor,
-    padding: Sequence[Sequence[int]],
-    value: float = 0.0,
-    *,
+    padding: Sequence[Sequence[int]] | Sequence[int],
+    *rest: Any,
+    value: float | None = None,
     use_multicore: bool = True,
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
-    """`value` added before and after each of the last dimensions; TILE tensors pad after only."""
-    name = "ttnn.pad"
+    """`value` (0) added around: `pad(x, [(before, after), ...], value)` of the last dimensions, or of four dimensions
+    `pad(x, padded shape, start, value)`. TILE tensors pad after only."""
+    name, shape = "ttnn.pad", input_tensor.shape
     require_device(name, input_tensor)
-    if any(low < 0 or high < 0 for low, high in padding) or len(padding) > len(input_tensor.shape):
-        refuse(name, f"padding {list(padding)} does not fit shape {list(input_tensor.shape)}")
-    if input_tensor.layout is Layout.TILE and any(low for low, _ in padding):
-        refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
-    flat = [edge for pair in reversed(padding) for edge in pair]
-    kept = len(input_tensor.shape) - len(padding)
-    around = [(0, 0)] * kept + [(low, high) for low, high in padding]
-    new = Shape(size + low + high for size, (low, high) in zip(input_tensor.shape, around, strict=True))
+    if padding and isinstance(padding[0], int):
+        pairs, rest = _around(name, shape, padding, rest), rest[1:]
+    else:
+        pairs = [(low, high) for low, high in padding]  # type: ignore[misc]
+    if len(rest) > 1 or (rest and value is not None):
+        raise TypeError(f"{name}: unexpected argument {rest[-1]!r}")
+    filling = rest[0] if rest else value or 0.0
+    if any(low < 0 or high < 0 for low, high in pairs) or len(pairs) > len(shape):
+        refuse(name, f"padding {pairs} does not fit shape {list(shape)}")
+    if not any(map(any, pairs)):
+        return input_tensor
+    edges = [(0, 0)] * (len(shape) - len(pairs)) + pairs
+    new = Shape(size + low + high for size, (low, high) in zip(shape, edges, strict=True))
+    _check_padding(name, input_tensor, edges, new, filling)
 
     def shards() -> Shards:
-        return [_copy(F.pad(x, flat, value=value)) for x in input_tensor.shards]
+        flat = [edge for pair in reversed(edges) for edge in pair]
+        return [_copy(F.pad(x, flat, value=filling)) for x in input_tensor.shards]
 
     return _rearranged(name, input_tensor, shards, new, memory_config)
+
+
+def _around(name: str, shape: Shape, padded: Sequence[Any], rest: Sequence[Any]) -> list[tuple[int, int]]:
+    """Pairs of a padded shape and the start of the tensor in it."""
+    if len(shape) != 4 or len(padded) != 4 or not rest or len(rest[0]) != 4:
+        raise TypeError(
+            f"{name}: a padded shape and a start are for four dimensions, the tensor is {list(shape)}"
+        )
+    return [(start, whole - start - size) for start, whole, size in zip(rest[0], padded, shape, strict=True)]
+
+
+def _check_padding(name: str, x: Tensor, edges: Sequence[tuple[int, int]], new: Shape, value: float) -> None:
+    if x.layout is Layout.TILE and any(low for low, _ in edges):
+        refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
+    in_place = (
+        x.layout is Layout.TILE and padded_shape(new, x.layout) == x.padded_shape
+    )  # it is there already
+    if x.layout is Layout.TILE and len(new) < 2 and not in_place:
+        refuse(name, f"shape {list(x.shape)} of one dimension cannot grow beyond its tiles, to {list(new)}")
+    if x.dtype is DataType.UINT8 or (x.dtype is DataType.BFLOAT4_B and not in_place):
+        refuse(name, f"{x.dtype} cannot be padded to {list(new)}")
+    if not x.shards[0].is_floating_point() and (
+        math.isinf(value) or (value < 0 and x.dtype is not DataType.INT32)
+    ):
+        refuse(name, f"the emulator does not model padding {x.dtype} with {value}")
 
 
 @op("ttnn.repeat")
 def repeat(
     input_tensor: Tensor, repeat_dims: Sequence[int], *, memory_config: MemoryConfig | None = None
 ) -> Tensor:
-    """The tensor laid end to end `repeat_dims` times per dimension."""
-    require_device("ttnn.repeat", input_tensor)
-    sizes = input_tensor.shape.to_rank(len(repeat_dims))
-    new = Shape(size * times for size, times in zip(sizes, repeat_dims, strict=True))
+    """The tensor laid end to end `repeat_dims` times per dimension, the last ones if they are fewer."""
+    name = "ttnn.repeat"
+    require_device(name, input_tensor)
+    rank = max(len(repeat_dims), len(input_tensor.shape))
+    times = (1,) * (rank - len(repeat_dims)) + tuple(repeat_dims)
+    new = Shape(map(operator.mul, input_tensor.shape.to_rank(rank), times))
+    if any(t != 1 for t in times) and (rank < 2 or input_tensor.shape[-2:] != input_tensor.padded_shape[-2:]):
+        _through_rows(name, input_tensor)
 
     def shards() -> Shards:
-        return [x.repeat(tuple(repeat_dims)) for x in input_tensor.shards]
+        return [x.repeat(times) for x in input_tensor.shards]
 
-    return _rearranged("ttnn.repeat", input_tensor, shards, new, memory_config)
+    return _rearranged(name, input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.repeat_interleave")
@@ -203,14 +263,18 @@ def repeat_interleave(
     input_tensor: Tensor, repeats: int, dim: int, *, memory_config: MemoryConfig | None = None
 ) -> Tensor:
     """Each element along `dim` `repeats` times in a row."""
-    require_device("ttnn.repeat_interleave", input_tensor)
+    name = "ttnn.repeat_interleave"
+    require_device(name, input_tensor)
     shape = list(input_tensor.shape)
-    shape[dim] *= repeats
+    if repeats == 1:
+        dim = 0  # ttnn does not look at it
+    axis = dim_of(name, dim, len(shape))
+    shape[axis] *= repeats
 
     def shards() -> Shards:
-        return [x.repeat_interleave(repeats, dim) for x in input_tensor.shards]
+        return [x.repeat_interleave(repeats, axis) for x in input_tensor.shards]
 
-    return _rearranged("ttnn.repeat_interleave", input_tensor, shards, Shape(shape), memory_config)
+    return _rearranged(name, input_tensor, shards, Shape(shape), memory_config)
 
 
 def get_item(tensor: Tensor, index: Any) -> Tensor:
@@ -238,6 +302,22 @@ def get_item(tensor: Tensor, index: Any) -> Tensor:
     return squeeze(result, singled) if singled else result
 
 
+def dim_of(name: str, dim: int, rank: int) -> int:
+    """A dimension counted from the front; refuses one that is not there."""
+    if not -rank <= dim < rank:
+        refuse(name, f"dim {dim} is out of range: a tensor of rank {rank} has [{-rank}, {rank - 1}]")
+    return dim % rank
+
+
+def _through_rows(name: str, x: Tensor) -> DataType:
+    """The dtype of what ttnn makes ROW_MAJOR, cuts at places that are no tile's, and tiles again; refuses what it cannot."""
+    if x.layout is Layout.ROW_MAJOR:
+        return x.dtype
+    if x.dtype in (DataType.BFLOAT4_B, DataType.UINT8):
+        refuse(name, f"{x.dtype} can be cut and joined at whole tiles only, the shape is {list(x.shape)}")
+    return DataType.BFLOAT16 if x.dtype is DataType.BFLOAT8_B else x.dtype
+
+
 def _copy(x: torch.Tensor) -> torch.Tensor:
     """Contiguous, and no alias of anything."""
     return x.clone(memory_format=torch.contiguous_format)
@@ -263,7 +343,12 @@ def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
         return Tensor(views(), new, x.dtype, x.layout, config)
     if config == x.config and _same_pages(x, new):
         return make_view(views, new, x.dtype, x.layout, config, x.storage)
-    repacked = x.dtype in BLOCK_FLOATS and x.shape[-1] != new[-1]
+    if x.dtype in (DataType.UINT16, DataType.UINT8) and new != x.shape and volume > 1:
+        refuse(
+            name,
+            f"{x.dtype} of shape {list(x.shape)} cannot become {list(new)}: its pages in memory would change",
+        )
+    repacked = x.dtype in BLOCK_FLOATS and x.shape[-1:] != new[-1:]
 
     def shards() -> Shards:
         copies = [s.clone().view(new) for s in x.shards]
@@ -298,10 +383,15 @@ def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryCon
 
 
 def _rearranged(
-    name: str, x: Tensor, shards: Compute, shape: Shape, memory_config: MemoryConfig | None
+    name: str,
+    x: Tensor,
+    shards: Compute,
+    shape: Shape,
+    memory_config: MemoryConfig | None,
+    dtype: DataType | None = None,
 ) -> Tensor:
     """A result of another shape: a sharded input's shards do not fit it, so it is interleaved in the same memory."""
     config = output_config(x, memory_config)
     if memory_config is None and config.sharded:
         config = L1_MEMORY_CONFIG if config.buffer_type is BufferType.L1 else DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, shape, x.dtype, x.layout, config, device_of(x))
+    return make_tensor(name, shards, shape, dtype or x.dtype, x.layout, config, device_of(x))

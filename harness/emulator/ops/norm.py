@@ -96,6 +96,8 @@ def _norm(
     compute_kernel_config: WormholeComputeKernelConfig | None,
 ) -> Tensor:
     require_device(name, x)
+    if centred and x.layout is Layout.ROW_MAJOR:
+        refuse(name, "the emulator does not model a ROW_MAJOR input")
     if x.layout is not Layout.TILE:
         refuse(name, f"input must be in TILE layout, got {x.layout}")
     if x.dtype not in _FLOATS:
@@ -116,8 +118,8 @@ def _norm(
         def exact() -> Shards:
             return [
                 norm_steps.normalise(
-                    shard,
-                    residual.shards[index] if residual is not None else None,
+                    torch.atleast_2d(shard),
+                    torch.atleast_2d(residual.shards[index]) if residual is not None else None,
                     gamma()[index] if gamma is not None else None,
                     beta()[index] if beta is not None else None,
                     centred=centred,
@@ -125,7 +127,7 @@ def _norm(
                     math=math,
                     dtype=x.dtype,
                     cores=cores,
-                )
+                ).view(shard.shape)
                 for index, shard in enumerate(x.shards)
             ]
 
@@ -181,6 +183,8 @@ def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:
 def per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
     """Gives a weight or bias as float32 [W], cached on it."""
     require_device(name, parameter)
+    if parameter.dtype not in _FLOATS:
+        refuse(name, f"{what} must be {', '.join(d.name for d in _FLOATS)}, got {parameter.dtype}")
     width = x.shape[-1]
     if parameter.layout is Layout.ROW_MAJOR:
         if parameter.shape[-1] != TILE_SIZE or parameter.volume() != round_up(width):

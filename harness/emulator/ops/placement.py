@@ -8,7 +8,7 @@ import torch
 
 from harness.emulator import formats, mode
 from harness.emulator import sfpu_lanes as lanes
-from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.device import BLOCK_FLOATS, padded_shape
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreCoord, CoreRange, CoreRangeSet
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig, ShardSpec
@@ -178,8 +178,15 @@ def to_layout(
     """TILE or ROW_MAJOR; block floats leave TILE as bfloat16. Itself when nothing changes."""
     if tensor.storage is not None:
         require_device("ttnn.to_layout", tensor)
-    if tensor.layout is layout and dtype in (None, tensor.dtype) and memory_config in (None, tensor.config):
-        return tensor
+    if tensor.storage is None:
+        if tensor.layout is layout and dtype in (None, tensor.dtype):
+            return tensor
+    elif tensor.layout is layout:
+        return tensor  # ttnn looks at neither dtype nor memory_config then
+    else:
+        _check_relaid("ttnn.to_layout", tensor, layout, dtype)
+    if layout is Layout.ROW_MAJOR and dtype in BLOCK_FLOATS:
+        dtype = None  # as it leaves TILE
     return _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
 
 
@@ -194,7 +201,8 @@ def tilize(
     """ROW_MAJOR to TILE; height and width must be whole tiles."""
     name = "ttnn.tilize"
     require_device(name, input_tensor)
-    for what, size in zip(("width", "height"), reversed(input_tensor.shape), strict=False):
+    _check_relaid(name, input_tensor, Layout.TILE, dtype)
+    for what, size in zip(("width", "height"), reversed((1, *input_tensor.shape)), strict=False):
         if size % TILE_SIZE:
             refuse(name, f"input {what} {size} must be divisible by {TILE_SIZE}")
     return _relaid(name, input_tensor, Layout.TILE, dtype, memory_config)
@@ -210,6 +218,9 @@ def tilize_with_zero_padding(
 ) -> Tensor:
     """ROW_MAJOR to TILE, padded with zeros to whole tiles."""
     require_device("ttnn.tilize_with_zero_padding", input_tensor)
+    if input_tensor.layout is Layout.TILE:
+        return input_tensor
+    _check_relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, dtype)
     return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, dtype, memory_config)
 
 
@@ -219,6 +230,7 @@ def untilize(
 ) -> Tensor:
     """TILE to ROW_MAJOR."""
     require_device("ttnn.untilize", input_tensor)
+    _check_relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None)
     return _relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None, memory_config)
 
 
@@ -268,6 +280,25 @@ def _relaid(
     if x.storage is None:
         return Tensor([formats.host_round(s, dtype) for s in x.shards], x.shape, dtype, layout, config)
     return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
+
+
+def _check_relaid(name: str, x: Tensor, layout: Layout, dtype: DataType | None) -> None:
+    """What the device cannot tilize or untilize."""
+    if x.layout is layout:
+        refuse(name, f"the input is {layout} already")
+    if (
+        layout is Layout.TILE
+        and x.dtype is DataType.UINT8
+        and (x.shape != padded_shape(x.shape, layout) or name == "ttnn.tilize_with_zero_padding")
+    ):
+        refuse(name, f"{x.dtype} of shape {list(x.shape)} cannot be tilized with padding")
+    if layout is Layout.ROW_MAJOR and x.dtype is DataType.BFLOAT4_B:
+        refuse(name, f"{x.dtype} needs TILE layout")
+    rows = DataType.BFLOAT16 if x.dtype is DataType.BFLOAT8_B else x.dtype
+    if layout is Layout.ROW_MAJOR and dtype not in (None, rows, x.dtype):
+        refuse(name, f"dtype {dtype} cannot differ from the tensor's, {rows}, on the way to ROW_MAJOR")
+    if dtype not in (None, x.dtype) and (dtype in _INTEGERS or x.dtype in _INTEGERS):
+        refuse(name, f"the emulator does not model {x.dtype} tilized as {dtype}; typecast it")
 
 
 _INTEGERS = frozenset((DataType.UINT32, DataType.INT32, DataType.UINT16, DataType.UINT8))

@@ -14,6 +14,7 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.mode import Mode
 from harness.emulator.ops import softmax_steps
+from harness.emulator.ops.movement import dim_of
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
@@ -32,6 +33,7 @@ from harness.emulator.tensor import (
 from harness.emulator.types import DataType, Layout, MathFidelity
 
 _ARGMAX_TILE = (DataType.BFLOAT16, DataType.FLOAT32)
+_ARGMAX_ROWS = (*_ARGMAX_TILE, DataType.INT32, DataType.UINT32, DataType.UINT16)
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
 # What a reduction without a compute kernel config gets, by tt-metal's public source.
 _REDUCE = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi3, fp32_dest_acc_en=True)
@@ -52,8 +54,16 @@ def argmax(
     x = input_tensor
     if x.layout is Layout.TILE and x.dtype not in _ARGMAX_TILE:
         refuse(name, f"a TILE input must be BFLOAT16 or FLOAT32, got {x.dtype}")
-    if dim is not None and not -len(x.shape) <= dim < len(x.shape):
-        refuse(name, f"dim {dim} is outside shape {list(x.shape)}")
+    if dim is not None:
+        dim = dim_of(name, dim, len(x.shape))
+    if x.layout is Layout.TILE and dim is None:
+        refuse(name, "a TILE input needs dim=")
+    if x.layout is Layout.ROW_MAJOR and x.dtype not in _ARGMAX_ROWS:
+        refuse(
+            name, f"a ROW_MAJOR input must be one of {', '.join(d.name for d in _ARGMAX_ROWS)}, got {x.dtype}"
+        )
+    if x.dtype not in _ARGMAX_TILE and dim not in (None, len(x.shape) - 1):
+        refuse(name, f"dim {dim} of {x.dtype} {list(x.shape)}: integers are searched along the last dim only")
 
     def shards() -> Shards:
         return [_first_largest(s, dim, keepdim) for s in x.shards]
@@ -93,19 +103,25 @@ def softmax(
     numeric_stable: bool = True,
 ) -> Tensor:
     """Softmax along `dim`."""
-    _require_tiled_float("ttnn.softmax", input_tensor)
-    dtype = input_tensor.dtype
+    name = "ttnn.softmax"
+    require_device(name, input_tensor)
+    if input_tensor.layout is Layout.ROW_MAJOR and input_tensor.dtype in _FLOATS:
+        refuse(name, "the emulator does not model a ROW_MAJOR input")
+    _require_tiled_float(name, input_tensor)
+    dtype, axis = input_tensor.dtype, dim_of(name, dim, len(input_tensor.shape)) - len(input_tensor.shape)
     fast = mode.current() is Mode.FAST
 
     def shards() -> Shards:
         if fast:
             return [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
         return [
-            softmax_steps.softmax(s, dim, numeric_stable, compute_kernel_config, dtype)
+            softmax_steps.softmax(
+                torch.atleast_2d(s), axis, numeric_stable, compute_kernel_config, dtype
+            ).view(s.shape)
             for s in input_tensor.shards
         ]
 
-    return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
+    return same_spec(name, input_tensor, shards, output_config(input_tensor, memory_config))
 
 
 def _reduction(

@@ -15,7 +15,7 @@ from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
 from harness.emulator.tensor import Shards, Tensor, output_config, require_device, same_spec
-from harness.emulator.types import DataType, UnaryOpType
+from harness.emulator.types import DataType, Layout, UnaryOpType
 
 # Computed in float32, as on the SFPU's lanes, and rounded to the input's torch dtype (torch does both for bfloat16).
 _FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -66,6 +66,27 @@ def _on_sfpu(name: str, x: torch.Tensor, dtype: DataType) -> torch.Tensor:
     return formats.pack_round(sfpu.apply(name, x, fp32_dest=dtype is DataType.FLOAT32), dtype)
 
 
+_UNSIGNED = (DataType.UINT32, DataType.UINT16, DataType.UINT8)
+# Of integers ttnn takes these; a square keeps the low bits.
+_OF_INTEGERS = {
+    "abs": (DataType.INT32, *_UNSIGNED),
+    "relu": (DataType.INT32, *_UNSIGNED),
+    "square": (DataType.INT32, DataType.UINT32, DataType.UINT16),
+    "neg": (DataType.INT32,),
+}
+_MASKS = {DataType.UINT32: 0xFFFFFFFF, DataType.UINT16: 0xFFFF}
+
+
+def _of_integer(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, dtype: DataType
+) -> torch.Tensor:
+    """On the shard's own integers: storage of an unsigned dtype is wide enough to be signed."""
+    if dtype in _UNSIGNED and function is not torch.square:
+        return x.clone()
+    result = function(x.long())
+    return (result & _MASKS[dtype] if dtype in _MASKS else result).to(x.dtype)
+
+
 def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
     function = _FUNCTIONS[name]
 
@@ -77,7 +98,10 @@ def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
         fast_and_approximate_mode: bool = False,
     ) -> Tensor:
         require_device(op_name, input_tensor)
-        if input_tensor.dtype not in (
+        if input_tensor.config.sharded and input_tensor.layout is Layout.ROW_MAJOR:
+            refuse(op_name, "the emulator does not model a sharded ROW_MAJOR operand")
+        whole = input_tensor.dtype in _OF_INTEGERS.get(name, ())
+        if not whole and input_tensor.dtype not in (
             DataType.BFLOAT16,
             DataType.FLOAT32,
             DataType.BFLOAT8_B,
@@ -88,6 +112,8 @@ def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
         fast = current() is Mode.FAST
 
         def shards() -> Shards:
+            if whole:
+                return [_of_integer(function, x, dtype) for x in input_tensor.shards]
             if fast:
                 return [packed(function(x), dtype) for x in input_tensor.shards]
             return [_on_sfpu(name, x, dtype) for x in input_tensor.shards]

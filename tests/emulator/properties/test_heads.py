@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from tests.emulator.properties import strategies as some
-from tests.emulator.properties.calls import Call, Config, Name, Tensor
+from tests.emulator.properties.calls import Call, Config, Name
 from tests.emulator.properties.comparison import Expected, moved
 from tests.emulator.properties.conftest import Properties
 from tests.emulator.properties.judging import Family

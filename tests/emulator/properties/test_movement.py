@@ -146,7 +146,7 @@ def squeezed(draw: st.DrawFn) -> Call:
 
 
 def _padded(x: torch.Tensor, to: Any, *rest: Any, **_: Any) -> Expected:
-    if isinstance(rest[0], tuple):
+    if len(rest) > 1:
         start, value = rest
         pairs = [(s, whole - s - d) for s, whole, d in zip(start, to, x.shape, strict=True)]
     else:
@@ -172,10 +172,14 @@ REFERENCES = {
     "ttnn.transpose": lambda x, a, b, **_: moved(x.transpose(a, b), x),
     "ttnn.slice": _sliced,
     "ttnn.Tensor.__getitem__": lambda x, index: moved(x[index], x),
-    "ttnn.concat": lambda tensors, dim, **_: moved(torch.cat(tensors, dim), tensors[0]),
+    "ttnn.concat": lambda tensors, dim, **_: moved(
+        torch.cat(tensors, dim) if len(tensors) > 1 else tensors[0], tensors[0]
+    ),
     "ttnn.pad": _padded,
-    "ttnn.repeat": lambda x, times, **_: moved(x.repeat(times), x),
-    "ttnn.repeat_interleave": lambda x, times, dim, **_: moved(x.repeat_interleave(times, dim), x),
+    "ttnn.repeat": lambda x, times, **_: moved(x.repeat([1] * (x.dim() - len(times)) + times), x),
+    "ttnn.repeat_interleave": lambda x, times, dim, **_: moved(
+        x.repeat_interleave(times, dim) if times > 1 else x, x
+    ),
     "ttnn.squeeze": _squeezed,
     "ttnn.unsqueeze": lambda x, dim: moved(x.unsqueeze(dim), x),
     "ttnn.unsqueeze_to_4D": lambda x: moved(x.reshape((1,) * (4 - x.dim()) + x.shape), x),
