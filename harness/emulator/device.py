@@ -272,6 +272,8 @@ def _sharded_plan(
     end = spec.grid.bounding_box().end
     if config.buffer_type.name == "L1" and (end.x >= grid.x or end.y >= grid.y):
         refuse(op, f"shard grid {spec.grid} reaches outside the device's {grid.x}x{grid.y} worker grid")
+    if config.buffer_type.name == "DRAM" and end.y:
+        refuse(op, f"shard grid {spec.grid} in DRAM must lie on row 0: its banks are one row")
     down, across = -(-height // shard_height), -(-width // shard_width)
     if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and shard_width != width:
         refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")

@@ -8,10 +8,10 @@ import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.ops.rounding import packed
 from harness.emulator.registry import op
-from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, require_device
+from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, output_config, require_device
 from harness.emulator.types import DataType, Layout
 
 _NAME = "ttnn.embedding"
@@ -53,7 +53,9 @@ def embedding(
         dtype = None
     out_dtype = dtype or DataType.BFLOAT16
     if out_layout is Layout.ROW_MAJOR and out_dtype is not DataType.BFLOAT16:
-        refuse(_NAME, f"a result of {dtype} needs layout=ttnn.TILE_LAYOUT")
+        refuse(
+            _NAME, f"the emulator does not model a ROW_MAJOR result of {dtype}; give layout=ttnn.TILE_LAYOUT"
+        )
     shape = Shape((*ids_shape, width))
 
     def shards() -> Shards:
@@ -68,5 +70,5 @@ def embedding(
             made.append(packed(rows, out_dtype))
         return made
 
-    config = memory_config or DRAM_MEMORY_CONFIG
+    config = output_config(input_tensor, memory_config)
     return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

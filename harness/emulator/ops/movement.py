@@ -348,6 +348,8 @@ def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
             name,
             f"{x.dtype} of shape {list(x.shape)} cannot become {list(new)}: its pages in memory would change",
         )
+    if x.config.sharded and config.sharded and new != x.shape:
+        refuse(name, f"the emulator does not model a sharded {list(x.shape)} reshaped to {list(new)}")
     repacked = x.dtype in BLOCK_FLOATS and x.shape[-1:] != new[-1:]
 
     def shards() -> Shards:

@@ -75,6 +75,8 @@ def interleaved_to_sharded(
         output_dtype, rest = rest[0], rest[1:]
     if rest:
         raise TypeError(f"{name}: unexpected argument {rest[0]!r}")
+    if input_tensor.config.sharded:
+        refuse(name, f"the input must be INTERLEAVED, it is {input_tensor.config.memory_layout}")
     return _moved(name, input_tensor, config, output_dtype)
 
 
@@ -87,6 +89,8 @@ def sharded_to_interleaved(
     require_device(name, input_tensor)
     if not input_tensor.config.sharded:
         return input_tensor
+    if input_tensor.config.buffer_type is not BufferType.L1:
+        refuse(name, f"the input must be in L1, it is in {input_tensor.config.buffer_type.name}")
     config = memory_config or DRAM_MEMORY_CONFIG
     if config.sharded:
         refuse(name, f"needs an interleaved memory config, got {config}")
@@ -106,6 +110,8 @@ def reshard(input_tensor: Tensor, output_memory_config: MemoryConfig) -> Tensor:
 def move(input_tensor: Tensor, *, memory_config: MemoryConfig | None = None) -> Tensor:
     """A copy, after which the input is gone."""
     require_device("ttnn.move", input_tensor)
+    if input_tensor.config.sharded and memory_config is not None and not memory_config.sharded:
+        refuse("ttnn.move", "the memory config of a sharded input's result must be sharded too")
     result = _moved("ttnn.move", input_tensor, output_config(input_tensor, memory_config), None)
     input_tensor.deallocate()
     return result
@@ -117,7 +123,16 @@ def clone(
 ) -> Tensor:
     """A copy, in another dtype if asked."""
     require_device("ttnn.clone", input)
-    return _moved("ttnn.clone", input, output_config(input, memory_config), dtype)
+    config = output_config(input, memory_config)
+    if config.sharded is not input.config.sharded:
+        refuse("ttnn.clone", "input and result must both be sharded, or both interleaved")
+    spec = config.shard_spec
+    if spec is not None and input.layout is Layout.ROW_MAJOR and input.shape[-1] % spec.shape[1]:
+        refuse(
+            "ttnn.clone",
+            f"the emulator does not model rows of {input.shape[-1]} in shards of {spec.shape[1]}",
+        )
+    return _moved("ttnn.clone", input, config, dtype)
 
 
 @op("ttnn.copy")
@@ -126,6 +141,10 @@ def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
     require_device("ttnn.copy", input_a, input_b)
     if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
         refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
+    if input_a.dtype is not input_b.dtype and (input_a.dtype in _INTEGERS or input_b.dtype in _INTEGERS):
+        refuse(
+            "ttnn.copy", f"the emulator does not model {input_a.dtype} copied to {input_b.dtype}; typecast it"
+        )
 
     def copied() -> None:
         for target, source in zip(input_b.shards, _converted(input_a, input_b.dtype), strict=True):
@@ -267,6 +286,8 @@ def _sharding(grid: object, shape: object, scheme: object, orientation: object) 
 
 def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -> Tensor:
     dtype = dtype or x.dtype
+    if name not in ("ttnn.clone", "ttnn.move"):
+        _check_no_dram_blocks(name, x.config, config)
     return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
 
 
@@ -282,8 +303,17 @@ def _relaid(
     return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
 
 
+def _check_no_dram_blocks(name: str, *configs: MemoryConfig) -> None:
+    for config in configs:
+        if config.buffer_type is BufferType.DRAM and config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
+            refuse(name, "block sharding in DRAM is not supported")
+
+
 def _check_relaid(name: str, x: Tensor, layout: Layout, dtype: DataType | None) -> None:
     """What the device cannot tilize or untilize."""
+    _check_no_dram_blocks(name, x.config)
+    if name == "ttnn.untilize" and len(x.shape) > 4 and x.shape != x.padded_shape:
+        refuse(name, f"shape {list(x.shape)} has more than four dimensions and padding; use ttnn.to_layout")
     if x.layout is layout:
         refuse(name, f"the input is {layout} already")
     if (

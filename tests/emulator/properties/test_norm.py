@@ -81,25 +81,28 @@ def _normalised(centred: bool) -> Any:
         weight: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
         residual_input_tensor: torch.Tensor | None = None,
+        compute_kernel_config: Any = None,
         **_: Any,
     ) -> Expected | None:
-        width = x.shape[-1]
+        width, fidelity = x.shape[-1], compute_kernel_config
+        loss = 2**-3 if fidelity is not None and "LoFi" in repr(fidelity) else 2**-5
         if residual_input_tensor is not None:
             x = x + residual_input_tensor
+        before = x
         if centred:
             if width == 1:
                 return None  # 0 / 0 but for the rounding
             x = x - x.mean(-1, keepdim=True)
         spread = (x.square().mean(-1, keepdim=True) + epsilon).sqrt()
         y = x / spread
-        size = x.abs().amax(-1, keepdim=True) / spread
+        size = before.abs().amax(-1, keepdim=True) / spread
         if weight is not None:
             column = weight.reshape(-1)[:width]
             y, size = y * column, size * column.abs()
         if bias is not None:
             column = bias.reshape(-1)[:width]
             y, size = y + column, size + column.abs()
-        return Expected(y, slack=size * 2**-4, roundings=2)
+        return Expected(y, slack=size * loss, roundings=2)
 
     return reference
 
