@@ -46,7 +46,7 @@ def all_gather(
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
     if _by_concat(name, input_tensor, dim % len(shape)) and (
-        memory_config is None or input_tensor.layout is Layout.ROW_MAJOR
+        memory_config is None or input_tensor.layout is Layout.ROW_MAJOR or len(shape) < 2
     ):
         memory_config = DRAM_MEMORY_CONFIG
     shape[dim] *= len(groups[0])
@@ -145,7 +145,7 @@ def mesh_partition(
         refuse(name, f"input shape {shape} must be divisible by cluster axis size {devices} in dim {dim}")
     shape[dim] //= devices
     if input_tensor.layout is Layout.TILE and dim % len(shape) >= len(shape) - 2 and shape[dim] % TILE_SIZE:
-        refuse(name, f"for tiled inputs, partitioning along dim {dim} should not create padding in {shape}")
+        refuse(name, f"the emulator does not model parts with padding, {shape} along dim {dim}")
 
     def shards() -> Shards:
         made: dict[tuple[int, int], torch.Tensor] = {}

@@ -184,7 +184,7 @@ def _head_dim(name: str, shape: Shape, heads: int, kv_heads: int) -> int:
     if rest or width % TILE_SIZE:
         refuse(
             name,
-            f"input width {shape[-1]} must be num_heads + 2 * num_kv_heads = {heads + 2 * kv_heads} heads of a multiple "
+            f"the emulator does not model width {shape[-1]}: it must be num_heads + 2 * num_kv_heads = {heads + 2 * kv_heads} heads of a multiple "
             f"of {TILE_SIZE} columns",
         )
     return width

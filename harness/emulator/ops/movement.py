@@ -130,6 +130,8 @@ def slice(
     dtype = input_tensor.dtype
     if dtype in BLOCK_FLOATS and any(step > 1 for step in steps):
         refuse(name, f"a slice with steps, {list(steps)}, of {dtype} is not supported")
+    if dtype is DataType.UINT8 and any(step > 1 for step in steps) and new != padded_shape(new, Layout.TILE):
+        _through_rows(name, input_tensor)
     if new != shape and 0 not in new and (len(shape) < 2 or any(r.start % TILE_SIZE for r in ranges[-2:])):
         dtype = _through_rows(name, input_tensor)
 
@@ -266,6 +268,8 @@ def repeat_interleave(
     name = "ttnn.repeat_interleave"
     require_device(name, input_tensor)
     shape = list(input_tensor.shape)
+    if len(shape) < 2 and input_tensor.dtype in (DataType.UINT16, DataType.UINT8):
+        refuse(name, f"{input_tensor.dtype} of shape {shape} is not supported: it needs two dimensions")
     if repeats == 1:
         dim = 0  # ttnn does not look at it
     axis = dim_of(name, dim, len(shape))

@@ -249,6 +249,8 @@ def untilize(
 ) -> Tensor:
     """TILE to ROW_MAJOR."""
     require_device("ttnn.untilize", input_tensor)
+    if len(input_tensor.shape) > 4 and input_tensor.shape != input_tensor.padded_shape:
+        refuse("ttnn.untilize", f"shape {list(input_tensor.shape)} has more than four dimensions and padding")
     _check_relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None)
     return _relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None, memory_config)
 
@@ -264,7 +266,10 @@ def untilize_with_unpadding(
     """TILE to ROW_MAJOR, keeping elements up to `output_tensor_end` (inclusive) in each dimension."""
     from harness.emulator.ops.movement import slice as slice_op
 
-    rows = untilize(input_tensor, memory_config=memory_config)
+    name = "ttnn.untilize_with_unpadding"
+    require_device(name, input_tensor)
+    _check_relaid(name, input_tensor, Layout.ROW_MAJOR, None)
+    rows = _relaid(name, input_tensor, Layout.ROW_MAJOR, None, memory_config)
     return slice_op(rows, [0] * len(rows.shape), [end + 1 for end in output_tensor_end])
 
 
@@ -312,8 +317,10 @@ def _check_no_dram_blocks(name: str, *configs: MemoryConfig) -> None:
 def _check_relaid(name: str, x: Tensor, layout: Layout, dtype: DataType | None) -> None:
     """What the device cannot tilize or untilize."""
     _check_no_dram_blocks(name, x.config)
-    if name == "ttnn.untilize" and len(x.shape) > 4 and x.shape != x.padded_shape:
-        refuse(name, f"shape {list(x.shape)} has more than four dimensions and padding; use ttnn.to_layout")
+    if x.config.sharded and layout is Layout.ROW_MAJOR and x.shape != x.padded_shape:
+        refuse(
+            name, f"the emulator does not model a sharded tensor with padding, {list(x.shape)}, in ROW_MAJOR"
+        )
     if x.layout is layout:
         refuse(name, f"the input is {layout} already")
     if (
