@@ -28,6 +28,7 @@ _FROM_TORCH = {
     torch.int16: DataType.UINT16,
     torch.uint16: DataType.UINT16,
     torch.uint8: DataType.UINT8,
+    torch.bool: DataType.UINT8,
 }
 _TO_TORCH = {
     DataType.BFLOAT16: torch.bfloat16,
@@ -84,7 +85,10 @@ def from_torch(
             if device is not None
             else None
         )
-        stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+        try:
+            stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+        except ValueError as error:  # a number that has no value in an integer
+            refuse(name, str(error))
         shards = [stored[id(piece)] for piece in pieces]
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
