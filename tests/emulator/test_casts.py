@@ -82,7 +82,7 @@ def test_floats_become_integers_as_the_kernel_makes_them(row: tuple[Any, ...]) -
     """Each kind of number, in each integer dtype; as bfloat16 too, where that holds it."""
     x = torch.tensor([row[0]])
     sources = {DataType.FLOAT32: x}
-    if x.bfloat16().float().equal(x) or x.isnan():
+    if x.bfloat16().float().equal(x):
         sources[DataType.BFLOAT16] = x.bfloat16()
     for source, values in sources.items():
         assert [casts.typecast(values, source, dtype).item() for dtype in INTO] == list(row[1:])
