@@ -52,14 +52,14 @@ def _of_float(x: Tensor, dtype: DataType) -> Tensor:
     else:
         magnitude = torch.where(magnitude < _TOP_BIT, magnitude.floor(), 0)
         whole = torch.where(negative, -magnitude, magnitude)
-    return _wrapped(whole.floor().long(), dtype)
+    return wrapped(whole.floor().long(), dtype)
 
 
 def _of_integer(x: Tensor, dtype: DataType) -> Tensor:
-    return _wrapped(x.clamp(0, 2**16 - 1) if dtype is DataType.UINT16 else x, dtype)
+    return wrapped(x.clamp(0, 2**16 - 1) if dtype is DataType.UINT16 else x, dtype)
 
 
-def _wrapped(x: Tensor, dtype: DataType) -> Tensor:
+def wrapped(x: Tensor, dtype: DataType) -> Tensor:
     """The low bits of an int64 tensor, in `dtype`'s storage."""
     if dtype is DataType.INT32:
         return x.to(torch.int32)  # keeps the low bits

@@ -42,13 +42,13 @@ def reshape(
     Where the pages in memory stay what they are (last dim unchanged and, in TILE, rows that pad alike) the result is a view
     of the same buffer, as in ttnn; else it is a copy.
     """
-    return _reshape("ttnn.reshape", input_tensor, shape, memory_config)
+    return reshaped("ttnn.reshape", input_tensor, shape, memory_config)
 
 
 @op("ttnn.unsqueeze_to_4D")
 def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     """Leading ones added up to four dimensions."""
-    return _reshape("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4), None)
+    return reshaped("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4))
 
 
 @op("ttnn.unsqueeze")
@@ -56,7 +56,7 @@ def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     """A dimension of 1 before `dim`."""
     dims = list(input_tensor.shape)
     dims.insert(dim if dim >= 0 else dim + len(dims) + 1, 1)
-    return _reshape("ttnn.unsqueeze", input_tensor, dims, None)
+    return reshaped("ttnn.unsqueeze", input_tensor, dims)
 
 
 @op("ttnn.squeeze")
@@ -66,7 +66,7 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
     named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
     drop = {d % rank for d in named}
     dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
-    return _reshape("ttnn.squeeze", input_tensor, dims, None)
+    return reshaped("ttnn.squeeze", input_tensor, dims)
 
 
 @op("ttnn.permute")
@@ -243,7 +243,8 @@ def _copy(x: torch.Tensor) -> torch.Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
+def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None = None) -> Tensor:
+    """`reshape` for the op `name`."""
     if x.storage is not None:
         require_device(name, x)
     dims = [int(d) for d in shape]
