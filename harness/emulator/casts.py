@@ -64,7 +64,7 @@ def wrapped(x: Tensor, dtype: DataType) -> Tensor:
     if dtype is DataType.INT32:
         return x.to(torch.int32)  # keeps the low bits
     bits = {DataType.UINT8: 8, DataType.UINT16: 16, DataType.UINT32: 32}[dtype]
-    return (x & (2**bits - 1)).to(formats.storage_dtype(dtype))
+    return x.bitwise_and(2**bits - 1).to(formats.storage_dtype(dtype))
 
 
 def _to_float(x: Tensor, source: DataType, dtype: DataType) -> Tensor:

@@ -99,21 +99,30 @@ def transpose(
 @op("ttnn.slice")
 def slice(
     input_tensor: Tensor,
-    slice_start: Sequence[int],
-    slice_end: Sequence[int],
+    slice_start: Sequence[int] | None = None,
+    slice_end: Sequence[int] | None = None,
     slice_step: Sequence[int] | None = None,
     *,
+    starts: Sequence[int] | None = None,
+    ends: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
     """Elements start..end (exclusive) with a step, per dimension; negative bounds count from the end."""
     name = "ttnn.slice"
     require_device(name, input_tensor)
     shape = input_tensor.shape
-    steps = slice_step if slice_step is not None else [1] * len(shape)
-    if not len(slice_start) == len(slice_end) == len(steps) == len(shape):
+    slice_start = starts if slice_start is None else slice_start
+    slice_end = ends if slice_end is None else slice_end
+    slice_step = steps if slice_step is None else slice_step
+    if slice_start is None or slice_end is None:
+        raise TypeError(f"{name}: needs a start and an end for shape {list(shape)}")
+    if slice_step is None:
+        slice_step = [1] * len(shape)
+    if not len(slice_start) == len(slice_end) == len(slice_step) == len(shape):
         refuse(name, f"start, end and step need {len(shape)} entries each for shape {list(shape)}")
     ranges = []
-    for size, start, end, step in zip(shape, slice_start, slice_end, steps, strict=True):
+    for size, start, end, step in zip(shape, slice_start, slice_end, slice_step, strict=True):
         start, end = start + size if start < 0 else start, end + size if end < 0 else end
         if not 0 <= start <= end <= size or step < 1:
             refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")

@@ -56,6 +56,10 @@ def to_memory_config(
 def interleaved_to_sharded(
     input_tensor: Tensor,
     *placement: object,
+    grid: object = None,
+    shard_shape: object = None,
+    shard_scheme: object = None,
+    shard_orientation: object = None,
     sharded_memory_config: MemoryConfig | None = None,
     output_dtype: DataType | None = None,
     keep_l1_aligned: bool | None = False,
@@ -64,7 +68,8 @@ def interleaved_to_sharded(
     name = "ttnn.interleaved_to_sharded"
     require_device(name, input_tensor)
     config = sharded_memory_config
-    rest = list(placement)
+    named = (grid, shard_shape, shard_scheme, shard_orientation)
+    rest = [*placement, *(each for each in named if each is not None)]
     if config is None and rest and isinstance(rest[0], MemoryConfig):
         config, rest = rest[0], rest[1:]
     elif config is None and len(rest) >= 4:
@@ -252,12 +257,12 @@ def tilize_with_zero_padding(
     input_tensor: Tensor,
     *,
     memory_config: MemoryConfig | None = None,
-    dtype: DataType | None = None,
+    output_dtype: DataType | None = None,
     use_multicore: bool = True,
 ) -> Tensor:
     """ROW_MAJOR to TILE, padded with zeros to whole tiles."""
     require_device("ttnn.tilize_with_zero_padding", input_tensor)
-    return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, dtype, memory_config)
+    return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, output_dtype, memory_config)
 
 
 @op("ttnn.untilize")

@@ -218,14 +218,14 @@ def allocate_tensor_on_device(
     shape: Shape,
     dtype: DataType,
     layout: Layout,
-    device: MeshDevice,
+    mesh_device: MeshDevice,
     memory_config: MemoryConfig = DRAM_MEMORY_CONFIG,
 ) -> Tensor:
     """A device tensor to be written later; it holds zeros."""
     with torch.inference_mode(False):
-        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * device.num_devices
+        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * mesh_device.num_devices
     return make_tensor(
-        "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, device
+        "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, mesh_device
     )
 
 

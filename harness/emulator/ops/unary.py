@@ -108,9 +108,9 @@ def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
         input_tensor: Tensor,
         *,
         memory_config: MemoryConfig | None = None,
-        fast_and_approximate_mode: bool = False,
+        output_tensor: Tensor | None = None,
     ) -> Tensor:
-        return _applied(op_name, name, input_tensor, memory_config, None)
+        return _applied(op_name, name, input_tensor, memory_config, output_tensor)
 
     return unary
 

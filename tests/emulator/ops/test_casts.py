@@ -14,9 +14,8 @@ INF, NAN, TOP = math.inf, math.nan, 2**31
 
 def test_typecast_on_the_device(ttnn: Any, put: Callable[..., Any]) -> None:
     """The op takes every pair of dtypes, in both layouts, by one dtype or by two."""
-    dtypes = [
-        getattr(ttnn, n) for n in "bfloat16 float32 bfloat8_b bfloat4_b uint8 uint16 int32 uint32".split()
-    ]
+    names = ("bfloat16", "float32", "bfloat8_b", "bfloat4_b", "uint8", "uint16", "int32", "uint32")
+    dtypes = [getattr(ttnn, name) for name in names]
     for source in dtypes:
         x = put(torch.full((1, 1, 32, 32), 3), source)
         for dtype in dtypes:
