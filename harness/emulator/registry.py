@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from harness.emulator import padding
+from harness.emulator.padding import Fill
 from harness.emulator.replicas import once
 from harness.emulator.signatures import Taken, settled
 
@@ -41,6 +43,8 @@ def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
         def called(*args: Any, **kwargs: Any) -> Any:
             if not taken.fits(args, kwargs):
                 args, kwargs = settled(names[0], taken, args, kwargs)
+            if padding.current() is not Fill.HIDDEN:
+                args, kwargs = padding.exposed(names[0], args, kwargs)
             if _around is None:
                 return body(*args, **kwargs)
             return _around(names[0], body, args, kwargs)

@@ -232,7 +232,9 @@ def to_layout(
         require_device("ttnn.to_layout", tensor)
     if tensor.layout is layout and dtype in (None, tensor.dtype) and memory_config in (None, tensor.config):
         return tensor
-    return _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+    made = _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+    made.padding = pad_value
+    return made
 
 
 @op("ttnn.tilize")

@@ -92,7 +92,9 @@ def from_torch(
         shards = [stored[id(piece)] for piece in pieces]
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
-    return Tensor(shards, shape, dtype, layout, config, storage)
+    made = Tensor(shards, shape, dtype, layout, config, storage)
+    made.padding = pad_value or 0.0
+    return made
 
 
 @op("ttnn.as_tensor")
@@ -167,6 +169,7 @@ def to_device(
     copies = [stored[id(s)] for s in shards]
     made = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
     assert made.storage is not None
+    made.padding = tensor.padding
     _queued(name, queue_id, made.storage, writes=True)
     return made
 
