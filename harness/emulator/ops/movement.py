@@ -199,7 +199,17 @@ def pad(
         refuse(name, "a host tensor in TILE layout keeps its shape; pad it before it is tilized")
     flat = [edge for pair in reversed(around) for edge in pair]
     new = Shape(size + low + high for size, (low, high) in zip(x.shape, around, strict=True))
-    fill = number if x.dtype not in casts.INTEGERS else int(number)
+    within = x.layout is Layout.TILE and padded_shape(new, x.layout) == x.padded_shape
+    if x.layout is Layout.TILE and not within and (len(new) < 2 or x.dtype is DataType.BFLOAT4_B):
+        refuse(name, f"{x.dtype} of shape {list(x.shape)} cannot grow beyond its tiles, to {list(new)}")
+    fill = number
+    if x.dtype in casts.INTEGERS:
+        low, high = formats.INTEGER_RANGE[x.dtype]
+        if not low <= number <= high:
+            refuse(
+                name, f"the emulator does not model padding {x.dtype} with {number}; it holds {low} to {high}"
+            )
+        fill = int(number)
 
     def shards() -> Shards:
         padded = [_copy(F.pad(s, flat, value=fill)) for s in x.shards]
@@ -207,7 +217,6 @@ def pad(
 
     if x.storage is None:
         return Tensor(shards(), new, x.dtype, x.layout, x.config)
-    within = x.layout is Layout.TILE and padded_shape(new, x.layout) == x.padded_shape
     return _rearranged(name, x, shards, new, None if within else memory_config)
 
 

@@ -156,6 +156,8 @@ def _reduction(
         x = input_tensor
         require_device(name, x)
         axes = _axes(name, dim, len(x.shape))
+        if kind == "sum" and x.dtype in (DataType.BFLOAT16, DataType.BFLOAT8_B):
+            axes.sort(key=lambda axis: axis >= len(x.shape) - 2)  # ttnn adds up whole tiles first
         integer = x.dtype in _INTEGERS
         if kind == "mean" and integer:
             refuse(name, f"integer inputs are not supported, got {x.dtype}")

@@ -41,6 +41,10 @@ def test_padding_is_torch_s(
     dtype, layout = getattr(api, name), api.TILE_LAYOUT if tiles else api.ROW_MAJOR_LAYOUT
     given = api.from_torch(x, dtype=dtype, layout=layout, device=mesh)
     expected = F.pad(x, [edge for pair in reversed(padding) for edge in pair], value=value)
+    if tiles and len(shape) == 1 and expected.numel() > given.padded_shape[-1]:
+        with pytest.raises(RuntimeError, match=r"^ttnn\.pad: .* cannot grow beyond its tiles"):
+            api.pad(given, padding, value)
+        return
     assert api.to_torch(api.pad(given, padding, value)).long().equal(expected)
     if len(shape) == 4:
         start = [0] * (4 - count) + [low for low, _ in padding]
@@ -66,4 +70,9 @@ def test_what_is_refused(mesh: Any) -> None:
         api.pad(tiles, ((1, 0), (0, 0)), 0.0)
     with pytest.raises(RuntimeError, match=r"^ttnn\.pad: \[1, 2, 4, 48\] is too small for \[1, 2, 5, 40\]"):
         api.pad(rows, [1, 2, 4, 48], [0, 0, 0, 0], 0.0)
+    counts = api.typecast(rows, api.uint32)
+    with pytest.raises(
+        RuntimeError, match=r"^ttnn\.pad: the emulator does not model padding DataType\.UINT32 with -1"
+    ):
+        api.pad(counts, ((0, 1),), -1)
     assert api.pad(rows, (), 1.0) is rows
