@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from harness.emulator import cpu
+
 Library = ctypes.CDLL
 
 _SOURCES = Path(__file__).parent
@@ -29,11 +31,13 @@ _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", 
 
 
 @functools.cache
-def load(march: str = "native") -> Library | None:
+def load(march: str | None = None) -> Library | None:
     """The library compiled for `march` (a value of the compiler's -march), or None where no compiler is found or it fails.
 
-    None comes with one warning. Only tests ask for another `march` than this machine's own.
+    None comes with one warning. Without `march` it is for the CPU that `cpu.capability` says; only tests ask for another.
     """
+    if march is None:
+        march = cpu.capability().march if cpu.pretended() else "native"
     compiler = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
     if compiler is None:
         warnings.warn(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from harness.emulator import formats
 from harness.emulator.device import BLOCK_FLOATS, padded_shape
@@ -44,7 +43,7 @@ def reshape(
     Where the pages in memory stay what they are (last dim unchanged and, in TILE, rows that pad alike) the result is a view
     of the same buffer, as in ttnn; else it is a copy.
     """
-    return _reshape("ttnn.reshape", input_tensor, shape, memory_config)
+    return reshaped("ttnn.reshape", input_tensor, shape, memory_config)
 
 
 @op("ttnn.unsqueeze_to_4D")
@@ -52,7 +51,7 @@ def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     """Leading ones added up to four dimensions."""
     if len(tensor.shape) > 4:
         refuse("ttnn.unsqueeze_to_4D", f"rank {len(tensor.shape)} of {list(tensor.shape)} is greater than 4")
-    return _reshape("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4), None)
+    return reshaped("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4))
 
 
 @op("ttnn.unsqueeze")
@@ -60,7 +59,7 @@ def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     """A dimension of 1 before `dim`."""
     dims = list(input_tensor.shape)
     dims.insert(dim_of("ttnn.unsqueeze", dim, len(dims) + 1), 1)
-    return _reshape("ttnn.unsqueeze", input_tensor, dims, None)
+    return reshaped("ttnn.unsqueeze", input_tensor, dims)
 
 
 @op("ttnn.squeeze")
@@ -70,7 +69,7 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
     named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
     drop = {dim_of("ttnn.squeeze", d, rank) for d in named}
     dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
-    return _reshape("ttnn.squeeze", input_tensor, dims, None)
+    return reshaped("ttnn.squeeze", input_tensor, dims)
 
 
 @op("ttnn.permute")
@@ -107,38 +106,51 @@ def transpose(
 @op("ttnn.slice")
 def slice(
     input_tensor: Tensor,
-    slice_start: Sequence[int],
-    slice_end: Sequence[int],
+    slice_start: Sequence[int] | None = None,
+    slice_end: Sequence[int] | None = None,
     slice_step: Sequence[int] | None = None,
     *,
+    starts: Sequence[int] | None = None,
+    ends: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
     """Elements start..end (exclusive) with a step, per dimension; negative bounds count from the end."""
     name = "ttnn.slice"
     require_device(name, input_tensor)
     shape = input_tensor.shape
-    steps = slice_step if slice_step is not None else [1] * len(shape)
-    if not len(slice_start) == len(slice_end) == len(steps) == len(shape):
+    slice_start = starts if slice_start is None else slice_start
+    slice_end = ends if slice_end is None else slice_end
+    slice_step = steps if slice_step is None else slice_step
+    if slice_start is None or slice_end is None:
+        raise TypeError(f"{name}: needs a start and an end for shape {list(shape)}")
+    if slice_step is None:
+        slice_step = [1] * len(shape)
+    if not len(slice_start) == len(slice_end) == len(slice_step) == len(shape):
         refuse(name, f"start, end and step need {len(shape)} entries each for shape {list(shape)}")
     ranges = []
-    for size, start, end, step in zip(shape, slice_start, slice_end, steps, strict=True):
+    for size, start, end, step in zip(shape, slice_start, slice_end, slice_step, strict=True):
         start, end = start + size if start < 0 else start, end + size if end < 0 else end
         if not 0 <= start <= end <= size or step < 1:
             refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")
         ranges.append(builtins.slice(start, end, step))
     new = Shape(len(range(r.start, r.stop, r.step)) for r in ranges)
     dtype = input_tensor.dtype
-    if dtype in BLOCK_FLOATS and any(step > 1 for step in steps):
-        refuse(name, f"a slice with steps, {list(steps)}, of {dtype} is not supported")
-    if dtype is DataType.UINT8 and any(step > 1 for step in steps) and new != padded_shape(new, Layout.TILE):
+    if dtype in BLOCK_FLOATS and any(step > 1 for step in slice_step):
+        refuse(name, f"a slice with steps, {list(slice_step)}, of {dtype} is not supported")
+    if (
+        dtype is DataType.UINT8
+        and any(step > 1 for step in slice_step)
+        and new != padded_shape(new, Layout.TILE)
+    ):
         _through_rows(name, input_tensor)
     if new != shape and 0 not in new and (len(shape) < 2 or any(r.start % TILE_SIZE for r in ranges[-2:])):
         dtype = _through_rows(name, input_tensor)
 
     def shards() -> Shards:
-        return [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
+        return [copied(x[tuple(ranges)]) for x in input_tensor.shards]
 
-    return _rearranged(name, input_tensor, shards, new, memory_config, dtype)
+    return rearranged(name, input_tensor, shards, new, memory_config, dtype)
 
 
 @op("ttnn.concat")
@@ -181,66 +193,6 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
     return make_tensor(name, shards, Shape(shape), dtype, layout, config, device_of(first))
 
 
-@op("ttnn.pad")
-def pad(
-    input_tensor: Tensor,
-    padding: Sequence[Sequence[int]] | Sequence[int],
-    *rest: Any,
-    value: float | None = None,
-    use_multicore: bool = True,
-    memory_config: MemoryConfig | None = None,
-) -> Tensor:
-    """`value` (0) added around: `pad(x, [(before, after), ...], value)` of the last dimensions, or of four dimensions
-    `pad(x, padded shape, start, value)`. TILE tensors pad after only."""
-    name, shape = "ttnn.pad", input_tensor.shape
-    require_device(name, input_tensor)
-    if padding and isinstance(padding[0], int):
-        pairs, rest = _around(name, shape, padding, rest), rest[1:]
-    else:
-        pairs = [(low, high) for low, high in padding]  # type: ignore[misc]
-    if len(rest) > 1 or (rest and value is not None):
-        raise TypeError(f"{name}: unexpected argument {rest[-1]!r}")
-    filling = rest[0] if rest else value or 0.0
-    if any(low < 0 or high < 0 for low, high in pairs) or len(pairs) > len(shape):
-        refuse(name, f"padding {pairs} does not fit shape {list(shape)}")
-    if not any(map(any, pairs)):
-        return input_tensor
-    edges = [(0, 0)] * (len(shape) - len(pairs)) + pairs
-    new = Shape(size + low + high for size, (low, high) in zip(shape, edges, strict=True))
-    _check_padding(name, input_tensor, edges, new, filling)
-
-    def shards() -> Shards:
-        flat = [edge for pair in reversed(edges) for edge in pair]
-        return [_copy(F.pad(x, flat, value=filling)) for x in input_tensor.shards]
-
-    return _rearranged(name, input_tensor, shards, new, memory_config)
-
-
-def _around(name: str, shape: Shape, padded: Sequence[Any], rest: Sequence[Any]) -> list[tuple[int, int]]:
-    """Pairs of a padded shape and the start of the tensor in it."""
-    if len(shape) != 4 or len(padded) != 4 or not rest or len(rest[0]) != 4:
-        raise TypeError(
-            f"{name}: a padded shape and a start are for four dimensions, the tensor is {list(shape)}"
-        )
-    return [(start, whole - start - size) for start, whole, size in zip(rest[0], padded, shape, strict=True)]
-
-
-def _check_padding(name: str, x: Tensor, edges: Sequence[tuple[int, int]], new: Shape, value: float) -> None:
-    if x.layout is Layout.TILE and any(low for low, _ in edges):
-        refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
-    in_place = (
-        x.layout is Layout.TILE and padded_shape(new, x.layout) == x.padded_shape
-    )  # it is there already
-    if x.layout is Layout.TILE and len(new) < 2 and not in_place:
-        refuse(name, f"shape {list(x.shape)} of one dimension cannot grow beyond its tiles, to {list(new)}")
-    if x.dtype is DataType.UINT8 or (x.dtype is DataType.BFLOAT4_B and not in_place):
-        refuse(name, f"{x.dtype} cannot be padded to {list(new)}")
-    if not x.shards[0].is_floating_point() and (
-        math.isinf(value) or (value < 0 and x.dtype is not DataType.INT32)
-    ):
-        refuse(name, f"the emulator does not model padding {x.dtype} with {value}")
-
-
 @op("ttnn.repeat")
 def repeat(
     input_tensor: Tensor, repeat_dims: Sequence[int], *, memory_config: MemoryConfig | None = None
@@ -257,7 +209,7 @@ def repeat(
     def shards() -> Shards:
         return [x.repeat(times) for x in input_tensor.shards]
 
-    return _rearranged(name, input_tensor, shards, new, memory_config)
+    return rearranged(name, input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.repeat_interleave")
@@ -278,7 +230,7 @@ def repeat_interleave(
     def shards() -> Shards:
         return [x.repeat_interleave(repeats, axis) for x in input_tensor.shards]
 
-    return _rearranged(name, input_tensor, shards, Shape(shape), memory_config)
+    return rearranged(name, input_tensor, shards, Shape(shape), memory_config)
 
 
 def get_item(tensor: Tensor, index: Any) -> Tensor:
@@ -322,12 +274,13 @@ def _through_rows(name: str, x: Tensor) -> DataType:
     return DataType.BFLOAT16 if x.dtype is DataType.BFLOAT8_B else x.dtype
 
 
-def _copy(x: torch.Tensor) -> torch.Tensor:
+def copied(x: torch.Tensor) -> torch.Tensor:
     """Contiguous, and no alias of anything."""
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
+def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None = None) -> Tensor:
+    """`reshape` for the op `name`."""
     if x.storage is not None:
         require_device(name, x)
     dims = [int(d) for d in shape]
@@ -382,13 +335,13 @@ def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryCon
     repacked = x.dtype in BLOCK_FLOATS and order[-1] != rank - 1
 
     def shards() -> Shards:
-        copies = [_copy(s.permute(order)) for s in x.shards]
+        copies = [copied(s.permute(order)) for s in x.shards]
         return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
 
-    return _rearranged(name, x, shards, Shape(x.shape[d] for d in order), memory_config)
+    return rearranged(name, x, shards, Shape(x.shape[d] for d in order), memory_config)
 
 
-def _rearranged(
+def rearranged(
     name: str,
     x: Tensor,
     shards: Compute,

@@ -1,0 +1,202 @@
+// Softmax attention of mode fast, on float32 units: products of bfloat16 operands are summed in float32; scores, weights and
+// results are rounded to bfloat16, half to even.
+
+// Products of bfloat16 numbers are exact in float32, so whether they are fused with a sum does not matter: let them be.
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=fast")
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "lanes.h"
+#include "parallel.h"
+
+extern "C" {
+
+// queries and out [batch][heads][rows][width], keys and values [batch][kv_heads][span][width], row by row, bfloat16. `mask` is
+// added to [batch][heads][rows][span] of scores, by its strides; null: none. `causal`: row r sees keys 0..r.
+struct Attention {
+    const uint16_t *queries, *keys, *values, *mask;
+    uint16_t* out;
+    int64_t batch, heads, kv_heads, rows, span, width;
+    int64_t mask_stride[4];
+    float scale;
+    int32_t causal, threads;
+};
+
+}  // extern "C"
+
+namespace {
+
+using lanes::F;
+using lanes::I;
+using lanes::kLanes;
+using lanes::W;
+
+constexpr long kColumns = 2 * kLanes;  // of a block of sums
+constexpr int kRows = 6;               // with them as many sums as 16 registers leave room for
+constexpr long kChunk = 128;           // rows of a head that one thread takes at a time
+
+constexpr long padded(long x) { return (x + kColumns - 1) / kColumns * kColumns; }
+
+inline F load(const float* p) { return (F)lanes::load(p); }
+inline void store(float* p, F f) { lanes::store(p, (W)f); }
+
+inline F rounded(F x) {
+    const W w = (W)x;
+    return (F)((w + 0x7FFFu + (w >> 16 & 1)) & 0xFFFF0000u);
+}
+
+inline float as_float(uint16_t bits) {
+    const uint32_t word = (uint32_t)bits << 16;
+    float x;
+    std::memcpy(&x, &word, sizeof x);
+    return x;
+}
+
+// e^x for x <= 0, to 2 units of the last place; 0 below -87, where float32 has no normal number. NaN stays.
+inline F exponential(F x) {
+    // 2^n * e^r with |r| <= ln 2 / 2, ln 2 in two parts so that r is exact; e^r by its Taylor series.
+    constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+    constexpr float kToInteger = 3 << 22;  // added, it leaves a float no bits below 1
+    const F limited = x < -87.0f ? F{} - 87.0f : x;
+    const F n = (limited * kLog2E + kToInteger) - kToInteger;
+    const F r = (limited - n * kLn2High) - n * kLn2Low;
+    F sum = F{} + 1.0f / 5040;
+    for (const float factor : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) sum = sum * r + factor;
+    const W power = (W)__builtin_convertvector(n + 127.0f, I) << 23;
+    return x < -87.0f ? F{} : sum * (F)power;
+}
+
+// a [kRows rows][depth] times b [depth][kColumns], whose rows are `stride` apart.
+inline void product(const float* const (&a)[kRows], const float* b, long stride, long depth, F (&sum)[kRows][2]) {
+    for (auto& row : sum) row[0] = row[1] = F{};
+    for (long k = 0; k < depth; ++k) {
+        const F left = load(b + k * stride), right = load(b + k * stride + kLanes);
+        for (int r = 0; r < kRows; ++r) {
+            const F of_a = F{} + a[r][k];
+            sum[r][0] += of_a * left;
+            sum[r][1] += of_a * right;
+        }
+    }
+}
+
+struct Workspace {
+    std::vector<float> keys, values, queries, scores;
+};
+
+// One chunk of rows of all heads that share keys and values.
+class Chunk {
+   public:
+    Chunk(const Attention& a, Workspace& work, long batch, long kv_head, long first)
+        : a_(a), work_(work), batch_(batch), kv_head_(kv_head), first_(first), last_(std::min(a.rows, first + kChunk)),
+          seen_(a.causal ? std::min(a.span, last_) : a.span), wide_(padded(a.width)) {
+        const long at = (batch * a.kv_heads + kv_head) * a.span * a.width;
+        lay_out_keys(a.keys + at);
+        lay_out_values(a.values + at);
+        work.queries.resize(kRows * a.width);
+        work.scores.resize(kRows * padded(seen_));
+    }
+
+    void run() const {
+        const long group = a_.heads / a_.kv_heads;
+        for (long head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head)
+            for (long row = first_; row < last_; row += kRows) rows(head, row, std::min(last_, row + kRows));
+    }
+
+   private:
+    // [block of kColumns keys][width][key]
+    void lay_out_keys(const uint16_t* keys) const {
+        work_.keys.assign(padded(seen_) * a_.width, 0.0f);
+        for (long key = 0; key < seen_; ++key) {
+            float* to = work_.keys.data() + key / kColumns * kColumns * a_.width + key % kColumns;
+            for (long d = 0; d < a_.width; ++d) to[d * kColumns] = as_float(keys[key * a_.width + d]);
+        }
+    }
+
+    // [key][wide]
+    void lay_out_values(const uint16_t* values) const {
+        work_.values.assign(seen_ * wide_, 0.0f);
+        for (long key = 0; key < seen_; ++key)
+            for (long d = 0; d < a_.width; ++d) work_.values[key * wide_ + d] = as_float(values[key * a_.width + d]);
+    }
+
+    // Rows [first, last), at most kRows; a short block repeats its last row.
+    void rows(long head, long first, long last) const {
+        const long at = (batch_ * a_.heads + head) * a_.rows, stride = padded(seen_);
+        const float *queries[kRows], *weights[kRows];
+        for (int r = 0; r < kRows; ++r) {
+            const long row = std::min(first + r, last - 1);
+            float* query = work_.queries.data() + r * a_.width;
+            for (long d = 0; d < a_.width; ++d) query[d] = as_float(a_.queries[(at + row) * a_.width + d]);
+            queries[r] = query;
+            weights[r] = work_.scores.data() + r * stride;
+        }
+        const long keys = a_.causal ? std::min(a_.span, last) : a_.span;
+        for (long key = 0; key < keys; key += kColumns) {
+            F sum[kRows][2];
+            product(queries, work_.keys.data() + key * a_.width, kColumns, a_.width, sum);
+            for (int r = 0; r < kRows; ++r)
+                for (int v = 0; v < 2; ++v)
+                    store(work_.scores.data() + r * stride + key + v * kLanes, rounded(sum[r][v] * a_.scale));
+        }
+        for (long row = first; row < last; ++row)
+            softmax(work_.scores.data() + (row - first) * stride, head, row, keys);
+        for (long column = 0; column < a_.width; column += kColumns) {
+            F sum[kRows][2];
+            product(weights, work_.values.data() + column, wide_, keys, sum);
+            for (long row = first; row < last; ++row) {
+                alignas(64) uint16_t result[kColumns];
+                for (int v = 0; v < 2; ++v) lanes::store(result + v * kLanes, (W)rounded(sum[row - first][v]));
+                std::memcpy(a_.out + (at + row) * a_.width + column, result,
+                            sizeof(uint16_t) * std::min(kColumns, a_.width - column));
+            }
+        }
+    }
+
+    // In place, of a row's first `keys` scores; what the row does not see gets no weight.
+    void softmax(float* scores, long head, long row, long keys) const {
+        const auto [of_batch, of_head, of_row, of_key] = a_.mask_stride;
+        const long seen = a_.causal ? std::min(keys, row + 1) : keys;
+        if (a_.mask) {
+            const uint16_t* mask = a_.mask + batch_ * of_batch + head * of_head + row * of_row;
+            for (long key = 0; key < seen; ++key) scores[key] += as_float(mask[key * of_key]);
+        }
+        for (long key = seen; key < padded(keys); ++key) scores[key] = -INFINITY;
+        F most = F{} - INFINITY;
+        for (long key = 0; key < keys; key += kLanes) {
+            F score = load(scores + key);
+            if (a_.mask) store(scores + key, score = rounded(score));
+            most = score > most ? score : most;
+        }
+        float largest = -INFINITY, total = 0;
+        for (int i = 0; i < kLanes; ++i) largest = std::max(largest, most[i]);
+        F sum{};
+        for (long key = 0; key < keys; key += kLanes) {
+            const F weight = exponential(load(scores + key) - largest);
+            store(scores + key, weight);
+            sum += weight;
+        }
+        for (int i = 0; i < kLanes; ++i) total += sum[i];
+        for (long key = 0; key < keys; key += kLanes) store(scores + key, rounded(load(scores + key) / total));
+    }
+
+    const Attention& a_;
+    Workspace& work_;
+    long batch_, kv_head_, first_, last_, seen_, wide_;
+};
+
+}  // namespace
+
+extern "C" void attention(const Attention* call) {
+    const long chunks = (call->rows + kChunk - 1) / kChunk;
+    parallel_for(call->threads, call->batch * call->kv_heads * chunks, [&](long item) {
+        static thread_local Workspace work;
+        const long chunk = chunks - 1 - item % chunks, head = item / chunks;  // under a causal mask the last take longest
+        Chunk(*call, work, head / call->kv_heads, head % call->kv_heads, chunk * kChunk).run();
+    });
+}
