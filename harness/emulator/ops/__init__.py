@@ -3,6 +3,7 @@ other's helpers, never the api module, which is filled from the registry. Nothin
 
 from harness.emulator.ops import (
     attention,
+    attention_caches,
     ccl,
     creation,
     distributed_norm,
@@ -22,6 +23,7 @@ from harness.emulator.ops import (
 
 __all__ = [
     "attention",
+    "attention_caches",
     "ccl",
     "creation",
     "distributed_norm",

@@ -74,29 +74,44 @@ class DecodeStep:
             )
 
     def attend(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: Lengths
+        self,
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        lengths: Lengths,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """x [1, B, nq, D]; keys and values [users present, nkv, S, D] -> [1, B, nq, D], rows of absent users NaN."""
+        """x [1, B, nq, D]; keys and values [users present, nkv, S, D] -> [1, B, nq, D], rows of absent users NaN.
+
+        A mask [B, nq, S] is given only where every user attends all of S.
+        """
         present = len(lengths.present_users)
         if present == x.shape[1]:
-            return self._attend(x, keys, values, lengths)
+            return self._attend(x, keys, values, lengths, mask)
         out = torch.full_like(x, torch.nan)
         if present:
-            out[:, lengths.present] = self._attend(lengths.of_present(x, 1), keys, values, lengths)
+            out[:, lengths.present] = self._attend(lengths.of_present(x, 1), keys, values, lengths, mask)
         return out
 
     def _attend(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: Lengths
+        self,
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        lengths: Lengths,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         users, heads, span, head_dim = keys.shape
         queries = x.view(users, heads, -1, head_dim)
+        if mask is not None:
+            mask = mask.reshape(users, heads, -1, span)
         if self.exact is not None:
             counts = lengths.of_present(lengths.counts).tolist()
-            return decode_steps.attend(queries, keys, values, counts, self.exact).view(x.shape)
+            return decode_steps.attend(queries, keys, values, counts, self.exact, mask).view(x.shape)
         queries, keys = fidelity.matmul_operands(queries, keys, self.fidelity)
         values = fidelity.matmul_operands(_EMPTY, values, self.fidelity)[1]
-        mask = lengths.of_present(lengths.mask(span))
-        return attend(queries, keys, values, mask, False, self.scale).view(x.shape)
+        added = lengths.of_present(lengths.mask(span)) if mask is None else mask
+        return attend(queries, keys, values, added, False, self.scale).view(x.shape)
 
 
 def exp_is_approximate(program: SDPAProgramConfig | None) -> bool:
