@@ -11,7 +11,7 @@ import torch
 from harness.emulator.errors import refuse
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.ops.attention_checks import check_inputs, check_mask_format, not_modelled
-from harness.emulator.ops.attention_decode import DecodeStep, Lengths, largest_chunk
+from harness.emulator.ops.attention_decode import DecodeStep, Lengths, default_scale, largest_chunk
 from harness.emulator.ops.positions import (
     check_page_table,
     check_pages,
@@ -90,7 +90,8 @@ def scaled_dot_product_attention_decode(
         known = Lengths(listed[:users])
         lengths = _same(known, q)
     mask = _mask_shards(_DECODE, attn_mask, q, is_causal, span, scale)
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, chunk)
+    _check_scale(_DECODE, q, scale)
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, chunk, is_causal)
 
     def attend(
         x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths, mask: torch.Tensor | None
@@ -148,7 +149,9 @@ def paged_scaled_dot_product_attention_decode(
             _PAGED, f"without causality k_chunk_size must divide the {span} positions of {reach}, got {chunk}"
         )
     mask = _mask_shards(_PAGED, attn_mask, q, is_causal, span, scale)
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, 0 if is_causal else chunk)
+    _check_scale(_PAGED, q, scale)
+    automatic = 0 if is_causal else chunk
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, automatic, is_causal)
 
     def attend(
         index: int,
@@ -185,6 +188,15 @@ def paged_scaled_dot_product_attention_decode(
         return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths(), mask()))
 
     return _decoded(_PAGED, shards, q, memory_config)
+
+
+def _check_scale(name: str, q: Tensor, scale: float | None) -> None:
+    width, padded = q.shape[-1], q.padded_shape[-1]
+    if scale is None and width != padded:
+        warnings.warn(
+            f"{name}: without a scale ttnn takes {padded} ** -0.5, of the padded head dim, for one of {width}; give scale",
+            stacklevel=3,
+        )
 
 
 def _everything(span: int, q: Tensor) -> _Lengths:
@@ -261,7 +273,7 @@ def _mask_shards(
             f"attn_mask {list(mask.shape)}: the kernel finds a user's mask by the first dimension alone, so it must be "
             f"[1 or {users}, 1, {heads}, {span}]",
         )
-    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    factor = default_scale(q) if scale is None else scale
 
     def shards() -> list[torch.Tensor | None]:
         if factor != 1.0 and any(bool(((x != 0) & (x.abs() < _HIDES)).any()) for x in mask.shards):

@@ -54,14 +54,16 @@ class DecodeStep:
         program: SDPAProgramConfig | None,
         compute: WormholeComputeKernelConfig | None,
         automatic_chunk: int,
+        is_causal: bool,
     ) -> None:
         config = compute or DEFAULT
         self.fidelity = config.math_fidelity
-        self.scale = q.shape[-1] ** -0.5 if scale is None else scale
+        self.scale = default_scale(q) if scale is None else scale
         self.exact: decode_steps.Setting | None = None
         if mode.current() is not Mode.FAST:
-            # Up to 16 heads fit half a tile, where the kernel takes the approximate exponential whatever it is told.
-            half_tile = q.shape[2] <= TILE_SIZE // 2 and q.dtype is DataType.BFLOAT16
+            # Up to 16 heads fit half a tile, where the kernel takes the approximate exponential whatever it is told; it has
+            # half tiles with causality only.
+            half_tile = is_causal and q.shape[2] <= TILE_SIZE // 2 and q.dtype is DataType.BFLOAT16
             exp_approx = exp_is_approximate(program)
             self.exact = decode_steps.Setting(
                 math=fidelity.Math(config.math_fidelity, config.fp32_dest_acc_en),
@@ -112,6 +114,11 @@ class DecodeStep:
         values = fidelity.matmul_operands(_EMPTY, values, self.fidelity)[1]
         added = lengths.of_present(lengths.mask(span)) if mask is None else mask
         return attend(queries, keys, values, added, False, self.scale).view(x.shape)
+
+
+def default_scale(q: Tensor) -> float:
+    """What ttnn's host code scales by without a word: the head dim it takes includes the padding."""
+    return q.padded_shape[-1] ** -0.5
 
 
 def exp_is_approximate(program: SDPAProgramConfig | None) -> bool:

@@ -226,6 +226,11 @@ def test_a_head_dim_of_no_whole_tile_is_refused_in_prefill_and_taken_in_decode(p
     with pytest.raises(DeviceError, match=f"head dim: q's {width} must be a multiple of 32"):
         SDPA(q, k, v)
     q, k, v = bf16(1, 1, 4, width), bf16(1, 2, 32, width), bf16(1, 2, 32, width)
-    scale = 1 / math.sqrt(width)
-    out = api.to_torch(DECODE(put(q), put(k), put(v), cur_pos=[31], scale=scale))
-    close(out, reference(q.permute(1, 2, 0, 3), k, v, None, scale).permute(2, 0, 1, 3))
+    given, padded = 1 / math.sqrt(width), 1 / math.sqrt(-(-width // 32) * 32)
+    out = api.to_torch(DECODE(put(q), put(k), put(v), cur_pos=[31], scale=given))
+    close(out, reference(q.permute(1, 2, 0, 3), k, v, None, given).permute(2, 0, 1, 3))
+    with pytest.warns(
+        UserWarning, match="padded head dim"
+    ):  # ttnn's own default scale is that of the padding
+        out = api.to_torch(DECODE(put(q), put(k), put(v), cur_pos=[31]))
+    close(out, reference(q.permute(1, 2, 0, 3), k, v, None, padded).permute(2, 0, 1, 3))
