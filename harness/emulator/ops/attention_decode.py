@@ -118,7 +118,7 @@ class DecodeStep:
 
 def default_scale(q: Tensor) -> float:
     """What ttnn's host code scales by without a word: the head dim it takes includes the padding."""
-    return q.padded_shape[-1] ** -0.5
+    return float(q.padded_shape[-1] ** -0.5)
 
 
 def exp_is_approximate(program: SDPAProgramConfig | None) -> bool:

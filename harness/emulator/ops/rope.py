@@ -153,6 +153,11 @@ def rotary_embedding(
         refuse(_PLAIN, f"cos and sin have {covered} positions, the input {rows}")
     if token_index is not None and unsigned(_PLAIN, "token_index", token_index) >= covered:
         refuse(_PLAIN, f"cos and sin have {covered} positions, none at token_index {token_index}")
+    if token_index is not None and input_tensor.shape[0] != 1:
+        refuse(
+            _PLAIN,
+            f"with a token_index the input must be one token, [1, B, H, D], got {list(input_tensor.shape)}",
+        )
     seen = slice(0, rows) if token_index is None else slice(token_index, token_index + 1)
     rotate = _halves(compute_kernel_config)
     short = -rows % TILE_SIZE
@@ -224,6 +229,11 @@ def _one_tile(trans_mat: torch.Tensor) -> torch.Tensor:
 
 def _check_halves(name: str, x: Tensor) -> None:
     width = x.shape[-1]
+    if width < TILE_SIZE:
+        refuse(
+            name,
+            f"the emulator models head dims of whole tiles; ttnn turns the halves of the {TILE_SIZE} columns that {width} are padded to",
+        )
     if width != TILE_SIZE and width % (2 * TILE_SIZE):
         refuse(
             name,

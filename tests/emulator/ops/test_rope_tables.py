@@ -61,7 +61,8 @@ def test_rotary_embedding_turns_halves(put, rows, width):
     assert out.shape == (2, 3, -(-rows // 32) * 32, width)
     assert torch.equal(out[:, :, :rows], same)
     assert not out[:, :, rows:].any()
-    at = api.to_torch(PLAIN(*given, 63))[:, :, :rows]
+    x = x[:1]
+    at = api.to_torch(PLAIN(put(x), *given[1:], 63))[:, :, :rows]
     first, second = x.float().chunk(2, -1)
     close(at, x.float() * cos[:, :, 63:] + torch.cat((-second, first), -1) * sin[:, :, 63:])
 
@@ -85,6 +86,7 @@ def test_what_ttnn_refuses_of_tables_is_refused(put, turn):
         (call(HF, (1, 4, 128, 96), (1, 1, 128, 96)), "multiple of 64"),
         (call(PLAIN, x, (1, 1, 64, 64)), "64 positions, the input 128"),
         (call(PLAIN, x, (1, 1, 128, 64), 128), "none at token_index 128"),
+        (call(PLAIN, (2, 4, 32, 64), (1, 1, 128, 64), 5), "must be one token"),
         (call(PLAIN, (1, 4, 128, 80), (1, 1, 128, 80)), "multiple of 64"),
     ):
         with pytest.raises(DeviceError, match=said):
