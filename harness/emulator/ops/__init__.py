@@ -3,6 +3,7 @@ other's helpers, never the api module, which is filled from the registry. Nothin
 
 from harness.emulator.ops import (
     attention,
+    attention_caches,
     ccl,
     creation,
     distributed_norm,
@@ -10,6 +11,7 @@ from harness.emulator.ops import (
     embedding,
     heads,
     kv_cache,
+    kv_cache_contiguous,
     matmul,
     movement,
     norm,
@@ -23,6 +25,7 @@ from harness.emulator.ops import (
 
 __all__ = [
     "attention",
+    "attention_caches",
     "ccl",
     "creation",
     "distributed_norm",
@@ -30,6 +33,7 @@ __all__ = [
     "embedding",
     "heads",
     "kv_cache",
+    "kv_cache_contiguous",
     "matmul",
     "movement",
     "norm",
