@@ -45,10 +45,8 @@ def all_gather(
     shape = list(input_tensor.shape)
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
-    if _by_concat(name, input_tensor, dim % len(shape)) and (
-        memory_config is None or input_tensor.layout is Layout.ROW_MAJOR or len(shape) < 2
-    ):
-        memory_config = DRAM_MEMORY_CONFIG
+    if _by_concat(name, input_tensor, dim % len(shape)):
+        memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
     shape[dim] *= len(groups[0])
 
     def shards() -> Shards:

@@ -147,6 +147,8 @@ def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
     require_device("ttnn.copy", input_a, input_b)
     if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
         refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
+    if input_a.layout is Layout.ROW_MAJOR and input_a.dtype is not input_b.dtype:
+        refuse("ttnn.copy", f"{input_a.dtype} in ROW_MAJOR cannot become {input_b.dtype}; TILE can")
     _require_known("ttnn.copy", input_a, input_b.dtype)
 
     def copied() -> None:

@@ -28,6 +28,12 @@ EXPLANATIONS = (
         "ttnn takes a dimension twice, and what it makes is no permutation",
     ),
     Explanation(
+        "ttnn.repeat_interleave",
+        _STRICTER,
+        "dim 1 is out of range: a tensor of rank 1",
+        "ttnn takes a vector's second dimension for its first",
+    ),
+    Explanation(
         "ttnn.reduce_scatter",
         _STRICTER,
         "must be divisible by ring_size",

@@ -48,13 +48,18 @@ def _scattered(x: Any, dim: int, **_: Any) -> list[Any]:
     return [[Expected(v, s, 2) for v, s in zip(values, slacks, strict=True)]]
 
 
+def _partitioned(x: Any, dim: int, cluster_axis: int = 1, **_: Any) -> list[Any]:
+    """Along axis 0 there is one device, and nothing to partition."""
+    if cluster_axis == 0:
+        return [[Expected(part) for part in _each(x)]]
+    return [[Expected(part.chunk(DEVICES, dim)[place]) for place, part in enumerate(_each(x))]]
+
+
 REFERENCES = {
     "ttnn.all_gather": lambda x, dim, **_: Expected(torch.cat(_each(x), dim)),
     "ttnn.reduce_scatter": _scattered,
     "ttnn.all_reduce": lambda x, **_: _total(_each(x), x.ttnn_dtype),
-    "ttnn.mesh_partition": lambda x, dim, **_: [
-        [Expected(part.chunk(DEVICES, dim)[place]) for place, part in enumerate(_each(x))]
-    ],
+    "ttnn.mesh_partition": _partitioned,
 }
 FAMILY = Family("collectives", collectives(), REFERENCES, mesh="1x2")
 
