@@ -34,6 +34,12 @@ EXPLANATIONS = (
         "ttnn takes a vector's second dimension for its first",
     ),
     Explanation(
+        "ttnn.linear",
+        _STRICTER,
+        "would be added to the tile padding below",
+        "ttnn takes rows of the product's tile padding for rows of the product",
+    ),
+    Explanation(
         "ttnn.reduce_scatter",
         _STRICTER,
         "must be divisible by ring_size",

@@ -79,7 +79,7 @@ def _product(
     if bias is not None:
         value, size = value + bias, size + bias.abs()
     blocks = {a.ttnn_dtype, b.ttnn_dtype} <= {"bfloat8_b", "bfloat4_b"}  # type: ignore[attr-defined]
-    return Expected(value, slack=size * (2**-3 if blocks else 2**-5), roundings=2)
+    return Expected(value, slack=size * (2**-3 if blocks else 2**-5), roundings=4)
 
 
 def _reduced(op: str) -> Callable[..., Expected | None]:
