@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +17,7 @@ Op = Callable[..., Any]
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
+_MASKED = "ttnn.transformer.scaled_dot_product_attention"
 # What is kept of a compute kernel config or a program config: how an op multiplies, and on how many cores in what blocks.
 CONFIG_FIELDS = (
     "math_fidelity",
@@ -112,20 +113,32 @@ def intercepted(
 def recorded(ttnn: ModuleType, names: Iterable[str]) -> Iterator[list[OpRecord]]:
     """While it lasts, every call of the named ops ("ttnn.linear", "ttnn.experimental.nlp_concat_heads") is logged.
 
-    A call that raises is not logged, nor is one nested in another logged op.
+    A call that raises is not logged, nor is one nested in another logged op. What ttnn runs of its own within a call, and no
+    Python sees, is: the mask of an attention divided by a scale that is not 1.
     """
     log: list[OpRecord] = []
 
     def call(name: str, op: Op, args: Args, kwargs: Kwargs) -> Any:
         # Specs first: an op may free or overwrite what it was given.
         inputs = tuple(tensor_spec(t) for t in tensors_in((args, kwargs), ttnn.Tensor))
+        divided = _divided_mask(name, kwargs)
         result = op(*args, **kwargs)
         outputs = tuple(tensor_spec(t) for t in tensors_in(result, ttnn.Tensor))
+        log.extend(divided)
         log.append(OpRecord(name, inputs, outputs, attributes(kwargs)))
         return result
 
     with intercepted(ttnn, names, call):
         yield log
+
+
+def _divided_mask(name: str, kwargs: Kwargs) -> list[OpRecord]:
+    """The op that ttnn runs on a prefill attention's mask, as a graph capture shows it: a product with a number, into DRAM."""
+    mask = kwargs.get("attn_mask")
+    if name != _MASKED or mask is None or kwargs.get("scale") == 1:
+        return []
+    spec = tensor_spec(mask)
+    return [OpRecord("ttnn.multiply", (spec,), (replace(spec, memory="INTERLEAVED/DRAM"),))]
 
 
 def attributes(kwargs: Kwargs) -> dict[str, str]:

@@ -137,6 +137,8 @@ def _rope_pairs(
     # The matrix is how the kernel turns a pair, (a, b) into (-b, a), not what RoPE is: a wrong one is an error of the op.
     rows = 1 if is_decode_mode else x.shape[-2]
     turned = torch.stack((-x[..., 1::2], x[..., 0::2]), dim=-1).flatten(-2)
+    # Rows that the tables do not reach become zero.
+    cos, sin = (functional.pad(t, (0, 0, 0, max(0, rows - t.shape[-2]))) for t in (cos, sin))
     return x * cos[:, :, :rows] + turned * sin[:, :, :rows]
 
 
@@ -232,11 +234,13 @@ def _sdpa(
     attn_mask: Tensor | None = None,
     is_causal: bool = True,
     scale: float | None = None,
+    output_concat_heads: bool = False,
     **_: Any,
 ) -> Tensor:
-    return functional.scaled_dot_product_attention(
+    out = functional.scaled_dot_product_attention(
         q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=True
     )
+    return out.transpose(1, 2).flatten(2)[:, None] if output_concat_heads else out
 
 
 def _sdpa_decode(

@@ -1,7 +1,7 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, `op_names`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
+import `install`, `op_names`, `padding`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ __all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install", "o
 def install(mode: str = "fast") -> ModuleType:
     """Make `import ttnn` (and its submodules) the emulator, in a mode of emulator/mode.py; returns the module.
 
-    Safe to call again. Raises RuntimeError if another ttnn is imported already, ValueError for an unknown mode.
+    The environment's TT_EMULATOR_PADDING is read here (see padding.py). Safe to call again. Raises RuntimeError if another ttnn
+    is imported already, ValueError for an unknown mode or fill.
     """
-    from harness.emulator import api
+    from harness.emulator import api, padding
     from harness.emulator.mode import Mode, set_mode
 
     set_mode(Mode(mode))
+    padding.set_fill(padding.chosen())
 
     present = sys.modules.get("ttnn")
     if present is not None and present is not api:

@@ -78,6 +78,7 @@ from harness.emulator.queues import (
     wait_for_event,
 )
 from harness.emulator.registry import OPS as _OPS
+from harness.emulator.signatures import refuse_name
 from harness.emulator.tensor import Tensor
 from harness.emulator.trace import (
     begin_trace_capture,
@@ -129,7 +130,7 @@ def _not_modelled(prefix: str) -> Any:
     def missing(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(f"the emulator does not model {prefix}.{name}")
+        refuse_name(f"{prefix}.{name}")
 
     return missing
 

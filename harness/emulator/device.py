@@ -251,7 +251,7 @@ def _plan(
         height, width = math.prod(shape[:-1]), (shape[-1] if shape else 1)
         page, pages = width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE), height
     if not pages or not page:
-        refuse(op, f"a tensor of shape {list(shape)} is empty")
+        refuse(op, f"the emulator does not model an empty tensor, of shape {list(shape)}")
     if not config.sharded:
         return pages, page, None
     return _sharded_plan(op, config, dtype, layout, height, width, grid)
@@ -272,6 +272,8 @@ def _sharded_plan(
     end = spec.grid.bounding_box().end
     if config.buffer_type.name == "L1" and (end.x >= grid.x or end.y >= grid.y):
         refuse(op, f"shard grid {spec.grid} reaches outside the device's {grid.x}x{grid.y} worker grid")
+    if config.buffer_type.name == "DRAM" and end.y:
+        refuse(op, f"shard grid {spec.grid} in DRAM must lie on row 0: its banks are one row")
     down, across = -(-height // shard_height), -(-width // shard_width)
     if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and shard_width != width:
         refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")

@@ -36,7 +36,7 @@ _STORAGE = {
     DataType.UINT16: torch.int32,  # torch.uint16 likewise
     DataType.UINT8: torch.uint8,
 }
-_INTEGER_RANGE = {
+INTEGER_RANGE = {
     DataType.UINT32: (0, 2**32 - 1),
     DataType.INT32: (-(2**31), 2**31 - 1),
     DataType.UINT16: (0, 2**16 - 1),
@@ -67,10 +67,10 @@ def storage_dtype(dtype: DataType) -> torch.dtype:
 def host_round(x: Tensor, dtype: DataType) -> Tensor:
     """What `ttnn.from_torch(x, dtype)` stores on the host, in `storage_dtype(dtype)`; any shape.
 
-    Integers wrap, as in ttnn. Floats become integers by truncation, and one that does not fit raises ValueError (ttnn
-    leaves that case undefined).
+    Integers wrap, as in ttnn. Floats become integers by truncation. What does not fit: INT32 has -2**31 for it, UINT32 wraps
+    negative integers of 32 bits; all else raises ValueError, because there ttnn's answer depends on the element's place.
     """
-    if dtype in _INTEGER_RANGE:
+    if dtype in INTEGER_RANGE:
         return _to_integer(x, dtype)
     if x.dtype not in (torch.float32, torch.bfloat16):
         x = x.float()
@@ -100,7 +100,7 @@ def pack_round(x: Tensor, dtype: DataType, *, precise: bool = False) -> Tensor:
         if x.dtype == torch.float32:
             return _in_blocks(_cut(x), dtype, _quantize_beyond)
         return _in_blocks(_nan_to_inf(x.float()), dtype, _quantize_device)
-    if x.dtype == torch.bfloat16 and dtype not in _INTEGER_RANGE:
+    if x.dtype == torch.bfloat16 and dtype not in INTEGER_RANGE:
         return _nan_to_inf(_flush(x)).to(storage_dtype(dtype))
     if dtype == DataType.FLOAT32:
         return x
@@ -163,6 +163,8 @@ def all_finite(x: Tensor) -> bool:
 def _packed_in_blocks(library: kernels.Library, x: Tensor, dtype: DataType, precise: bool) -> Tensor:
     """`pack_round` to a block float, compiled."""
     x = (x if x.dtype is torch.bfloat16 else x.float()).contiguous()
+    if not x.dim():
+        return _packed_in_blocks(library, x[None], dtype, precise)[0]
     out = torch.empty(x.shape, dtype=torch.bfloat16)
     width = x.shape[-1]
     library.blocks_pack(
@@ -180,6 +182,8 @@ def _packed_in_blocks(library: kernels.Library, x: Tensor, dtype: DataType, prec
 
 def _in_blocks(x: Tensor, dtype: DataType, quantize: _Quantize) -> Tensor:
     """Apply `quantize(blocks [n, 16], exponents [n], dtype)` to the blocks of float32 `x`; returns bfloat16."""
+    if not x.dim():
+        return _in_blocks(x[None], dtype, quantize)[0]
     width = x.shape[-1]
     padded = F.pad(x, (0, -width % BLOCK)) if width % BLOCK else x
     blocks = padded.reshape(-1, BLOCK)
@@ -296,10 +300,13 @@ def _from_high_half(words: Tensor) -> Tensor:
 
 
 def _to_integer(x: Tensor, dtype: DataType) -> Tensor:
-    low, high = _INTEGER_RANGE[dtype]
+    low, high = INTEGER_RANGE[dtype]
     if x.is_floating_point():
         x = x.double().trunc()
-        bad = ~((x >= low) & (x <= high))
+        if dtype == DataType.INT32:
+            x = torch.where((x >= low) & (x <= high), x, float(low))
+        lowest = -(2**31) if dtype == DataType.UINT32 else low
+        bad = ~((x >= lowest) & (x <= high))
         if bad.any():
             raise ValueError(f"{x[bad][0].item():g} does not fit {dtype.name} ({low} to {high})")
     wide = x.long()

@@ -37,7 +37,14 @@ def _cpu(tensor: Tensor, blocking: bool = True, cq_id: int | None = None) -> Ten
 
 
 def _reshape(tensor: Tensor, *shape: Any) -> Tensor:
-    return movement.reshape(tensor, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    """By a shape, or by four numbers."""
+    if len(shape) == 1 and not isinstance(shape[0], int):
+        return movement.reshape(tensor, shape[0])
+    if len(shape) != 4:
+        raise TypeError(
+            f"ttnn.Tensor.reshape: takes a shape or four numbers, got {', '.join(map(repr, shape))}"
+        )
+    return movement.reshape(tensor, shape)
 
 
 _METHODS: dict[str, Callable[..., Any]] = {

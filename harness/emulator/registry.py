@@ -6,7 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from harness.emulator import padding
+from harness.emulator.padding import Fill
 from harness.emulator.replicas import once
+from harness.emulator.signatures import Taken, settled
 
 _Op = TypeVar("_Op", bound=Callable[..., Any])
 # Called instead of an op: with its name, itself, and its arguments.
@@ -26,7 +29,7 @@ def set_around(around: Around | None) -> Around | None:
 
 
 def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
-    """Register a function under its ttnn names; Python's own TypeErrors then name the op and the bad keyword.
+    """Register a function under its ttnn names. Arguments it does not take are settled or refused before it is called.
 
     `across`: it looks at the devices of a mesh one by one, so it may not be run for one of them alone.
     """
@@ -34,9 +37,14 @@ def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
     def register(function: _Op) -> _Op:
         function.__qualname__ = names[0]
         body = function if across else once(function)
+        taken = Taken.of(function)
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
+            if not taken.fits(args, kwargs):
+                args, kwargs = settled(names[0], taken, args, kwargs)
+            if padding.current() is not Fill.HIDDEN:
+                args, kwargs = padding.exposed(names[0], args, kwargs)
             if _around is None:
                 return body(*args, **kwargs)
             return _around(names[0], body, args, kwargs)

@@ -70,9 +70,12 @@ class Storage:
 
 
 class Tensor:
-    """A tensor on the host (`storage` is None) or on a mesh device. Ops make them; users read their properties."""
+    """A tensor on the host (`storage` is None) or on a mesh device. Ops make them; users read their properties.
 
-    __slots__ = ("_derived", "config", "dtype", "layout", "shape", "shards", "storage")
+    `padding`: what is in its tile padding, None where that is not known (see padding.py).
+    """
+
+    __slots__ = ("_derived", "config", "dtype", "layout", "padding", "shape", "shards", "storage")
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Tensor:
         self.shards, self.shape, self.dtype, self.layout = shards, shape, dtype, layout
         self.config, self.storage = config, storage
         self._derived: dict[Any, tuple[int, Any]] | None = None
+        self.padding: float | None = None
 
     @property
     def padded_shape(self) -> Shape:

@@ -132,6 +132,7 @@ _FUNCTIONS: dict[str, Callable[..., Result]] = {
     "ttnn.reshape": lambda x, shape: x.reshape(shape),
     "ttnn.experimental.rotary_embedding_llama": _rope_pairs,
     "ttnn.experimental.rotary_embedding_hf": _rope_halves,
+    "ttnn.experimental.rotary_embedding": _rope_halves,
     "ttnn.experimental.nlp_create_qkv_heads": _heads,
     "ttnn.experimental.nlp_create_qkv_heads_decode": _heads_decode,
     "ttnn.experimental.nlp_concat_heads": _concat,

@@ -31,6 +31,7 @@ KINDS = {
     "ttnn.transformer.scaled_dot_product_attention": ("attention", "composed"),
     "ttnn.experimental.rotary_embedding_llama": ("rope", "exact"),
     "ttnn.experimental.rotary_embedding_hf": ("rope", "exact"),
+    "ttnn.experimental.rotary_embedding": ("rope", "exact"),
     "ttnn.experimental.paged_update_cache": ("kv_cache", "exact"),
     "ttnn.experimental.paged_fill_cache": ("kv_cache", "exact"),
 }

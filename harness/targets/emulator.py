@@ -19,9 +19,10 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
         raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
     if mode not in MODES:
         raise ValueError(f"emulator mode {mode!r}: choose one of {', '.join(MODES)}")
-    from harness.emulator import install
+    from harness.emulator import install, padding
 
     install(mode)
     # The interpreter's last collections walk every object there is, a second after a run, and free what the process gives back.
     atexit.register(gc.freeze)
-    return f"emulated Wormhole, mode {mode}"
+    fill = padding.current().value
+    return f"emulated Wormhole, mode {mode}" + (f", padding {fill}" if fill != "hidden" else "")

@@ -212,8 +212,8 @@ def test_float_that_does_not_fit_an_integer_is_refused() -> None:
     """A float outside the integer type's range, or NaN, raises one line with the value and the range."""
     with pytest.raises(ValueError, match=r"^70000 does not fit UINT16 \(0 to 65535\)$"):
         host_round(torch.tensor([1.0, 70000.0]), DataType.UINT16)
-    with pytest.raises(ValueError, match="nan does not fit INT32"):
-        host_round(torch.tensor([torch.nan]), DataType.INT32)
+    with pytest.raises(ValueError, match="nan does not fit UINT32"):
+        host_round(torch.tensor([torch.nan]), DataType.UINT32)
 
 
 def test_packing_to_an_integer_is_refused() -> None:

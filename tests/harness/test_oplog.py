@@ -77,6 +77,19 @@ def test_ops_in_submodules_and_in_lists_are_seen(device) -> None:
     ]
 
 
+@pytest.mark.parametrize("scale", [None, 1.0, 0.5])
+def test_an_attention_whose_mask_is_divided_first_is_two_ops(device, scale) -> None:
+    """ttnn runs a product on the mask wherever the scale is not 1, and leaves its result in DRAM."""
+    q, mask = tensor(device, 1, 2, 64, 64), tensor(device, 1, 1, 64, 64)
+    with recorded(ttnn, op_names()) as log:
+        ttnn.transformer.scaled_dot_product_attention(q, q, q, attn_mask=mask, is_causal=False, scale=scale)
+        ttnn.transformer.scaled_dot_product_attention(q, q, q)
+    sdpa = "ttnn.transformer.scaled_dot_product_attention"
+    assert [record.name for record in log] == [*["ttnn.multiply"] * (scale != 1.0), sdpa, sdpa]
+    if scale != 1.0:
+        assert log[0].inputs == log[0].outputs == (log[1].inputs[3],)
+
+
 def test_attributes_say_how_an_op_computes_and_are_no_part_of_equality(device) -> None:
     """Fidelity, grid and blocks of the configs and plain keyword arguments, as text; two logs compare without them."""
     x, w = tensor(device, 1, 1, 64, 64), tensor(device, 1, 1, 64, 64)

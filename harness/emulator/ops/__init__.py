@@ -3,6 +3,7 @@ other's helpers, never the api module, which is filled from the registry. Nothin
 
 from harness.emulator.ops import (
     attention,
+    attention_caches,
     ccl,
     creation,
     distributed_norm,
@@ -10,9 +11,11 @@ from harness.emulator.ops import (
     embedding,
     heads,
     kv_cache,
+    kv_cache_contiguous,
     matmul,
     movement,
     norm,
+    pad,
     placement,
     reduction,
     rope,
@@ -22,6 +25,7 @@ from harness.emulator.ops import (
 
 __all__ = [
     "attention",
+    "attention_caches",
     "ccl",
     "creation",
     "distributed_norm",
@@ -29,9 +33,11 @@ __all__ = [
     "embedding",
     "heads",
     "kv_cache",
+    "kv_cache_contiguous",
     "matmul",
     "movement",
     "norm",
+    "pad",
     "placement",
     "reduction",
     "rope",

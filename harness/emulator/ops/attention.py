@@ -1,47 +1,35 @@
-"""Scaled dot product attention: prefill, decode over a contiguous cache, decode over a paged cache."""
+"""Scaled dot product attention of a prompt: `ttnn.transformer.scaled_dot_product_attention`."""
 
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 
 from harness.emulator import fidelity, formats, mode
 from harness.emulator.errors import refuse
+from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mode import Mode
 from harness.emulator.ops import prefill_steps
+from harness.emulator.ops.attention_checks import check_inputs, check_mask_format, not_modelled
 from harness.emulator.ops.attention_core import attend
-from harness.emulator.ops.attention_decode import (
-    DEFAULT,
-    DecodeStep,
-    Lengths,
-    exp_is_approximate,
-    largest_chunk,
-)
+from harness.emulator.ops.attention_decode import DEFAULT, exp_is_approximate
+from harness.emulator.ops.eltwise import multiply
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.registry import op
-from harness.emulator.tensor import (
-    Compute,
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    require_device,
-    require_layout,
-)
-from harness.emulator.types import TILE_SIZE, DataType, Layout
+from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, require_device
+from harness.emulator.types import TILE_SIZE, BufferType, Layout
 
-_PREFILL = "ttnn.transformer.scaled_dot_product_attention"
-_DECODE = "ttnn.transformer.scaled_dot_product_attention_decode"
-_PAGED = "ttnn.transformer.paged_scaled_dot_product_attention_decode"
-_CACHE_DTYPES = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B)
+_NAME = "ttnn.transformer.scaled_dot_product_attention"
 _EMPTY = torch.empty(0, dtype=torch.bfloat16)
 
 
-@op(_PREFILL)
+@op(_NAME)
 def scaled_dot_product_attention(
     input_tensor_q: Tensor,
     input_tensor_k: Tensor,
@@ -50,29 +38,37 @@ def scaled_dot_product_attention(
     attn_mask: Tensor | None = None,
     is_causal: bool = True,
     scale: float | None = None,
+    sliding_window_size: int | None = None,
     memory_config: MemoryConfig | None = None,
     program_config: SDPAProgramConfig | None = None,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
+    attention_sink: Tensor | None = None,
+    output_concat_heads: bool = False,
 ) -> Tensor:
-    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], nkv dividing nq; mask [1 or B, 1 or nq, Sq, Sk] added to the scores.
+    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], nkv dividing nq; mask [1 or B, 1 or nq, Sq, Sk] added to the scaled scores.
 
-    Returns [B, nq, Sq, D] with q's dtype; scale defaults to D ** -0.5.
+    Returns [B, nq, Sq, D] with q's dtype, or the heads side by side, [B, 1, Sq, nq * D]; scale defaults to D ** -0.5.
+
+    The kernels scale what they have added the mask to, so ttnn first divides the mask by the scale, an op of its own whose result
+    has the mask's dtype. In the last tile of keys they see the mask's padding, which is zero, as keys that score zero.
     """
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_inputs(_PREFILL, q, k, v)
+    check_inputs(_NAME, q, k, v, q.shape[1] if len(q.shape) == 4 else 0)
+    _check_prefill(q, k, v)
     if is_causal and attn_mask is not None:
-        refuse(_PREFILL, "is_causal and attn_mask cannot both be given")
+        refuse(_NAME, "is_causal and attn_mask cannot both be given; is_causal is True unless told otherwise")
     if is_causal and q.shape[-2] != k.shape[-2]:
-        refuse(
-            _PREFILL, f"causal attention needs as many queries as keys, got {q.shape[-2]} and {k.shape[-2]}"
-        )
-    if q.shape[0] != k.shape[0]:
-        refuse(_PREFILL, f"batch of q ({q.shape[0]}) and k ({k.shape[0]}) differ")
-    _check_chunks(_PREFILL, program_config)
+        refuse(_NAME, f"causal attention needs as many queries as keys, got {q.shape[-2]} and {k.shape[-2]}")
+    if sliding_window_size and attn_mask is not None:
+        refuse(_NAME, "sliding_window_size and attn_mask cannot both be given: put the window into the mask")
+    not_modelled(_NAME, sliding_window_size=sliding_window_size or None, attention_sink=attention_sink)
+    _check_chunks(_NAME, program_config)
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    mask = attn_mask
     if attn_mask is not None:
         _check_mask(attn_mask, q, k)
+        mask = unscaled(attn_mask, factor)
     math = (compute_kernel_config or DEFAULT).math_fidelity
-    factor = q.shape[-1] ** -0.5 if scale is None else scale
     config = memory_config or DRAM_MEMORY_CONFIG
     setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
     is_fast = mode.current() is Mode.FAST
@@ -80,6 +76,8 @@ def scaled_dot_product_attention(
     def modelled(
         x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
+        if mask is not None:
+            keys, values, mask = _padded(keys, values, mask)
         return formats.pack_round(prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype)
 
     def fast(
@@ -90,112 +88,37 @@ def scaled_dot_product_attention(
         return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
 
     def shards() -> Shards:
-        masks = itertools.repeat(None) if attn_mask is None else attn_mask.shards
+        seen = attn_mask if is_fast else mask
+        masks = itertools.repeat(None) if seen is None else seen.shards
         given = list(zip(q.shards, k.shards, v.shards, masks, strict=False))
         # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
         some = [bool(values.any()) for values in v.shards]
         filled = list(itertools.compress(given, some))
         results = iter(_at_once(fast, filled) if is_fast else itertools.starmap(modelled, filled))
-        return [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
+        made = [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
+        return [x.transpose(1, 2).reshape(shape) for x in made] if output_concat_heads else made
 
-    return make_tensor(_PREFILL, shards, q.shape, q.dtype, Layout.TILE, config, device_of(q))
-
-
-@op(_DECODE)
-def scaled_dot_product_attention_decode(
-    input_tensor_q: Tensor,
-    input_tensor_k: Tensor,
-    input_tensor_v: Tensor,
-    *,
-    is_causal: bool = True,
-    cur_pos: Sequence[int] = (),
-    cur_pos_tensor: Tensor | None = None,
-    scale: float | None = None,
-    memory_config: MemoryConfig | None = None,
-    program_config: SDPAProgramConfig | None = None,
-    compute_kernel_config: WormholeComputeKernelConfig | None = None,
-) -> Tensor:
-    """q [1, B, nq, D] over caches [B, nkv, S, D]: user b attends positions 0..cur_pos[b]. Returns [1, B, nq, D]."""
-    q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
-    _check_decode(_DECODE, q, k, v, is_causal, program_config, memory_config)
-    users = q.shape[1]
-    if k.shape[0] != users:
-        refuse(_DECODE, f"cache batch {k.shape[0]} must equal q's {users} users")
-    if cur_pos_tensor is None and len(cur_pos) != users:
-        refuse(_DECODE, f"needs cur_pos or cur_pos_tensor for each of {users} users")
-    lengths = (
-        _lengths(_DECODE, cur_pos_tensor, users)
-        if cur_pos_tensor is not None
-        else lambda: [Lengths(torch.tensor(list(cur_pos)))] * len(q.shards)
-    )
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, largest_chunk(k.shape[2]))
-
-    def attend(x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths) -> torch.Tensor:
-        span = min(length.longest, k.shape[2])
-        cached = [length.of_present(cache)[:, :, :span] for cache in (keys, values)]
-        return step.attend(x, cached[0], cached[1], length)
-
-    def shards() -> Shards:
-        return list(map(attend, q.shards, k.shards, v.shards, lengths()))
-
-    return _decoded(_DECODE, shards, q, memory_config)
+    batch, heads, rows, width = q.shape
+    shape = Shape((batch, 1, rows, heads * width)) if output_concat_heads else q.shape
+    return make_tensor(_NAME, shards, shape, q.dtype, Layout.TILE, config, device_of(q))
 
 
-@op(_PAGED)
-def paged_scaled_dot_product_attention_decode(
-    input_tensor_q: Tensor,
-    input_tensor_k: Tensor,
-    input_tensor_v: Tensor,
-    page_table_tensor: Tensor,
-    *,
-    is_causal: bool = True,
-    cur_pos_tensor: Tensor | None = None,
-    scale: float | None = None,
-    memory_config: MemoryConfig | None = None,
-    program_config: SDPAProgramConfig | None = None,
-    compute_kernel_config: WormholeComputeKernelConfig | None = None,
-) -> Tensor:
-    """q [1, B, nq, D] over paged caches [blocks, nkv, block_size, D] through a page table [B, blocks a user], int32.
+def unscaled(mask: Tensor, scale: float) -> Tensor:
+    """The mask as the kernels get it, divided by a scale that is not 1: what ttnn makes of it in DRAM, in the mask's dtype."""
+    if scale == 1.0:
+        return mask
+    divided: Tensor = multiply(mask, 1.0 / scale if scale else torch.inf, memory_config=DRAM_MEMORY_CONFIG)
+    return divided
 
-    User b attends positions 0..cur_pos[b]. A row at position -1 is not computed: on the device it keeps what memory held;
-    here it is NaN, so that nobody can rely on it. Returns [1, B, nq, D].
-    """
-    q, k, v, table = input_tensor_q, input_tensor_k, input_tensor_v, page_table_tensor
-    _check_decode(_PAGED, q, k, v, is_causal, program_config, memory_config)
-    users = q.shape[1]
-    check_page_table(_PAGED, table, users)
-    if cur_pos_tensor is None:
-        refuse(_PAGED, "needs cur_pos_tensor in causal mode")
-    lengths = _lengths(_PAGED, cur_pos_tensor, users)
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, 0)
-    heads, block, head_dim = k.shape[1:]
 
-    def attend(
-        index: int, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths
-    ) -> torch.Tensor:
-        blocks = -(-length.longest // block)
-        if blocks > table.shape[1]:
-            refuse(
-                _PAGED,
-                f"position {length.longest - 1} lies beyond the page table's {table.shape[1]} blocks of {block}",
-            )
-        pages = table.shards[index]
-
-        def rows(pages: torch.Tensor = pages, blocks: int = blocks, length: Lengths = length) -> torch.Tensor:
-            return _page_rows(pages[length.present, :blocks], heads, k.shape[0])
-
-        order = table.derived(("rows", index, blocks, heads, length.present_users), rows)
-        span, present = blocks * block, len(length.present_users)
-        gathered = [
-            cache.view(-1, block * head_dim).index_select(0, order).view(present, heads, span, head_dim)
-            for cache in (keys, values)
-        ]
-        return step.attend(x, gathered[0], gathered[1], length)
-
-    def shards() -> Shards:
-        return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths()))
-
-    return _decoded(_PAGED, shards, q, memory_config)
+def _padded(
+    keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keys to the end of their last tile: the kernels leave it to the mask to hide them, and its own padding is zero."""
+    short = -keys.shape[2] % TILE_SIZE
+    if not short:
+        return keys, values, mask
+    return F.pad(keys, (0, 0, 0, short)), F.pad(values, (0, 0, 0, short)), F.pad(mask, (0, short))
 
 
 def _at_once(
@@ -211,35 +134,17 @@ def _at_once(
     return list(attend(torch.cat(x), torch.cat(keys), torch.cat(values), mask).split(users))
 
 
-def check_page_table(name: str, table: Tensor, users: int) -> None:
-    """Refuse a page table that is not int32, ROW_MAJOR, [users, blocks]."""
-    require_device(name, table)
-    if table.dtype is not DataType.INT32:
-        refuse(name, f"page table must be INT32, got {table.dtype}")
-    require_layout(name, Layout.ROW_MAJOR, table)
-    if len(table.shape) != 2 or table.shape[0] != users:
-        refuse(name, f"page table must be [{users} users, blocks], got {list(table.shape)}")
-
-
-def _lengths(name: str, positions: Tensor, users: int) -> Callable[[], list[Lengths]]:
-    require_device(name, positions)
-    if positions.dtype is not DataType.INT32:
-        refuse(name, f"cur_pos must be INT32, got {positions.dtype}")
-    if positions.volume() != users:
-        refuse(name, f"cur_pos must have one position for each of {users} users, got {list(positions.shape)}")
-
-    def lengths() -> list[Lengths]:
-        return [Lengths(p.reshape(-1)) for p in positions.shards]
-
-    return lambda: positions.derived("lengths", lengths)
-
-
-def _page_rows(pages: torch.Tensor, heads: int, blocks: int) -> torch.Tensor:
-    """Rows of a cache seen as [blocks * heads, block_size * D], in the order [user, head, page]: one gather, no transpose."""
-    valid = pages.long().clamp(
-        0, blocks - 1
-    )  # pages beyond a user's length may hold anything; they are masked
-    return (valid[:, None, :] * heads + torch.arange(heads)[None, :, None]).reshape(-1)
+def _check_prefill(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for what, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.config.sharded:
+            refuse(_NAME, f"{what} must be interleaved, got {tensor.config.memory_layout}")
+        if tensor.shape[-1] % TILE_SIZE:
+            refuse(
+                _NAME,
+                f"padding is not supported on the head dim: {what}'s {tensor.shape[-1]} must be a multiple of {TILE_SIZE}",
+            )
+    if q.shape[0] != k.shape[0]:
+        refuse(_NAME, f"batch of q ({q.shape[0]}) and k ({k.shape[0]}) differ")
 
 
 def _prefill_setting(
@@ -256,51 +161,6 @@ def _prefill_setting(
     )
 
 
-def _decoded(name: str, shards: Compute, q: Tensor, memory_config: MemoryConfig | None) -> Tensor:
-    return make_tensor(
-        name, shards, q.shape, q.dtype, Layout.TILE, memory_config or DRAM_MEMORY_CONFIG, device_of(q)
-    )
-
-
-def _check_inputs(name: str, q: Tensor, k: Tensor, v: Tensor) -> None:
-    require_device(name, q, k, v)
-    for what, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.dtype not in _CACHE_DTYPES:
-            refuse(name, f"{what} must be BFLOAT16, BFLOAT8_B or BFLOAT4_B, got {tensor.dtype}")
-        if tensor.layout is not Layout.TILE:
-            refuse(name, f"{what} must be in TILE layout, got {tensor.layout}")
-        if len(tensor.shape) != 4:
-            refuse(name, f"{what} must have 4 dimensions, got {list(tensor.shape)}")
-    if k.shape != v.shape or q.shape[-1] != k.shape[-1]:
-        refuse(name, f"k {list(k.shape)} and v {list(v.shape)} must agree, with q's head dim {q.shape[-1]}")
-    query_heads = q.shape[1] if name is _PREFILL else q.shape[2]
-    if query_heads % k.shape[1]:
-        refuse(name, f"{query_heads} query heads must be a multiple of {k.shape[1]} KV heads")
-
-
-def _check_decode(
-    name: str,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    is_causal: bool,
-    program: SDPAProgramConfig | None,
-    memory_config: MemoryConfig | None,
-) -> None:
-    _check_inputs(name, q, k, v)
-    if not is_causal:
-        refuse(name, "the emulator models causal decode only")
-    if q.shape[0] != 1:
-        refuse(name, f"q must be [1, B, nq, D], got {list(q.shape)}")
-    if q.shape[2] != k.shape[1]:
-        if q.dtype is not DataType.BFLOAT16:
-            refuse(name, f"grouped-query attention expects BFLOAT16 q, got {q.dtype}")
-        if memory_config is not None and memory_config.sharded:
-            refuse(name, "grouped-query attention does not support a sharded output")
-    if program is not None and program.k_chunk_size & (program.k_chunk_size - 1):
-        refuse(name, f"k_chunk_size must be a power of 2, got {program.k_chunk_size}")
-
-
 def _check_chunks(name: str, program: SDPAProgramConfig | None) -> None:
     if program is None:
         return
@@ -310,11 +170,19 @@ def _check_chunks(name: str, program: SDPAProgramConfig | None) -> None:
 
 
 def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
-    require_device(_PREFILL, mask)
-    require_layout(_PREFILL, Layout.TILE, mask)
-    if mask.dtype not in _CACHE_DTYPES:
-        refuse(_PREFILL, f"attn_mask must be BFLOAT16, BFLOAT8_B or BFLOAT4_B, got {mask.dtype}")
+    require_device(_NAME, mask)
+    check_mask_format(_NAME, mask)
+    if mask.config.buffer_type is not BufferType.DRAM:
+        refuse(_NAME, f"attn_mask must be in DRAM, got {mask.config.buffer_type}")
     wanted = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     fits = len(mask.shape) == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
     if not fits or tuple(mask.shape[2:]) != wanted[2:]:
-        refuse(_PREFILL, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
+        refuse(_NAME, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
+    keys = k.shape[2]
+    if keys % TILE_SIZE:
+        end = -(-keys // TILE_SIZE) * TILE_SIZE
+        warnings.warn(
+            f"{_NAME}: attn_mask hides nothing of the padding that fills {keys} keys to {end}, and the kernels count it as keys "
+            f"that score 0 (modes device and exact do; fast does not): pad k, v and the mask to {end}, the mask with -inf",
+            stacklevel=2,
+        )

@@ -54,14 +54,16 @@ class DecodeStep:
         program: SDPAProgramConfig | None,
         compute: WormholeComputeKernelConfig | None,
         automatic_chunk: int,
+        is_causal: bool,
     ) -> None:
         config = compute or DEFAULT
         self.fidelity = config.math_fidelity
-        self.scale = q.shape[-1] ** -0.5 if scale is None else scale
+        self.scale = default_scale(q) if scale is None else scale
         self.exact: decode_steps.Setting | None = None
         if mode.current() is not Mode.FAST:
-            # Up to 16 heads fit half a tile, where the kernel takes the approximate exponential whatever it is told.
-            half_tile = q.shape[2] <= TILE_SIZE // 2 and q.dtype is DataType.BFLOAT16
+            # Up to 16 heads fit half a tile, where the kernel takes the approximate exponential whatever it is told; it has
+            # half tiles with causality only.
+            half_tile = is_causal and q.shape[2] <= TILE_SIZE // 2 and q.dtype is DataType.BFLOAT16
             exp_approx = exp_is_approximate(program)
             self.exact = decode_steps.Setting(
                 math=fidelity.Math(config.math_fidelity, config.fp32_dest_acc_en),
@@ -74,29 +76,49 @@ class DecodeStep:
             )
 
     def attend(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: Lengths
+        self,
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        lengths: Lengths,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """x [1, B, nq, D]; keys and values [users present, nkv, S, D] -> [1, B, nq, D], rows of absent users NaN."""
+        """x [1, B, nq, D]; keys and values [users present, nkv, S, D] -> [1, B, nq, D], rows of absent users NaN.
+
+        A mask [B, nq, S] is given only where every user attends all of S.
+        """
         present = len(lengths.present_users)
         if present == x.shape[1]:
-            return self._attend(x, keys, values, lengths)
+            return self._attend(x, keys, values, lengths, mask)
         out = torch.full_like(x, torch.nan)
         if present:
-            out[:, lengths.present] = self._attend(lengths.of_present(x, 1), keys, values, lengths)
+            out[:, lengths.present] = self._attend(lengths.of_present(x, 1), keys, values, lengths, mask)
         return out
 
     def _attend(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: Lengths
+        self,
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        lengths: Lengths,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         users, heads, span, head_dim = keys.shape
         queries = x.view(users, heads, -1, head_dim)
+        if mask is not None:
+            mask = mask.reshape(users, heads, -1, span)
         if self.exact is not None:
             counts = lengths.of_present(lengths.counts).tolist()
-            return decode_steps.attend(queries, keys, values, counts, self.exact).view(x.shape)
+            return decode_steps.attend(queries, keys, values, counts, self.exact, mask).view(x.shape)
         queries, keys = fidelity.matmul_operands(queries, keys, self.fidelity)
         values = fidelity.matmul_operands(_EMPTY, values, self.fidelity)[1]
-        mask = lengths.of_present(lengths.mask(span))
-        return attend(queries, keys, values, mask, False, self.scale).view(x.shape)
+        added = lengths.of_present(lengths.mask(span)) if mask is None else mask
+        return attend(queries, keys, values, added, False, self.scale).view(x.shape)
+
+
+def default_scale(q: Tensor) -> float:
+    """What ttnn's host code scales by without a word: the head dim it takes includes the padding."""
+    return float(q.padded_shape[-1] ** -0.5)
 
 
 def exp_is_approximate(program: SDPAProgramConfig | None) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from harness.emulator import collectives, fabric
+from harness.emulator.device import TILE_BYTES
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import MemoryConfig
+from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mesh import axis_groups
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
@@ -24,6 +25,7 @@ from harness.emulator.tensor import (
 )
 from harness.emulator.types import TILE_SIZE, DataType, Layout, Topology
 
+_PAGE_ALIGNMENT = 32  # bytes, of DRAM
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
 
 
@@ -43,6 +45,8 @@ def all_gather(
     shape = list(input_tensor.shape)
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
+    if _by_concat(name, input_tensor, dim % len(shape)):
+        memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
     shape[dim] *= len(groups[0])
 
     def shards() -> Shards:
@@ -78,6 +82,8 @@ def reduce_scatter(
         refuse(name, f"no dim {dim} in a tensor of shape {shape}")
     if shape[dim] % devices:
         refuse(name, f"Dimension {dim} must be divisible by ring_size: {shape[dim]} by {devices} devices")
+    if len(shape) < 2:
+        refuse(name, f"needs two dimensions at least, got {list(input_tensor.shape)}")
     _check_reducible(name, input_tensor)
     tuned = any(t is not None for t in (chunks_per_sync, num_workers_per_link, num_buffers_per_channel))
     shape[dim] //= devices
@@ -124,15 +130,20 @@ def mesh_partition(
 ) -> Tensor:
     """Each device of a group keeps its slice along `dim` of its own tensor; nothing travels."""
     name = "ttnn.mesh_partition"
+    require_device(name, input_tensor)
+    if len(axis_groups(name, device_of(input_tensor), cluster_axis)[0]) == 1:
+        return input_tensor
     groups = _groups(name, input_tensor, cluster_axis)
     shape, devices = list(input_tensor.shape), len(groups[0])
+    if input_tensor.layout is Layout.TILE and len(shape) < 2:
+        refuse(name, f"a TILE tensor needs two dimensions at least, got {shape}")
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"dim must be less than the rank of the input tensor: {dim} of {shape}")
     if shape[dim] % devices:
         refuse(name, f"input shape {shape} must be divisible by cluster axis size {devices} in dim {dim}")
     shape[dim] //= devices
     if input_tensor.layout is Layout.TILE and dim % len(shape) >= len(shape) - 2 and shape[dim] % TILE_SIZE:
-        refuse(name, f"for tiled inputs, partitioning along dim {dim} should not create padding in {shape}")
+        refuse(name, f"the emulator does not model parts with padding, {shape} along dim {dim}")
 
     def shards() -> Shards:
         made: dict[tuple[int, int], torch.Tensor] = {}
@@ -148,6 +159,18 @@ def mesh_partition(
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
+def _by_concat(name: str, x: Tensor, dim: int) -> bool:
+    """Whether ttnn gathers along a new dimension and concatenates: pages that would have to be joined are not whole ones."""
+    if x.layout is Layout.ROW_MAJOR:
+        return dim == len(x.shape) - 1 and bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % _PAGE_ALIGNMENT)
+    broken = x.shape[dim - len(x.shape)] != x.padded_shape[dim - len(x.shape)]
+    if broken and x.dtype is DataType.UINT8:
+        refuse(
+            name, f"{x.dtype} of shape {list(x.shape)} cannot be joined along dim {dim}, where it is padded"
+        )
+    return broken
+
+
 def _groups(name: str, x: Tensor, cluster_axis: int | None) -> list[list[int]]:
     require_device(name, x)
     groups = axis_groups(name, device_of(x), cluster_axis)
@@ -159,7 +182,10 @@ def _groups(name: str, x: Tensor, cluster_axis: int | None) -> list[list[int]]:
 
 def _check_reducible(name: str, x: Tensor) -> None:
     if x.dtype not in _REDUCIBLE:
-        refuse(name, f"the emulator reduces {', '.join(d.name for d in _REDUCIBLE)}, not {x.dtype}")
+        refuse(
+            name,
+            f"the emulator does not model a sum of {x.dtype} over devices; it has {', '.join(d.name for d in _REDUCIBLE)}",
+        )
 
 
 def _scattered(x: Tensor, group: list[int], dim: int, tuned: bool) -> list[torch.Tensor]:

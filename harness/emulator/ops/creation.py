@@ -8,6 +8,7 @@ import torch
 
 from harness.emulator import formats
 from harness.emulator.device import BLOCK_FLOATS, MeshDevice
+from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.registry import op
@@ -61,6 +62,8 @@ def empty(
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
     """A tensor to be written later; it holds zeros."""
+    if dtype in BLOCK_FLOATS and layout is not Layout.TILE:
+        refuse("ttnn.empty", f"{dtype} needs layout=ttnn.TILE_LAYOUT")
     return _filled("ttnn.empty", shape, 0, dtype, layout, device, memory_config)
 
 

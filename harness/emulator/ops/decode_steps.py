@@ -2,7 +2,8 @@
 
 A user's keys are cut into chunks, which the cores of a KV head share: each core runs an online softmax over its own chunks,
 then pairs of cores join what they have, up a binary tree. All buffers are bfloat16. A `lane` is one core of one user here;
-nothing passes between users. Keys beyond a user's position have weight zero. Chunks depend on one another through the running
+nothing passes between users. Keys beyond a user's position have weight zero; a mask is added to the scores, which no scale
+has touched. Chunks depend on one another through the running
 maximum alone, so their products are taken all at once; only sums and outputs are then added up chunk by chunk.
 """
 
@@ -34,22 +35,37 @@ class Setting:
 
 
 def attend(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, counts: list[int], setting: Setting
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    counts: list[int],
+    setting: Setting,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """q [users, nkv, group, D], keys and values [users, nkv, S, D]; user b sees its first counts[b] keys -> q's shape."""
+    """q [users, nkv, group, D], keys and values [users, nkv, S, D]; user b sees its first counts[b] keys -> q's shape.
+
+    mask [users, nkv, group, S] or None.
+    """
     out = torch.empty_like(q)
     chunks = [setting.k_chunk or _dynamic_chunk(count, setting.math.fp32_dest) for count in counts]
     for chunk in sorted(set(chunks)):
         users = [user for user, size in enumerate(chunks) if size == chunk]
         if len(users) == len(counts):
-            return _same_chunk(q, keys, values, counts, chunk, setting)
+            return _same_chunk(q, keys, values, counts, chunk, setting, mask)
         seen = [counts[user] for user in users]
-        out[users] = _same_chunk(q[users], keys[users], values[users], seen, chunk, setting)
+        theirs = None if mask is None else mask[users]
+        out[users] = _same_chunk(q[users], keys[users], values[users], seen, chunk, setting, theirs)
     return out
 
 
 def _same_chunk(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, counts: list[int], chunk: int, setting: Setting
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    counts: list[int],
+    chunk: int,
+    setting: Setting,
+    mask: torch.Tensor | None,
 ) -> torch.Tensor:
     plan = [
         _Lane(user, rank, *share)
@@ -68,7 +84,8 @@ def _same_chunk(
         start, who = first[these] * chunk, user[these]
         hidden = torch.arange(chunks * chunk) >= (ends[these] - start)[:, None]
         part = [_stretch(t, who, start, chunks * chunk) for t in (keys, values)]
-        state.put(these, _online(queries[these], part[0], part[1], hidden, chunk, setting))
+        added = None if mask is None else _stretch(mask.transpose(2, 3), who, start, chunks * chunk)
+        state.put(these, _online(queries[these], part[0], part[1], hidden, added, chunk, setting))
     _join(state, plan, setting)
     roots = torch.tensor([index for index, lane in enumerate(plan) if lane.rank == 0])
     done = state.take(roots)
@@ -107,9 +124,18 @@ class _State:
 
 
 def _online(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, hidden: torch.Tensor, chunk: int, s: Setting
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    hidden: torch.Tensor,
+    added: torch.Tensor | None,
+    chunk: int,
+    s: Setting,
 ) -> _State:
-    """Lanes of equally many chunks: q [lanes, nkv, group, D], keys and values [lanes, nkv, keys, D], hidden [lanes, keys]."""
+    """Lanes of equally many chunks: q [lanes, nkv, group, D], keys and values [lanes, nkv, keys, D], hidden [lanes, keys].
+
+    added [lanes, nkv, keys, group]: a mask, or None.
+    """
     fp32 = s.math.fp32_dest
     lanes_, kv_heads, group, width = q.shape
     heads, chunks = lanes_ * kv_heads, keys.shape[2] // chunk
@@ -117,6 +143,9 @@ def _online(
     each = q.view(heads, 1, group, width).expand(-1, chunks, -1, -1).reshape(by_chunk)
     scores = _buffer(grouped_matmul(each, keys.reshape(-1, chunk, width).transpose(1, 2), s.math), s)
     scores = scores.view(lanes_, kv_heads, chunks, group, chunk)
+    if added is not None:
+        mask = added.reshape(lanes_, kv_heads, chunks, chunk, group).transpose(3, 4)
+        scores = _buffer(fpu.add(scores, mask, fp32_dest=fp32), s)
     scores.masked_fill_(hidden.view(lanes_, 1, chunks, 1, chunk), -torch.inf)
     largest = scores.amax(-1, keepdim=True).cummax(2).values
     below = fpu.subtract(scores, largest, fp32_dest=fp32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.mode import Mode, current
 from harness.emulator.ops.eltwise_steps import Binary
+from harness.emulator.ops.placement import typecast
 from harness.emulator.ops.rounding import packed
 from harness.emulator.ops.unary import activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam
@@ -20,11 +22,14 @@ from harness.emulator.tensor import Compute, Shards, Tensor, device_of, make_ten
 from harness.emulator.types import DataType, Layout, MathFidelity, UnaryOpType
 
 Scalar = int | float
+_MASKS = {DataType.UINT32: 0xFFFFFFFF, DataType.UINT16: 0xFFFF}
 Activation = UnaryOpType | UnaryWithParam
 _Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _FLOATS = frozenset((DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B, DataType.BFLOAT4_B))
 _FP32 = DataType.FLOAT32
+# A product of these and a fractional number, or of a float tensor, is taken in floating point.
+_PROMOTED = frozenset((DataType.UINT32, DataType.INT32))
 
 
 def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
@@ -52,18 +57,37 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
             return Binary(kind, da, db, out, fast_and_approximate_mode, *names)
 
         a, b = input_tensor_a, input_tensor_b
-        if not isinstance(b, Tensor):
-            return _with_scalar(name, compute, steps, a, b, dtype, memory_config, output_tensor, False)
-        if not isinstance(a, Tensor):
-            return _with_scalar(name, compute, steps, b, a, dtype, memory_config, output_tensor, True)
+        for x in (a, b):
+            if isinstance(x, Tensor) and x.config.sharded and x.layout is Layout.ROW_MAJOR:
+                refuse(name, "the emulator does not model a sharded ROW_MAJOR operand")
+            if isinstance(x, Tensor) and x.dtype not in _FLOATS:
+                _check_integer(name, x, activations, input_tensor_a_activations, input_tensor_b_activations)
+        if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+            x, scalar = (a, b) if isinstance(a, Tensor) else (b, a)
+            if isinstance(x, Tensor):
+                if kind == "multiply" and isinstance(scalar, float) and x.dtype in _PROMOTED:
+                    x = typecast(x, _FP32)
+                _check_result(name, x.dtype, dtype or x.dtype, fast_and_approximate_mode or not on_fpu)
+            reverse = not isinstance(a, Tensor)
+            return _with_scalar(name, compute, steps, x, scalar, dtype, memory_config, output_tensor, reverse)
         require_device(name, a, b)
         da, db = a.dtype, b.dtype
         if da is not db and (da not in _FLOATS or db not in _FLOATS):
-            refuse(name, f"mixed dtypes {da} and {db} are not supported")
+            promoted = kind == "multiply" and _FLOATS & {da, db} and _PROMOTED & {da, db}
+            known = (
+                "the emulator does not model mixed dtypes" if promoted else "mixed dtypes are not supported:"
+            )
+            refuse(name, f"{known} {da} and {db}")
+        if b.config.sharded and not a.config.sharded and a.shape != b.shape and memory_config is None:
+            refuse(
+                name,
+                f"the emulator does not model {list(a.shape)} with a sharded {list(b.shape)}; give memory_config=",
+            )
         shape = a.shape if a.shape == b.shape else _broadcast_shape(name, a.shape, b.shape)
         out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
         mixed = (da is _FP32) is not (db is _FP32)
         fpu_multiply = fast_and_approximate_mode and not on_fpu
+        _check_result(name, da, out_dtype, fast_and_approximate_mode or not on_fpu)
         exactly = steps(da, db, out_dtype)
 
         def combine(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -98,6 +122,22 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
 add = _binary("add", ("ttnn.add",), torch.add, True)
 subtract = _binary("subtract", ("ttnn.subtract", "ttnn.sub"), torch.sub, True)
 multiply = _binary("multiply", ("ttnn.multiply", "ttnn.mul"), torch.mul, False)
+
+
+def _check_integer(name: str, x: Tensor, *fused: Sequence[Activation]) -> None:
+    if x.dtype is DataType.UINT8:
+        refuse(name, f"dtype {x.dtype} is not supported")
+    if any(fused):
+        refuse(name, f"the emulator does not model activations of an integer operand, {x.dtype}")
+
+
+def _check_result(name: str, operand: DataType, result: DataType, fast: bool) -> None:
+    if not fast and result is not DataType.BFLOAT16:
+        refuse(name, f"fast_and_approximate_mode=False is for a BFLOAT16 result only, not {result}")
+    if result is not operand and not (operand in _FLOATS and result in _FLOATS):
+        refuse(
+            name, f"the emulator does not model a result of {result} from operands of {operand}; typecast it"
+        )
 
 
 def _finish(
@@ -152,11 +192,19 @@ def _with_scalar(
         )
     require_device(name, a)
     out_dtype = dtype or a.dtype
+    if a.dtype not in _FLOATS and not (math.isfinite(scalar) and scalar == int(scalar)):
+        if a.dtype in _PROMOTED:
+            refuse(
+                name, f"{a.dtype} cannot represent the number {scalar}; typecast the tensor to a float format"
+            )
+        refuse(name, f"the emulator does not model the number {scalar} with {a.dtype}")
+    if a.dtype not in _FLOATS and not -(2**31) <= scalar < 2**32:
+        refuse(name, f"{a.dtype} cannot represent the number {scalar}")
     exactly = steps(a.dtype, a.dtype, out_dtype)
 
     def combine(x: torch.Tensor) -> torch.Tensor:
         if a.dtype not in _FLOATS:
-            number = torch.tensor(int(scalar), dtype=x.dtype)
+            number = torch.tensor(int(scalar) & 0xFFFFFFFF, dtype=torch.int64).to(x.dtype)
             return _in_range(compute(number, x) if reverse else compute(x, number), a.dtype)
         # The scalar is an operand in the tensor's own format.
         number = (
@@ -179,7 +227,8 @@ def _with_scalar(
 
 
 def _in_range(x: torch.Tensor, dtype: DataType) -> torch.Tensor:
-    return x & 0xFFFFFFFF if dtype is DataType.UINT32 else x
+    """Unsigned integers wrap as their number of bits does; torch's int32 wraps by itself."""
+    return x & _MASKS[dtype] if dtype in _MASKS else x
 
 
 def _broadcast_shape(name: str, a: Shape, b: Shape) -> Shape:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.memory_config import MemoryConfig
 from harness.emulator.ops.rounding import packed
 from harness.emulator.registry import op
-from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, require_device
+from harness.emulator.tensor import Shards, Tensor, device_of, make_tensor, output_config, require_device
 from harness.emulator.types import DataType, Layout
 
 _NAME = "ttnn.embedding"
@@ -25,18 +27,35 @@ def embedding(
     dtype: DataType | None = None,
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
-    """Rows of `weight` [vocab, W] for ids [B, S] -> [B, S, W] ([S] -> [S, W]); layout defaults to ROW_MAJOR."""
+    """Rows of `weight` [vocab, W] for ids [B, S] -> [B, S, W] ([S] -> [S, W]); layout defaults to the weight's.
+
+    Of a ROW_MAJOR result asked for by `layout`, ttnn does not look at `dtype`.
+    """
     require_device(_NAME, input_tensor, weight)
     if input_tensor.dtype not in (DataType.UINT32, DataType.BFLOAT16):
         refuse(_NAME, f"ids must be UINT32 or BFLOAT16, got {input_tensor.dtype}")
-    if weight.dtype not in (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B):
-        refuse(_NAME, f"weight must be BFLOAT16, got {weight.dtype}")
+    if weight.dtype not in (DataType.BFLOAT16, DataType.BFLOAT8_B):
+        refuse(_NAME, f"weight must be BFLOAT16 or BFLOAT8_B, got {weight.dtype}")
+    if weight.volume() != prod(weight.shape[-2:]):
+        refuse(_NAME, f"the dimensions of weight before the last two must be 1, got {list(weight.shape)}")
     vocab, width = weight.shape[-2:]
     ids_shape = input_tensor.shape
     if len(ids_shape) > 2:
-        ids_shape = Shape((ids_shape[0], input_tensor.volume() // ids_shape[0]))
+        if prod(ids_shape[1:-1]) != 1:
+            # ttnn makes a result of [B, S, W] of them and looks up no more than its rows.
+            refuse(
+                _NAME, f"the emulator does not model ids of shape {list(ids_shape)}; reshape them to [B, S]"
+            )
+        ids_shape = Shape((ids_shape[0], ids_shape[-1]))
     # Block float weights come back as bfloat16.
-    out_dtype, out_layout = dtype or DataType.BFLOAT16, layout or Layout.ROW_MAJOR
+    out_layout = layout or weight.layout
+    if layout is Layout.ROW_MAJOR:
+        dtype = None
+    out_dtype = dtype or DataType.BFLOAT16
+    if out_layout is Layout.ROW_MAJOR and out_dtype is not DataType.BFLOAT16:
+        refuse(
+            _NAME, f"the emulator does not model a ROW_MAJOR result of {dtype}; give layout=ttnn.TILE_LAYOUT"
+        )
     shape = Shape((*ids_shape, width))
 
     def shards() -> Shards:
@@ -51,5 +70,5 @@ def embedding(
             made.append(packed(rows, out_dtype))
         return made
 
-    config = memory_config or DRAM_MEMORY_CONFIG
+    config = output_config(input_tensor, memory_config)
     return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

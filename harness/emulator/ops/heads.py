@@ -38,6 +38,7 @@ def nlp_create_qkv_heads(
     """[B, 1, S, (nq + 2 nkv) * D] -> q [B, nq, S, D], k [B, nkv, S, D] (or [B, nkv, D, S]), v [B, nkv, S, D]."""
     require_device(_CREATE, input)
     require_layout(_CREATE, Layout.TILE, input)
+    _require_dtype(_CREATE, input, DataType.BFLOAT8_B)
     if input_kv is not None:
         refuse(_CREATE, "the emulator does not model a separate input_kv")
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -82,9 +83,10 @@ def nlp_create_qkv_heads_decode(
     """[1, 1, B, (nq + 2 nkv) * D] -> q [1, B, nq, D], k and v [1, B, nkv, D], height sharded in L1, one user a core."""
     require_device(_CREATE_DECODE, input_tensor)
     require_layout(_CREATE_DECODE, Layout.TILE, input_tensor)
-    if input_tensor.dtype not in (DataType.BFLOAT16, DataType.FLOAT32):
-        refuse(_CREATE_DECODE, f"input must be BFLOAT16 or FLOAT32, got {input_tensor.dtype}")
+    _require_dtype(_CREATE_DECODE, input_tensor)
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if num_heads < kv_heads:
+        refuse(_CREATE_DECODE, f"num_heads {num_heads} must not be less than num_kv_heads {kv_heads}")
     head_dim = _head_dim(_CREATE_DECODE, input_tensor.shape, num_heads, kv_heads)
     one, _, batch, _ = input_tensor.shape
     if one != 1 or batch > TILE_SIZE:
@@ -114,6 +116,7 @@ def nlp_concat_heads(input_tensor: Tensor, *, memory_config: MemoryConfig | None
     """[B, H, S, D] -> [B, 1, S, H * D]."""
     require_device(_CONCAT, input_tensor)
     require_layout(_CONCAT, Layout.TILE, input_tensor)
+    _require_dtype(_CONCAT, input_tensor, DataType.BFLOAT8_B)
     batch, heads, rows, head_dim = input_tensor.shape
     shape = Shape((batch, 1, rows, heads * head_dim))
 
@@ -140,6 +143,7 @@ def nlp_concat_heads_decode(
     """[1, B, H, D] height sharded, one user a core -> [1, 1, 32, num_heads * D], width sharded in L1, one head a core."""
     require_device(_CONCAT_DECODE, input_tensor)
     require_layout(_CONCAT_DECODE, Layout.TILE, input_tensor)
+    _require_dtype(_CONCAT_DECODE, input_tensor)
     if not input_tensor.config.sharded:
         refuse(_CONCAT_DECODE, f"input must be sharded, got {input_tensor.config.memory_layout}")
     _, batch, heads, head_dim = input_tensor.shape
@@ -167,6 +171,12 @@ def nlp_concat_heads_decode(
     )
 
 
+def _require_dtype(name: str, x: Tensor, *further: DataType) -> None:
+    taken = (DataType.BFLOAT16, DataType.FLOAT32, *further)
+    if x.dtype not in taken:
+        refuse(name, f"input must be {' or '.join(d.name for d in taken)}, got {x.dtype}")
+
+
 def _head_dim(name: str, shape: Shape, heads: int, kv_heads: int) -> int:
     if len(shape) != 4 or shape[1] != 1:
         refuse(name, f"input must be [B, 1, S, W], got {list(shape)}")
@@ -174,7 +184,7 @@ def _head_dim(name: str, shape: Shape, heads: int, kv_heads: int) -> int:
     if rest or width % TILE_SIZE:
         refuse(
             name,
-            f"input width {shape[-1]} must be num_heads + 2 * num_kv_heads = {heads + 2 * kv_heads} heads of a multiple "
+            f"the emulator does not model width {shape[-1]}: it must be num_heads + 2 * num_kv_heads = {heads + 2 * kv_heads} heads of a multiple "
             f"of {TILE_SIZE} columns",
         )
     return width

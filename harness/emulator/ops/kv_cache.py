@@ -1,4 +1,4 @@
-"""Writing the KV cache: `paged_fill_cache`, `paged_update_cache`, and `fill_cache`/`update_cache` of contiguous caches."""
+"""Writing paged KV caches, and contiguous ones row by row: `paged_fill_cache`, `paged_update_cache`, its fused pair."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import torch
 
 from harness.emulator import formats
 from harness.emulator.errors import refuse
-from harness.emulator.ops.attention import check_page_table
+from harness.emulator.ops.positions import (
+    SKIPPED,
+    check_page_table,
+    check_pages,
+    check_position_tensor,
+    check_positions,
+    unsigned,
+    unsigned_list,
+)
 from harness.emulator.program_configs import WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Tensor, require_device, require_layout, write
-from harness.emulator.types import DataType, Layout
+from harness.emulator.types import TILE_SIZE, DataType, Layout
 
 _FILL = "ttnn.experimental.paged_fill_cache"
 _UPDATE = "ttnn.experimental.paged_update_cache"
-SKIPPED_PAGE = -1  # `paged_fill_cache` writes nothing there (SKIP_PAGE_TABLE_ENTRY in ttnn's writer_fill_cache_interleaved.cpp)
+_FUSED = "ttnn.experimental.paged_fused_update_cache"
+_INTEGERS = (DataType.UINT32, DataType.INT32)
 
 
 @op(_FILL)
@@ -29,15 +38,20 @@ def paged_fill_cache(
     batch_idx: int = 0,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
 ) -> Tensor:
-    """Write one user's [1, nkv, S, D] into the blocks its page table row names, from position 0. Returns the cache.
+    """Write users' [users, nkv, S, D] into the blocks their page table rows name, from position 0. Returns the cache.
 
     cache [blocks, nkv, block_size, D]; page table int32 [users, blocks a user], -1 where nothing is written; cache and input
-    have one dtype.
+    have one dtype. The input is one user's, `batch_idx`, or those that `batch_idx_tensor` names. Whole tiles are written: rows
+    that fill the last one become zero.
     """
     require_device(_FILL, cache_tensor, input_tensor, page_table)
     require_layout(_FILL, Layout.TILE, cache_tensor, input_tensor)
+    _check_rank(_FILL, cache_tensor, input_tensor)
+    listed = unsigned(_FILL, "batch_idx", batch_idx)
     if page_table.dtype is not DataType.INT32:
         refuse(_FILL, f"page table must be INT32, got {page_table.dtype}")
+    if len(page_table.shape) != 2:
+        refuse(_FILL, f"page table must be [users, blocks], got {list(page_table.shape)}")
     if input_tensor.dtype is not cache_tensor.dtype:
         refuse(
             _FILL,
@@ -45,31 +59,46 @@ def paged_fill_cache(
         )
     blocks, heads, block, head_dim = cache_tensor.shape
     batch, input_heads, rows, input_dim = input_tensor.shape
-    if batch != 1:
-        refuse(_FILL, f"fills one user at a time, got a batch of {batch}")
     if (input_heads, input_dim) != (heads, head_dim):
         refuse(_FILL, f"input {list(input_tensor.shape)} does not fit a cache of {heads} heads of {head_dim}")
-    if batch_idx_tensor is not None:
+    if batch_idx_tensor is None:
+        if batch != 1:
+            refuse(_FILL, f"fills one user at a time without batch_idx_tensor, got a batch of {batch}")
+        _check_user(listed, page_table)
+    else:
         require_device(_FILL, batch_idx_tensor)
+        if batch_idx_tensor.dtype not in _INTEGERS:
+            refuse(_FILL, f"batch_idx_tensor must be UINT32 or INT32, got {batch_idx_tensor.dtype}")
+        if batch_idx_tensor.volume() != batch:
+            refuse(
+                _FILL,
+                f"batch_idx_tensor must name a user for each of {batch}, got {list(batch_idx_tensor.shape)}",
+            )
     if rows > page_table.shape[1] * block:
         refuse(_FILL, f"{rows} positions do not fit {page_table.shape[1]} blocks of {block}")
     full, rest = divmod(rows, block)
+    padded = min(-(-rest // TILE_SIZE) * TILE_SIZE, block)
+
+    def put(cache: torch.Tensor, new: torch.Tensor, pages: torch.Tensor, user: int) -> None:
+        row = pages[user, : full + bool(rest)].long()
+        wanted = row != SKIPPED
+        check_pages(_FILL, row[wanted], blocks, torch.full_like(row[wanted], user))
+        if full:
+            whole = new[:, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
+            cache.index_copy_(0, row[:full][wanted[:full]], whole[wanted[:full]].contiguous())
+        if rest and wanted[full]:
+            cache[row[full], :, :rest] = new[:, full * block :]
+            cache[row[full], :, rest:padded] = 0
 
     def fill() -> None:
-        user = batch_idx if batch_idx_tensor is None else int(batch_idx_tensor.shards[0].reshape(-1)[0])
-        if not 0 <= user < page_table.shape[0]:
-            refuse(_FILL, f"batch_idx {user} is outside the page table's {page_table.shape[0]} users")
+        users = [listed] if batch_idx_tensor is None else batch_idx_tensor.shards[0].reshape(-1).tolist()
+        for user in users:
+            _check_user(user, page_table)
         for cache, new, pages in zip(
             cache_tensor.shards, input_tensor.shards, page_table.shards, strict=True
         ):
-            row = pages[user, : full + bool(rest)].long()
-            wanted = row != SKIPPED_PAGE
-            _check_pages(_FILL, row[wanted], blocks)
-            if full:
-                whole = new[0, :, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
-                cache.index_copy_(0, row[:full][wanted[:full]], whole[wanted[:full]].contiguous())
-            if rest and wanted[full]:
-                cache[row[full], :, :rest] = new[0, :, full * block :]
+            for user, one in zip(users, new, strict=True):
+                put(cache, one, pages, user)
 
     return write(_FILL, cache_tensor, fill)
 
@@ -86,107 +115,160 @@ def paged_update_cache(
     batch_offset: int = 0,
     compute_kernel_config: WormholeComputeKernelConfig | None = None,
 ) -> Tensor:
-    """Write [1, B, nkv, D], one row a user, at each user's position; position -1 is skipped. Returns the cache.
+    """Write [1, B, nkv, D], one row a user, at each user's position; a tensor's position -1 is skipped. Returns the cache.
 
-    With a page table [B, blocks a user] the cache is [blocks, nkv, block_size, D], else [B, nkv, S, D]. The row is packed to
-    the cache's dtype as the packer does: a BFLOAT8_B cache rounds it twice.
+    With a page table [B, blocks a user] the cache is [blocks, nkv, block_size, D], else [B, nkv, S, D], or with `share_cache`
+    [1, nkv, S, D]. The row is packed to the cache's dtype as the packer does: a BFLOAT8_B cache rounds it twice.
     """
-    require_device(_UPDATE, cache_tensor, input_tensor)
-    require_layout(_UPDATE, Layout.TILE, cache_tensor, input_tensor)
+    return _updated(
+        _UPDATE,
+        cache_tensor,
+        input_tensor,
+        update_idxs,
+        update_idxs_tensor,
+        bool(share_cache),
+        page_table,
+        unsigned(_UPDATE, "batch_offset", batch_offset),
+    )
+
+
+@op(_FUSED)
+def paged_fused_update_cache(
+    cache_tensor1: Tensor,
+    input_tensor1: Tensor,
+    cache_tensor2: Tensor,
+    input_tensor2: Tensor,
+    *,
+    update_idxs: Sequence[int] = (),
+    update_idxs_tensor: Tensor | None = None,
+    share_cache: bool | None = None,
+    page_table: Tensor | None = None,
+    batch_offset: int = 0,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`paged_update_cache` of two caches, whose inputs lie on cores of their own. Returns both caches."""
+    offset = unsigned(_FUSED, "batch_offset", batch_offset)
+    require_device(_FUSED, cache_tensor1, input_tensor1, cache_tensor2, input_tensor2)
+    cores = [one.config.shard_spec.grid for one in (input_tensor1, input_tensor2) if one.config.shard_spec]
+    if len(cores) == 2 and set(cores[0].cores()) & set(cores[1].cores()):
+        refuse(_FUSED, f"input_tensor1 ({cores[0]}) and input_tensor2 ({cores[1]}) must not overlap")
+
+    def updated(cache: Tensor, new: Tensor) -> Tensor:
+        return _updated(
+            _FUSED, cache, new, update_idxs, update_idxs_tensor, bool(share_cache), page_table, offset
+        )
+
+    return updated(cache_tensor1, input_tensor1), updated(cache_tensor2, input_tensor2)
+
+
+def _updated(
+    name: str,
+    cache_tensor: Tensor,
+    input_tensor: Tensor,
+    update_idxs: Sequence[int],
+    update_idxs_tensor: Tensor | None,
+    shared: bool,
+    page_table: Tensor | None,
+    batch_offset: int,
+) -> Tensor:
+    require_device(name, cache_tensor, input_tensor)
+    listed = unsigned_list(name, "update_idxs", update_idxs)
+    require_layout(name, Layout.TILE, cache_tensor, input_tensor)
+    _check_rank(name, cache_tensor, input_tensor)
     if input_tensor.dtype not in (DataType.BFLOAT16, DataType.FLOAT32):
         refuse(
-            _UPDATE,
+            name,
             f"input must be BFLOAT16 or FLOAT32 (it is packed to the cache's dtype), got {input_tensor.dtype}",
         )
     if not input_tensor.config.sharded:
-        refuse(_UPDATE, "input must be sharded, one user a core")
-    blocks, heads, _, head_dim = cache_tensor.shape
-    _, users, input_heads, input_dim = input_tensor.shape
-    if (input_heads, input_dim) != (heads, head_dim):
-        refuse(
-            _UPDATE, f"input {list(input_tensor.shape)} does not fit a cache of {heads} heads of {head_dim}"
-        )
+        refuse(name, "input must be sharded, one user a core")
+    batch, heads, positions, head_dim = cache_tensor.shape
+    steps, users, input_heads, input_dim = input_tensor.shape
+    if (steps, input_heads, input_dim) != (1, heads, head_dim):
+        refuse(name, f"input {list(input_tensor.shape)} does not fit a cache of {heads} heads of {head_dim}")
+    if bool(listed) == (update_idxs_tensor is not None):
+        refuse(name, "needs either update_idxs or update_idxs_tensor")
+    if batch_offset:
+        refuse(name, f"batch_offset must be 0, got {batch_offset}")
+    where = f"the cache's {positions} positions"
     if page_table is not None:
-        check_page_table(_UPDATE, page_table, users)
+        check_page_table(name, page_table, users)
         if update_idxs_tensor is None:
-            refuse(_UPDATE, "a paged cache needs update_idxs_tensor")
-    elif users > blocks:
-        refuse(_UPDATE, f"{users} users do not fit a cache of {blocks}")
-    if update_idxs_tensor is None and len(update_idxs) != users:
-        refuse(_UPDATE, f"needs update_idxs or update_idxs_tensor for each of {users} users")
+            refuse(name, "a paged cache needs update_idxs_tensor")
+        if shared:
+            refuse(name, "share_cache does not go with a paged cache")
+        where = f"the page table's {page_table.shape[1]} blocks of {positions}"
+        positions *= page_table.shape[1]
+    elif batch != (1 if shared else users):
+        refuse(
+            name,
+            f"the input has {users} users, the cache a batch of {batch}; it must be {1 if shared else users}",
+        )
     if update_idxs_tensor is not None:
-        require_device(_UPDATE, update_idxs_tensor)
-        if update_idxs_tensor.dtype is not DataType.INT32:
-            refuse(_UPDATE, f"update_idxs_tensor must be INT32, got {update_idxs_tensor.dtype}")
-        if update_idxs_tensor.volume() != users:
-            refuse(
-                _UPDATE, f"number of update_idxs ({update_idxs_tensor.volume()}) must match the {users} users"
-            )
+        check_position_tensor(name, "update_idxs_tensor", update_idxs_tensor)
+    given = len(listed) if update_idxs_tensor is None else update_idxs_tensor.shape[0]
+    if given != users or (update_idxs_tensor is not None and update_idxs_tensor.volume() != users):
+        refuse(name, f"number of update_idxs ({given}) must match the {users} users")
+    check_positions(name, "position", torch.tensor(listed, dtype=torch.int64), positions, where)
+
+    def target_rows(index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def rows() -> tuple[torch.Tensor, torch.Tensor | None]:
+            at = torch.tensor(listed, dtype=torch.int64)
+            if update_idxs_tensor is not None:
+                at = update_idxs_tensor.shards[index].reshape(-1).long()
+                check_positions(name, "position", at, positions, where)
+            pages = None if page_table is None else page_table.shards[index]
+            return _target_rows(name, cache_tensor, at, pages, shared)
+
+        if update_idxs_tensor is None:
+            return rows()
+        # All layers of a step share positions and page table, so the rows are worked out once a step.
+        table = (
+            None
+            if page_table is None or page_table.storage is None
+            else (page_table.storage.id, page_table.storage.version)
+        )
+        key = "rows", index, cache_tensor.shape, table, shared
+        result: tuple[torch.Tensor, torch.Tensor | None] = update_idxs_tensor.derived(key, rows)
+        return result
 
     def update() -> None:
         for index, (cache, new) in enumerate(zip(cache_tensor.shards, input_tensor.shards, strict=True)):
-            rows, kept = _target_rows(cache_tensor, update_idxs, update_idxs_tensor, page_table, index, users)
+            rows, kept = target_rows(index)
             packed = formats.pack_round(new, cache_tensor.dtype)
             source = packed.view(users * heads, head_dim)
             if kept is not None:
                 source = source.index_select(0, kept)
             cache.view(-1, head_dim).index_copy_(0, rows, source)
 
-    return write(_UPDATE, cache_tensor, update)
+    return write(name, cache_tensor, update)
 
 
 def _target_rows(
-    cache: Tensor,
-    positions: Sequence[int],
-    positions_tensor: Tensor | None,
-    page_table: Tensor | None,
-    index: int,
-    users: int,
+    name: str, cache: Tensor, at: torch.Tensor, pages: torch.Tensor | None, shared: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Rows of the cache seen as [-1, D] that the users' heads go to, and which input rows those are (None: all)."""
-    heads, block = cache.shape[1], cache.shape[2]
-
-    def rows() -> tuple[torch.Tensor, torch.Tensor | None]:
-        at = (
-            positions_tensor.shards[index].reshape(-1).long()
-            if positions_tensor
-            else torch.tensor(list(positions))
-        )
-        active = (at >= 0).nonzero()[:, 0]
-        at = at[active]
-        last = int(at.max()) if len(at) else 0
-        if page_table is None:
-            if last >= block:
-                refuse(_UPDATE, f"position {last} is outside a cache of {block} positions")
-            entry = active
-        else:
-            if last >= page_table.shape[1] * block:
-                refuse(
-                    _UPDATE,
-                    f"position {last} lies beyond the page table's {page_table.shape[1]} blocks of {block}",
-                )
-            entry = page_table.shards[index][active, at // block].long()
-            _check_pages(_UPDATE, entry, cache.shape[0])
-            at = at % block
-        head = torch.arange(heads)
-        target = ((entry[:, None] * heads + head) * block + at[:, None]).reshape(-1)
-        kept = None if len(active) == users else (active[:, None] * heads + head).reshape(-1)
-        return target, kept
-
-    if positions_tensor is None:
-        return rows()
-    # All layers of a step share positions and page table, so the rows are worked out once a step.
-    table = (
-        None
-        if page_table is None or page_table.storage is None
-        else (page_table.storage.id, page_table.storage.version)
-    )
-    result: tuple[torch.Tensor, torch.Tensor | None] = positions_tensor.derived(
-        ("rows", index, cache.shape, table), rows
-    )
-    return result
+    blocks, heads, block = cache.shape[:3]
+    users = len(at)
+    active = (at != SKIPPED).nonzero()[:, 0]
+    at = at[active]
+    entry = torch.zeros_like(active) if shared else active
+    if pages is not None:
+        entry = pages[active, at // block].long()
+        check_pages(name, entry, blocks, active)
+        at = at % block
+    head = torch.arange(heads)
+    target = ((entry[:, None] * heads + head) * block + at[:, None]).reshape(-1)
+    kept = None if len(active) == users else (active[:, None] * heads + head).reshape(-1)
+    return target, kept
 
 
-def _check_pages(name: str, pages: torch.Tensor, blocks: int) -> None:
-    if len(pages) and not 0 <= int(pages.min()) <= int(pages.max()) < blocks:
-        refuse(name, f"page table names block {int(pages.max())} (or a negative one); the cache has {blocks}")
+def _check_rank(name: str, *tensors: Tensor) -> None:
+    for tensor in tensors:
+        if len(tensor.shape) != 4:
+            refuse(name, f"caches and their inputs have 4 dimensions, got {list(tensor.shape)}")
+
+
+def _check_user(user: int, page_table: Tensor) -> None:
+    if not 0 <= user < page_table.shape[0]:
+        refuse(_FILL, f"batch_idx {user} is outside the page table's {page_table.shape[0]} users")

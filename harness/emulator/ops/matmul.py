@@ -15,16 +15,18 @@ from harness.emulator.geometry import CoreGrid, Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.mode import Mode, current
 from harness.emulator.ops import matmul_zeros
+from harness.emulator.ops.eltwise import add
 from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks, fitting_core_tiles
 from harness.emulator.ops.matmul_programs import check_program, output_shard_spec
+from harness.emulator.ops.matmul_shapes import FLOATS, biased_shape, fuses, product_shape
+from harness.emulator.ops.movement import reshaped
 from harness.emulator.ops.rounding import packed
-from harness.emulator.ops.unary import activation_function, activation_name, function_name
+from harness.emulator.ops.unary import activated, activation_function, activation_name, function_name
 from harness.emulator.program_configs import UnaryWithParam, WormholeComputeKernelConfig
 from harness.emulator.registry import op
 from harness.emulator.tensor import Compute, Tensor, device_of, make_tensor, require_device, write
 from harness.emulator.types import BufferType, DataType, Layout, MathFidelity, UnaryOpType
 
-_FLOATS = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.BFLOAT4_B, DataType.FLOAT32)
 _BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
 _NOTHING = torch.empty(0, dtype=torch.bfloat16)
 # What an op without a compute kernel config gets (numerics.md, "Between K blocks").
@@ -50,7 +52,10 @@ def matmul(
     core_grid: CoreGrid | None = None,
     optional_output_tensor: Tensor | None = None,
 ) -> Tensor:
-    """[..., M, K] x [..., K, N] -> [..., M, N]; b's batch dims are all 1 or equal a's. dtype defaults to a's."""
+    """[..., M, K] x [..., K, N] -> [..., M, N]; the batch dims are equal, or all 1 in one. dtype defaults to a's.
+
+    A vector a [K] is one row, a vector b [K] one column; the result lacks that dimension.
+    """
     return _matmul(
         "ttnn.matmul",
         input_tensor_a,
@@ -84,7 +89,7 @@ def linear(
     core_grid: CoreGrid | None = None,
     optional_output_tensor: Tensor | None = None,
 ) -> Tensor:
-    """`matmul` plus a bias [..., 1, N] and an activation; b is [..., K, N]."""
+    """`matmul` plus a bias and an activation. Product and bias broadcast."""
     return _matmul(
         "ttnn.linear",
         input_tensor_a,
@@ -118,12 +123,41 @@ def _matmul(
     out: Tensor | None,
 ) -> Tensor:
     require_device(name, a, b)
+    if not a.shape or not b.shape:
+        refuse(name, f"both tensors need a dimension at least, got {list(a.shape)} and {list(b.shape)}")
+    vector = len(b.shape) == 1
+    if vector:
+        b = reshaped(name, b, (b.shape[0], 1))
     if config is None:
         config = _default_config(a, b, dtype or a.dtype, program_config is None and core_grid is None)
-    shape = _output_shape(name, a, b, transpose_a, transpose_b)
+    shape = product_shape(name, a, b, transpose_a, transpose_b)
     out_dtype = dtype or a.dtype
-    if out_dtype not in _FLOATS:
+    if out_dtype not in FLOATS:
         refuse(name, f"output dtype {out_dtype} is not a floating point format")
+    whole = Shape(shape[:-1]) if vector else shape
+    if bias is not None:
+        whole = biased_shape(name, bias, whole)
+        if vector or not fuses(name, bias, shape, b):
+            product = _matmul(
+                name,
+                a,
+                b,
+                None,
+                transpose_a,
+                transpose_b,
+                memory_config or (out.config if out is not None else None),
+                dtype,
+                program_config,
+                None,
+                config,
+                core_grid,
+                None,
+            )
+            if vector:
+                product = reshaped(name, product, shape[:-1])
+            if activation is None:
+                return add(product, bias, output_tensor=out)
+            return activated(name, add(product, bias), activation, out)
     memory = memory_config or (out.config if out is not None else DRAM_MEMORY_CONFIG)
     device = device_of(a)
     fused = activation
@@ -132,7 +166,7 @@ def _matmul(
         fused = activation or getattr(program_config, "fused_activation", None)
     if memory.sharded and memory.shard_spec is None:
         memory = output_shard_spec(name, memory, shape, program_config, a, device)
-    bias_shards = _bias_shards(name, bias, shape) if bias is not None else None
+    bias_shards = bias.shards if bias is not None else None
     shards: Compute
     if current() is Mode.FAST:
         apply = activation_function(name, activation_name(fused)) if fused is not None else None
@@ -152,9 +186,14 @@ def _matmul(
         )  # else the activation is an op of its own
         last = _Last(bias_shards, name_of, in_dest, out_dtype, config.fp32_dest_acc_en)
         shards = functools.partial(_modelled, a, b, transpose_a, transpose_b, config, k_blocks, last)
+    made = functools.partial(_as_shape, shards, whole)
     if out is not None:
-        return _write_output(name, out, shards, shape, out_dtype)
-    return make_tensor(name, shards, shape, out_dtype, Layout.TILE, memory, device)
+        return _write_output(name, out, made, whole, out_dtype)
+    return make_tensor(name, made, whole, out_dtype, Layout.TILE, memory, device)
+
+
+def _as_shape(shards: Compute, shape: Shape) -> list[torch.Tensor]:
+    return [s.reshape(shape) for s in shards()]
 
 
 @dataclass(frozen=True)
@@ -204,6 +243,8 @@ def _modelled(
         x = formats.unpack(x, a.dtype, fp32_dest=math.fp32_dest)
         x = x.transpose(-1, -2) if transpose_a else x
         rows = x if x.dim() > 1 else x.unsqueeze(0)
+        if w.values.dim() > 2 and rows.shape[:-2] != w.values.shape[:-2]:  # one a for all batches of b
+            rows = rows.expand(*w.values.shape[:-2], *rows.shape[-2:])
         if w.values.numel():
             loose = rows.shape[:-1].numel() > accumulate.EXACT_ROWS
             dest = places[index].spread(accumulate.matmul(rows, w, math, k_blocks, loose=loose), columns)
@@ -309,48 +350,6 @@ def _filled(b: Tensor, transposed: bool, rows: bool) -> list[matmul_zeros.Filled
 def _as_matrix(w: torch.Tensor) -> torch.Tensor:
     """A weight without batch as a matrix: torch then runs one large product, not one per batch."""
     return w.reshape(w.shape[-2:]) if w.dim() > 2 and w.numel() == w.shape[-1] * w.shape[-2] else w
-
-
-def _output_shape(name: str, a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Shape:
-    if a.layout is not Layout.TILE or b.layout is not Layout.TILE:
-        refuse(name, f"inputs must be in TILE layout, got {a.layout} and {b.layout}")
-    if a.dtype not in _FLOATS or b.dtype not in _FLOATS:
-        refuse(name, f"inputs must be floating point, got {a.dtype} and {b.dtype}")
-    sa, sb = a.shape, b.shape
-    if len(sb) < 2:
-        refuse(name, f"the second tensor must have at least 2 dimensions, got {list(sb)}")
-    m, k = (sa[-2] if len(sa) > 1 else 1), sa[-1]
-    if transpose_a:
-        m, k = k, m
-    kb, n = (sb[-1], sb[-2]) if transpose_b else (sb[-2], sb[-1])
-    if k != kb:
-        refuse(
-            name,
-            f"the width of the first tensor must equal the height of the second: {list(sa)} x {list(sb)} has {k} and {kb}",
-        )
-    if len(sa) == 1:
-        return Shape((n,))
-    batch_a, batch_b = tuple(sa[:-2]), tuple(sb[:-2])
-    rank = max(len(batch_a), len(batch_b))
-    batch_a = (1,) * (rank - len(batch_a)) + batch_a
-    batch_b = (1,) * (rank - len(batch_b)) + batch_b
-    if any(d != 1 for d in batch_b) and batch_a != batch_b:
-        refuse(
-            name,
-            f"batch dimensions of the second tensor must be 1 or equal the first's: {list(sa)} x {list(sb)}",
-        )
-    return Shape((*batch_a, m, n))
-
-
-def _bias_shards(name: str, bias: Tensor, shape: Shape) -> list[torch.Tensor]:
-    require_device(name, bias)
-    if bias.layout is not Layout.TILE:
-        refuse(name, f"bias must be in TILE layout, got {bias.layout}")
-    if bias.shape[-1] != shape[-1]:
-        refuse(name, f"bias width {bias.shape[-1]} does not equal the output's width {shape[-1]}")
-    if bias.volume() not in (shape[-1], shape[-1] * (shape[-2] if len(shape) > 1 else 1)):
-        refuse(name, f"bias {list(bias.shape)} must be one row, or equal the output {list(shape)}")
-    return bias.shards
 
 
 def _write_output(name: str, out: Tensor, shards: Compute, shape: Shape, dtype: DataType) -> Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from harness.emulator import formats
-from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.device import BLOCK_FLOATS, padded_shape
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import Shape
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.ops.placement import to_memory_config
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
     Compute,
@@ -26,7 +27,7 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
 )
-from harness.emulator.types import TILE_SIZE, BufferType, Layout
+from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout
 
 
 @op("ttnn.reshape")
@@ -42,21 +43,23 @@ def reshape(
     Where the pages in memory stay what they are (last dim unchanged and, in TILE, rows that pad alike) the result is a view
     of the same buffer, as in ttnn; else it is a copy.
     """
-    return _reshape("ttnn.reshape", input_tensor, shape, memory_config)
+    return reshaped("ttnn.reshape", input_tensor, shape, memory_config)
 
 
 @op("ttnn.unsqueeze_to_4D")
 def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     """Leading ones added up to four dimensions."""
-    return _reshape("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4), None)
+    if len(tensor.shape) > 4:
+        refuse("ttnn.unsqueeze_to_4D", f"rank {len(tensor.shape)} of {list(tensor.shape)} is greater than 4")
+    return reshaped("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4))
 
 
 @op("ttnn.unsqueeze")
 def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     """A dimension of 1 before `dim`."""
     dims = list(input_tensor.shape)
-    dims.insert(dim if dim >= 0 else dim + len(dims) + 1, 1)
-    return _reshape("ttnn.unsqueeze", input_tensor, dims, None)
+    dims.insert(dim_of("ttnn.unsqueeze", dim, len(dims) + 1), 1)
+    return reshaped("ttnn.unsqueeze", input_tensor, dims)
 
 
 @op("ttnn.squeeze")
@@ -64,9 +67,9 @@ def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Ten
     """Without the dimensions of 1 named by `dim`, or without all of them."""
     rank = len(input_tensor.shape)
     named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    drop = {d % rank for d in named}
+    drop = {dim_of("ttnn.squeeze", d, rank) for d in named}
     dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
-    return _reshape("ttnn.squeeze", input_tensor, dims, None)
+    return reshaped("ttnn.squeeze", input_tensor, dims)
 
 
 @op("ttnn.permute")
@@ -91,7 +94,11 @@ def transpose(
     pad_value: float = 0.0,
 ) -> Tensor:
     """Two dimensions swapped."""
-    order = list(range(len(input_tensor.shape)))
+    rank = len(input_tensor.shape)
+    if rank < 2:
+        refuse("ttnn.transpose", f"needs two dimensions at least, got shape {list(input_tensor.shape)}")
+    dim1, dim2 = (dim_of("ttnn.transpose", d, rank) for d in (dim1, dim2))
+    order = list(range(rank))
     order[dim1], order[dim2] = order[dim2], order[dim1]
     return _permute("ttnn.transpose", input_tensor, order, memory_config)
 
@@ -99,31 +106,51 @@ def transpose(
 @op("ttnn.slice")
 def slice(
     input_tensor: Tensor,
-    slice_start: Sequence[int],
-    slice_end: Sequence[int],
+    slice_start: Sequence[int] | None = None,
+    slice_end: Sequence[int] | None = None,
     slice_step: Sequence[int] | None = None,
     *,
+    starts: Sequence[int] | None = None,
+    ends: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     memory_config: MemoryConfig | None = None,
 ) -> Tensor:
     """Elements start..end (exclusive) with a step, per dimension; negative bounds count from the end."""
     name = "ttnn.slice"
     require_device(name, input_tensor)
     shape = input_tensor.shape
-    steps = slice_step if slice_step is not None else [1] * len(shape)
-    if not len(slice_start) == len(slice_end) == len(steps) == len(shape):
+    slice_start = starts if slice_start is None else slice_start
+    slice_end = ends if slice_end is None else slice_end
+    slice_step = steps if slice_step is None else slice_step
+    if slice_start is None or slice_end is None:
+        raise TypeError(f"{name}: needs a start and an end for shape {list(shape)}")
+    if slice_step is None:
+        slice_step = [1] * len(shape)
+    if not len(slice_start) == len(slice_end) == len(slice_step) == len(shape):
         refuse(name, f"start, end and step need {len(shape)} entries each for shape {list(shape)}")
     ranges = []
-    for size, start, end, step in zip(shape, slice_start, slice_end, steps, strict=True):
+    for size, start, end, step in zip(shape, slice_start, slice_end, slice_step, strict=True):
         start, end = start + size if start < 0 else start, end + size if end < 0 else end
         if not 0 <= start <= end <= size or step < 1:
             refuse(name, f"{start}:{end}:{step} does not lie in a dimension of {size} (shape {list(shape)})")
         ranges.append(builtins.slice(start, end, step))
     new = Shape(len(range(r.start, r.stop, r.step)) for r in ranges)
+    dtype = input_tensor.dtype
+    if dtype in BLOCK_FLOATS and any(step > 1 for step in slice_step):
+        refuse(name, f"a slice with steps, {list(slice_step)}, of {dtype} is not supported")
+    if (
+        dtype is DataType.UINT8
+        and any(step > 1 for step in slice_step)
+        and new != padded_shape(new, Layout.TILE)
+    ):
+        _through_rows(name, input_tensor)
+    if new != shape and 0 not in new and (len(shape) < 2 or any(r.start % TILE_SIZE for r in ranges[-2:])):
+        dtype = _through_rows(name, input_tensor)
 
     def shards() -> Shards:
-        return [_copy(x[tuple(ranges)]) for x in input_tensor.shards]
+        return [copied(x[tuple(ranges)]) for x in input_tensor.shards]
 
-    return _rearranged(name, input_tensor, shards, new, memory_config)
+    return rearranged(name, input_tensor, shards, new, memory_config, dtype)
 
 
 @op("ttnn.concat")
@@ -134,7 +161,9 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
         refuse(name, "needs at least one tensor")
     require_device(name, *tensors)
     first = tensors[0]
-    axis = dim % len(first.shape)
+    if len(tensors) == 1:
+        return to_memory_config(first, memory_config or DRAM_MEMORY_CONFIG)
+    axis = dim_of(name, dim, len(first.shape))
     for other in tensors[1:]:
         if other.dtype is not first.dtype:
             refuse(name, f"all tensors must have one dtype, got {first.dtype} and {other.dtype}")
@@ -145,57 +174,42 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
             refuse(name, f"shapes {list(first.shape)} and {list(other.shape)} differ outside dim {axis}")
     shape = list(first.shape)
     shape[axis] = sum(t.shape[axis] for t in tensors)
-    repacked = first.dtype in BLOCK_FLOATS and axis == len(shape) - 1
+    dtype, layout = first.dtype, first.layout
+    mixed = any(t.layout is not layout for t in tensors)
+    broken = len(shape) < 2 or any(t.shape[axis] != t.padded_shape[axis] for t in tensors)
+    if broken and mixed:
+        refuse(
+            name, f"all tensors must be in TILE layout to be joined along dim {dim}, where they are padded"
+        )
+    if mixed and any(t.shape != t.padded_shape for t in tensors):
+        layout = Layout.ROW_MAJOR
+    if layout is Layout.TILE and broken:
+        dtype = _through_rows(name, first)
 
     def shards() -> Shards:
-        joined = [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
-        return [formats.pack_round(s, first.dtype) for s in joined] if repacked else joined
+        return [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
 
-    layout = Layout.TILE if any(t.layout is Layout.TILE for t in tensors) else Layout.ROW_MAJOR
     config = memory_config or DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, Shape(shape), first.dtype, layout, config, device_of(first))
-
-
-@op("ttnn.pad")
-def pad(
-    input_tensor: Tensor,
-    padding: Sequence[Sequence[int]],
-    value: float = 0.0,
-    *,
-    use_multicore: bool = True,
-    memory_config: MemoryConfig | None = None,
-) -> Tensor:
-    """`value` added before and after each of the last dimensions; TILE tensors pad after only."""
-    name = "ttnn.pad"
-    require_device(name, input_tensor)
-    if any(low < 0 or high < 0 for low, high in padding) or len(padding) > len(input_tensor.shape):
-        refuse(name, f"padding {list(padding)} does not fit shape {list(input_tensor.shape)}")
-    if input_tensor.layout is Layout.TILE and any(low for low, _ in padding):
-        refuse(name, "a tensor in TILE layout cannot be padded in front on the device")
-    flat = [edge for pair in reversed(padding) for edge in pair]
-    kept = len(input_tensor.shape) - len(padding)
-    around = [(0, 0)] * kept + [(low, high) for low, high in padding]
-    new = Shape(size + low + high for size, (low, high) in zip(input_tensor.shape, around, strict=True))
-
-    def shards() -> Shards:
-        return [_copy(F.pad(x, flat, value=value)) for x in input_tensor.shards]
-
-    return _rearranged(name, input_tensor, shards, new, memory_config)
+    return make_tensor(name, shards, Shape(shape), dtype, layout, config, device_of(first))
 
 
 @op("ttnn.repeat")
 def repeat(
     input_tensor: Tensor, repeat_dims: Sequence[int], *, memory_config: MemoryConfig | None = None
 ) -> Tensor:
-    """The tensor laid end to end `repeat_dims` times per dimension."""
-    require_device("ttnn.repeat", input_tensor)
-    sizes = input_tensor.shape.to_rank(len(repeat_dims))
-    new = Shape(size * times for size, times in zip(sizes, repeat_dims, strict=True))
+    """The tensor laid end to end `repeat_dims` times per dimension, the last ones if they are fewer."""
+    name = "ttnn.repeat"
+    require_device(name, input_tensor)
+    rank = max(len(repeat_dims), len(input_tensor.shape))
+    times = (1,) * (rank - len(repeat_dims)) + tuple(repeat_dims)
+    new = Shape(map(operator.mul, input_tensor.shape.to_rank(rank), times))
+    if any(t != 1 for t in times) and (rank < 2 or input_tensor.shape[-2:] != input_tensor.padded_shape[-2:]):
+        _through_rows(name, input_tensor)
 
     def shards() -> Shards:
-        return [x.repeat(tuple(repeat_dims)) for x in input_tensor.shards]
+        return [x.repeat(times) for x in input_tensor.shards]
 
-    return _rearranged("ttnn.repeat", input_tensor, shards, new, memory_config)
+    return rearranged(name, input_tensor, shards, new, memory_config)
 
 
 @op("ttnn.repeat_interleave")
@@ -203,14 +217,20 @@ def repeat_interleave(
     input_tensor: Tensor, repeats: int, dim: int, *, memory_config: MemoryConfig | None = None
 ) -> Tensor:
     """Each element along `dim` `repeats` times in a row."""
-    require_device("ttnn.repeat_interleave", input_tensor)
+    name = "ttnn.repeat_interleave"
+    require_device(name, input_tensor)
     shape = list(input_tensor.shape)
-    shape[dim] *= repeats
+    if len(shape) < 2 and input_tensor.dtype in (DataType.UINT16, DataType.UINT8):
+        refuse(name, f"{input_tensor.dtype} of shape {shape} is not supported: it needs two dimensions")
+    if repeats == 1:
+        dim = 0  # ttnn does not look at it
+    axis = dim_of(name, dim, len(shape))
+    shape[axis] *= repeats
 
     def shards() -> Shards:
-        return [x.repeat_interleave(repeats, dim) for x in input_tensor.shards]
+        return [x.repeat_interleave(repeats, axis) for x in input_tensor.shards]
 
-    return _rearranged("ttnn.repeat_interleave", input_tensor, shards, Shape(shape), memory_config)
+    return rearranged(name, input_tensor, shards, Shape(shape), memory_config)
 
 
 def get_item(tensor: Tensor, index: Any) -> Tensor:
@@ -238,12 +258,29 @@ def get_item(tensor: Tensor, index: Any) -> Tensor:
     return squeeze(result, singled) if singled else result
 
 
-def _copy(x: torch.Tensor) -> torch.Tensor:
+def dim_of(name: str, dim: int, rank: int) -> int:
+    """A dimension counted from the front; refuses one that is not there."""
+    if not -rank <= dim < rank:
+        refuse(name, f"dim {dim} is out of range: a tensor of rank {rank} has [{-rank}, {rank - 1}]")
+    return dim % rank
+
+
+def _through_rows(name: str, x: Tensor) -> DataType:
+    """The dtype of what ttnn makes ROW_MAJOR, cuts at places that are no tile's, and tiles again; refuses what it cannot."""
+    if x.layout is Layout.ROW_MAJOR:
+        return x.dtype
+    if x.dtype in (DataType.BFLOAT4_B, DataType.UINT8):
+        refuse(name, f"{x.dtype} can be cut and joined at whole tiles only, the shape is {list(x.shape)}")
+    return DataType.BFLOAT16 if x.dtype is DataType.BFLOAT8_B else x.dtype
+
+
+def copied(x: torch.Tensor) -> torch.Tensor:
     """Contiguous, and no alias of anything."""
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
+def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryConfig | None = None) -> Tensor:
+    """`reshape` for the op `name`."""
     if x.storage is not None:
         require_device(name, x)
     dims = [int(d) for d in shape]
@@ -263,7 +300,14 @@ def _reshape(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
         return Tensor(views(), new, x.dtype, x.layout, config)
     if config == x.config and _same_pages(x, new):
         return make_view(views, new, x.dtype, x.layout, config, x.storage)
-    repacked = x.dtype in BLOCK_FLOATS and x.shape[-1] != new[-1]
+    if x.dtype in (DataType.UINT16, DataType.UINT8) and new != x.shape and volume > 1:
+        refuse(
+            name,
+            f"{x.dtype} of shape {list(x.shape)} cannot become {list(new)}: its pages in memory would change",
+        )
+    if x.config.sharded and config.sharded and new != x.shape:
+        refuse(name, f"the emulator does not model a sharded {list(x.shape)} reshaped to {list(new)}")
+    repacked = x.dtype in BLOCK_FLOATS and x.shape[-1:] != new[-1:]
 
     def shards() -> Shards:
         copies = [s.clone().view(new) for s in x.shards]
@@ -291,17 +335,22 @@ def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryCon
     repacked = x.dtype in BLOCK_FLOATS and order[-1] != rank - 1
 
     def shards() -> Shards:
-        copies = [_copy(s.permute(order)) for s in x.shards]
+        copies = [copied(s.permute(order)) for s in x.shards]
         return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
 
-    return _rearranged(name, x, shards, Shape(x.shape[d] for d in order), memory_config)
+    return rearranged(name, x, shards, Shape(x.shape[d] for d in order), memory_config)
 
 
-def _rearranged(
-    name: str, x: Tensor, shards: Compute, shape: Shape, memory_config: MemoryConfig | None
+def rearranged(
+    name: str,
+    x: Tensor,
+    shards: Compute,
+    shape: Shape,
+    memory_config: MemoryConfig | None,
+    dtype: DataType | None = None,
 ) -> Tensor:
     """A result of another shape: a sharded input's shards do not fit it, so it is interleaved in the same memory."""
     config = output_config(x, memory_config)
     if memory_config is None and config.sharded:
         config = L1_MEMORY_CONFIG if config.buffer_type is BufferType.L1 else DRAM_MEMORY_CONFIG
-    return make_tensor(name, shards, shape, x.dtype, x.layout, config, device_of(x))
+    return make_tensor(name, shards, shape, dtype or x.dtype, x.layout, config, device_of(x))

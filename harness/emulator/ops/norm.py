@@ -20,7 +20,15 @@ from harness.emulator.program_configs import (
     WormholeComputeKernelConfig,
 )
 from harness.emulator.registry import op
-from harness.emulator.tensor import Compute, Shards, Tensor, output_config, require_device, same_spec
+from harness.emulator.tensor import (
+    Compute,
+    Shards,
+    Tensor,
+    output_config,
+    require_device,
+    require_layout,
+    same_spec,
+)
 from harness.emulator.types import TILE_SIZE, DataType, Layout, MathFidelity, ShardOrientation
 
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
@@ -96,6 +104,8 @@ def _norm(
     compute_kernel_config: WormholeComputeKernelConfig | None,
 ) -> Tensor:
     require_device(name, x)
+    if centred and x.layout is Layout.ROW_MAJOR:
+        refuse(name, "the emulator does not model a ROW_MAJOR input")
     if x.layout is not Layout.TILE:
         refuse(name, f"input must be in TILE layout, got {x.layout}")
     if x.dtype not in _FLOATS:
@@ -104,8 +114,13 @@ def _norm(
         _check_sharded(name, x, program_config)
     gamma = per_column(name, "weight", weight, x) if weight is not None else None
     beta = per_column(name, "bias", bias, x) if bias is not None else None
+    if weight is not None and bias is not None and weight.layout is not bias.layout:
+        refuse(name, f"weight and bias must have one layout, got {weight.layout} and {bias.layout}")
     if residual is not None:
         require_device(name, residual)
+        require_layout(name, Layout.TILE, residual)
+        if residual.dtype not in _FLOATS:
+            refuse(name, f"the emulator does not model a residual of {residual.dtype}")
         if residual.shape != x.shape:
             refuse(name, f"residual {list(residual.shape)} must have the input's shape {list(x.shape)}")
     config = _placed(output_config(x, memory_config), x)
@@ -116,8 +131,8 @@ def _norm(
         def exact() -> Shards:
             return [
                 norm_steps.normalise(
-                    shard,
-                    residual.shards[index] if residual is not None else None,
+                    torch.atleast_2d(shard),
+                    torch.atleast_2d(residual.shards[index]) if residual is not None else None,
                     gamma()[index] if gamma is not None else None,
                     beta()[index] if beta is not None else None,
                     centred=centred,
@@ -125,7 +140,7 @@ def _norm(
                     math=math,
                     dtype=x.dtype,
                     cores=cores,
-                )
+                ).view(shard.shape)
                 for index, shard in enumerate(x.shards)
             ]
 
@@ -181,6 +196,9 @@ def _placed(config: MemoryConfig, x: Tensor) -> MemoryConfig:
 def per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
     """Gives a weight or bias as float32 [W], cached on it."""
     require_device(name, parameter)
+    if parameter.dtype not in _FLOATS:
+        tiled = "the emulator does not model" if parameter.layout is Layout.TILE else "cannot take"
+        refuse(name, f"{tiled} a {what} of {parameter.dtype}")
     width = x.shape[-1]
     if parameter.layout is Layout.ROW_MAJOR:
         if parameter.shape[-1] != TILE_SIZE or parameter.volume() != round_up(width):
@@ -189,6 +207,11 @@ def per_column(name: str, what: str, parameter: Tensor, x: Tensor) -> Compute:
                 f"ROW_MAJOR {what} must be [..., {round_up(width) // TILE_SIZE}, {TILE_SIZE}] for an input of width {width}, "
                 f"got {list(parameter.shape)}",
             )
+    elif parameter.shape[-1] != width and round_up(parameter.shape[-1]) == round_up(width):
+        refuse(
+            name,
+            f"the emulator does not model a {what} of width {parameter.shape[-1]} for a width of {width}",
+        )
     elif parameter.shape[-1] != width:
         refuse(name, f"{what} width {parameter.shape[-1]} does not equal the input's width {width}")
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.emulator import formats, mode
+from harness.emulator import casts, formats, mode
 from harness.emulator import sfpu_lanes as lanes
-from harness.emulator.device import BLOCK_FLOATS
+from harness.emulator.device import BLOCK_FLOATS, padded_shape
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreCoord, CoreRange, CoreRangeSet
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig, ShardSpec
 from harness.emulator.mode import Mode
 from harness.emulator.registry import op
 from harness.emulator.tensor import (
+    Compute,
     Shards,
     Tensor,
     device_of,
@@ -55,6 +56,10 @@ def to_memory_config(
 def interleaved_to_sharded(
     input_tensor: Tensor,
     *placement: object,
+    grid: object = None,
+    shard_shape: object = None,
+    shard_scheme: object = None,
+    shard_orientation: object = None,
     sharded_memory_config: MemoryConfig | None = None,
     output_dtype: DataType | None = None,
     keep_l1_aligned: bool | None = False,
@@ -63,7 +68,8 @@ def interleaved_to_sharded(
     name = "ttnn.interleaved_to_sharded"
     require_device(name, input_tensor)
     config = sharded_memory_config
-    rest = list(placement)
+    named = (grid, shard_shape, shard_scheme, shard_orientation)
+    rest = [*placement, *(each for each in named if each is not None)]
     if config is None and rest and isinstance(rest[0], MemoryConfig):
         config, rest = rest[0], rest[1:]
     elif config is None and len(rest) >= 4:
@@ -75,6 +81,8 @@ def interleaved_to_sharded(
         output_dtype, rest = rest[0], rest[1:]
     if rest:
         raise TypeError(f"{name}: unexpected argument {rest[0]!r}")
+    if input_tensor.config.sharded:
+        refuse(name, f"the input must be INTERLEAVED, it is {input_tensor.config.memory_layout}")
     return _moved(name, input_tensor, config, output_dtype)
 
 
@@ -87,6 +95,8 @@ def sharded_to_interleaved(
     require_device(name, input_tensor)
     if not input_tensor.config.sharded:
         return input_tensor
+    if input_tensor.config.buffer_type is not BufferType.L1:
+        refuse(name, f"the input must be in L1, it is in {input_tensor.config.buffer_type.name}")
     config = memory_config or DRAM_MEMORY_CONFIG
     if config.sharded:
         refuse(name, f"needs an interleaved memory config, got {config}")
@@ -106,6 +116,8 @@ def reshard(input_tensor: Tensor, output_memory_config: MemoryConfig) -> Tensor:
 def move(input_tensor: Tensor, *, memory_config: MemoryConfig | None = None) -> Tensor:
     """A copy, after which the input is gone."""
     require_device("ttnn.move", input_tensor)
+    if input_tensor.config.sharded and memory_config is not None and not memory_config.sharded:
+        refuse("ttnn.move", "the memory config of a sharded input's result must be sharded too")
     result = _moved("ttnn.move", input_tensor, output_config(input_tensor, memory_config), None)
     input_tensor.deallocate()
     return result
@@ -117,7 +129,16 @@ def clone(
 ) -> Tensor:
     """A copy, in another dtype if asked."""
     require_device("ttnn.clone", input)
-    return _moved("ttnn.clone", input, output_config(input, memory_config), dtype)
+    config = output_config(input, memory_config)
+    if config.sharded is not input.config.sharded:
+        refuse("ttnn.clone", "input and result must both be sharded, or both interleaved")
+    spec = config.shard_spec
+    if spec is not None and input.layout is Layout.ROW_MAJOR and input.shape[-1] % spec.shape[1]:
+        refuse(
+            "ttnn.clone",
+            f"the emulator does not model rows of {input.shape[-1]} in shards of {spec.shape[1]}",
+        )
+    return _moved("ttnn.clone", input, config, dtype)
 
 
 @op("ttnn.copy")
@@ -126,6 +147,9 @@ def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
     require_device("ttnn.copy", input_a, input_b)
     if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
         refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
+    if input_a.layout is Layout.ROW_MAJOR and input_a.dtype is not input_b.dtype:
+        refuse("ttnn.copy", f"{input_a.dtype} in ROW_MAJOR cannot become {input_b.dtype}; TILE can")
+    _require_known("ttnn.copy", input_a, input_b.dtype)
 
     def copied() -> None:
         for target, source in zip(input_b.shards, _converted(input_a, input_b.dtype), strict=True):
@@ -135,26 +159,49 @@ def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
 
 
 @op("ttnn.typecast")
-def typecast(input_tensor: Tensor, dtype: DataType, *, memory_config: MemoryConfig | None = None) -> Tensor:
-    """The values in another dtype, rounded as the typecast op rounds (block floats: once, half away from zero)."""
+def typecast(
+    input_tensor: Tensor,
+    *dtypes: DataType,
+    dtype: DataType | None = None,
+    input_dtype: DataType | None = None,
+    output_dtype: DataType | None = None,
+    memory_config: MemoryConfig | None = None,
+    output_tensor: Tensor | None = None,
+) -> Tensor:
+    """The values in another dtype: by (dtype), or by (input_dtype, output_dtype), of which the first must be the input's.
+
+    Rounded as the typecast op rounds: block floats once, half away from zero; integers see `casts`.
+    """
     name = "ttnn.typecast"
-    if input_tensor.layout is Layout.ROW_MAJOR and dtype in BLOCK_FLOATS:
-        refuse(name, f"{dtype} needs TILE layout, the input is ROW_MAJOR")
+    given = [d for d in (*dtypes, input_dtype, output_dtype, dtype) if d is not None]
+    if len(given) not in (1, 2) or not all(isinstance(d, DataType) for d in given):
+        raise TypeError(
+            f"{name}: expected (tensor, dtype) or (tensor, input_dtype, output_dtype), got {given}"
+        )
+    if len(given) == 2 and given[0] is not input_tensor.dtype:
+        refuse(name, f"input_dtype {given[0]} must be the input tensor's dtype, {input_tensor.dtype}")
+    target = given[-1]
+    if input_tensor.layout is Layout.ROW_MAJOR and target in BLOCK_FLOATS:
+        refuse(name, f"{target} needs TILE layout, the input is ROW_MAJOR")
     if input_tensor.storage is None:
-        shards = [formats.host_round(s, dtype) for s in input_tensor.shards]
-        return Tensor(shards, input_tensor.shape, dtype, input_tensor.layout, input_tensor.config)
+        return _on_host(name, input_tensor, target)
     require_device(name, input_tensor)
-    config = output_config(input_tensor, memory_config)
-    narrows = input_tensor.dtype is DataType.FLOAT32 and dtype is DataType.BFLOAT16
-    if not narrows or mode.current() is Mode.FAST:
-        return _moved(name, input_tensor, config, dtype)
+    before = input_tensor.dtype
     # The one typecast between floats that has a kernel: the SFPU rounds half to even, then the packer has nothing to do.
+    narrows = before is DataType.FLOAT32 and target is DataType.BFLOAT16 and mode.current() is not Mode.FAST
 
-    def rounded() -> Shards:
-        return [formats.pack_round(lanes.round_bf16_even(s), dtype) for s in input_tensor.shards]
+    def shards() -> Shards:
+        if narrows:
+            return [formats.pack_round(lanes.round_bf16_even(s), target) for s in input_tensor.shards]
+        if before is not target and (before in casts.INTEGERS or target in casts.INTEGERS):
+            return [casts.typecast(s, before, target) for s in input_tensor.shards]
+        return _converted(input_tensor, target)
 
+    if output_tensor is not None:
+        return _cast_into(name, output_tensor, shards, input_tensor, target)
+    config = output_config(input_tensor, memory_config)
     return make_tensor(
-        name, rounded, input_tensor.shape, dtype, input_tensor.layout, config, device_of(input_tensor)
+        name, shards, input_tensor.shape, target, input_tensor.layout, config, device_of(input_tensor)
     )
 
 
@@ -163,7 +210,28 @@ def to_dtype(tensor: Tensor, dtype: DataType) -> Tensor:
     """A host tensor in another dtype."""
     if tensor.storage is not None:
         refuse("ttnn.to_dtype", "converts host tensors; use ttnn.typecast on the device")
-    return typecast(tensor, dtype)
+    return _on_host("ttnn.to_dtype", tensor, dtype)
+
+
+def _on_host(name: str, x: Tensor, dtype: DataType) -> Tensor:
+    try:
+        shards = [formats.host_round(s, dtype) for s in x.shards]
+    except ValueError as error:  # a number that has no value in an integer
+        refuse(name, str(error))
+    layout = Layout.TILE if dtype in BLOCK_FLOATS else x.layout
+    return Tensor(shards, x.shape, dtype, layout, x.config)
+
+
+def _cast_into(name: str, output: Tensor, shards: Compute, x: Tensor, dtype: DataType) -> Tensor:
+    require_device(name, output)
+    if (output.shape, output.layout, output.dtype) != (x.shape, x.layout, dtype):
+        refuse(name, f"output_tensor {output!r} must be {dtype} and have the input's shape and layout, {x!r}")
+
+    def copied() -> None:
+        for target, source in zip(output.shards, shards(), strict=True):
+            target.copy_(source)
+
+    return write(name, output, copied)
 
 
 @op("ttnn.to_layout")
@@ -178,9 +246,18 @@ def to_layout(
     """TILE or ROW_MAJOR; block floats leave TILE as bfloat16. Itself when nothing changes."""
     if tensor.storage is not None:
         require_device("ttnn.to_layout", tensor)
-    if tensor.layout is layout and dtype in (None, tensor.dtype) and memory_config in (None, tensor.config):
-        return tensor
-    return _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+    if tensor.storage is None:
+        if tensor.layout is layout and dtype in (None, tensor.dtype):
+            return tensor
+    elif tensor.layout is layout:
+        return tensor  # ttnn looks at neither dtype nor memory_config then
+    else:
+        _check_relaid("ttnn.to_layout", tensor, layout, dtype)
+    if layout is Layout.ROW_MAJOR and dtype in BLOCK_FLOATS:
+        dtype = None  # as it leaves TILE
+    made = _relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+    made.padding = pad_value
+    return made
 
 
 @op("ttnn.tilize")
@@ -194,7 +271,8 @@ def tilize(
     """ROW_MAJOR to TILE; height and width must be whole tiles."""
     name = "ttnn.tilize"
     require_device(name, input_tensor)
-    for what, size in zip(("width", "height"), reversed(input_tensor.shape), strict=False):
+    _check_relaid(name, input_tensor, Layout.TILE, dtype)
+    for what, size in zip(("width", "height"), reversed((1, *input_tensor.shape)), strict=False):
         if size % TILE_SIZE:
             refuse(name, f"input {what} {size} must be divisible by {TILE_SIZE}")
     return _relaid(name, input_tensor, Layout.TILE, dtype, memory_config)
@@ -205,12 +283,15 @@ def tilize_with_zero_padding(
     input_tensor: Tensor,
     *,
     memory_config: MemoryConfig | None = None,
-    dtype: DataType | None = None,
+    output_dtype: DataType | None = None,
     use_multicore: bool = True,
 ) -> Tensor:
     """ROW_MAJOR to TILE, padded with zeros to whole tiles."""
     require_device("ttnn.tilize_with_zero_padding", input_tensor)
-    return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, dtype, memory_config)
+    if input_tensor.layout is Layout.TILE:
+        return input_tensor
+    _check_relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, output_dtype)
+    return _relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, output_dtype, memory_config)
 
 
 @op("ttnn.untilize")
@@ -219,6 +300,9 @@ def untilize(
 ) -> Tensor:
     """TILE to ROW_MAJOR."""
     require_device("ttnn.untilize", input_tensor)
+    if len(input_tensor.shape) > 4 and input_tensor.shape != input_tensor.padded_shape:
+        refuse("ttnn.untilize", f"shape {list(input_tensor.shape)} has more than four dimensions and padding")
+    _check_relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None)
     return _relaid("ttnn.untilize", input_tensor, Layout.ROW_MAJOR, None, memory_config)
 
 
@@ -233,7 +317,10 @@ def untilize_with_unpadding(
     """TILE to ROW_MAJOR, keeping elements up to `output_tensor_end` (inclusive) in each dimension."""
     from harness.emulator.ops.movement import slice as slice_op
 
-    rows = untilize(input_tensor, memory_config=memory_config)
+    name = "ttnn.untilize_with_unpadding"
+    require_device(name, input_tensor)
+    _check_relaid(name, input_tensor, Layout.ROW_MAJOR, None)
+    rows = _relaid(name, input_tensor, Layout.ROW_MAJOR, None, memory_config)
     return slice_op(rows, [0] * len(rows.shape), [end + 1 for end in output_tensor_end])
 
 
@@ -255,31 +342,75 @@ def _sharding(grid: object, shape: object, scheme: object, orientation: object) 
 
 def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -> Tensor:
     dtype = dtype or x.dtype
+    if name not in ("ttnn.clone", "ttnn.move"):
+        _check_no_dram_blocks(name, x.config, config)
+    _require_known(name, x, dtype)
     return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
 
 
 def _relaid(
     name: str, x: Tensor, layout: Layout, dtype: DataType | None, memory_config: MemoryConfig | None
 ) -> Tensor:
-    if dtype is None:
-        leaves = layout is Layout.ROW_MAJOR and x.dtype in BLOCK_FLOATS
+    leaves = layout is Layout.ROW_MAJOR and x.dtype in BLOCK_FLOATS
+    if dtype is None or (leaves and dtype is x.dtype):
         dtype = DataType.BFLOAT16 if leaves else x.dtype
     config = output_config(x, memory_config)
     if x.storage is None:
         return Tensor([formats.host_round(s, dtype) for s in x.shards], x.shape, dtype, layout, config)
+    if layout is Layout.ROW_MAJOR and (
+        x.dtype is DataType.BFLOAT4_B or dtype not in (x.dtype, DataType.BFLOAT16)
+    ):
+        refuse(
+            name,
+            f"cannot make {x.dtype} {dtype} ROW_MAJOR; only BFLOAT8_B leaves TILE as another dtype, BFLOAT16",
+        )
+    _require_known(name, x, dtype)
     return make_tensor(name, lambda: _converted(x, dtype), x.shape, dtype, layout, config, device_of(x))
 
 
-_INTEGERS = frozenset((DataType.UINT32, DataType.INT32, DataType.UINT16, DataType.UINT8))
+def _check_no_dram_blocks(name: str, *configs: MemoryConfig) -> None:
+    for config in configs:
+        if config.buffer_type is BufferType.DRAM and config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
+            refuse(name, "block sharding in DRAM is not supported")
+
+
+def _check_relaid(name: str, x: Tensor, layout: Layout, dtype: DataType | None) -> None:
+    """What the device cannot tilize or untilize."""
+    _check_no_dram_blocks(name, x.config)
+    if x.config.sharded and layout is Layout.ROW_MAJOR and x.shape != x.padded_shape:
+        refuse(
+            name, f"the emulator does not model a sharded tensor with padding, {list(x.shape)}, in ROW_MAJOR"
+        )
+    if x.layout is layout:
+        refuse(name, f"the input is {layout} already")
+    if (
+        layout is Layout.TILE
+        and x.dtype is DataType.UINT8
+        and (x.shape != padded_shape(x.shape, layout) or name == "ttnn.tilize_with_zero_padding")
+    ):
+        refuse(name, f"{x.dtype} of shape {list(x.shape)} cannot be tilized with padding")
+    if layout is Layout.ROW_MAJOR and x.dtype is DataType.BFLOAT4_B:
+        refuse(name, f"{x.dtype} needs TILE layout")
+    rows = DataType.BFLOAT16 if x.dtype is DataType.BFLOAT8_B else x.dtype
+    if layout is Layout.ROW_MAJOR and dtype not in (None, rows, x.dtype):
+        refuse(name, f"dtype {dtype} cannot differ from the tensor's, {rows}, on the way to ROW_MAJOR")
 
 
 def _converted(x: Tensor, dtype: DataType) -> list[torch.Tensor]:
-    """Copies of the shards in `dtype`."""
+    """Copies of the shards in `dtype`, as a kernel without a typecast converts: by its unpacker and packer."""
     if dtype is x.dtype:
         return [s.clone() for s in x.shards]
-    if dtype in _INTEGERS:
-        return [formats.host_round(s, dtype) for s in x.shards]
-    if x.dtype in _INTEGERS:
-        return [formats.typecast_round(s.float(), dtype) for s in x.shards]
+    if dtype in casts.INTEGERS:
+        return [casts.typecast(s, x.dtype, dtype) for s in x.shards]  # of 32 bits both: see `_require_known`
     rounded = [formats.typecast_round(s, dtype) for s in x.shards]
     return [s.clone() if s is before else s for s, before in zip(rounded, x.shards, strict=True)]
+
+
+def _require_known(name: str, x: Tensor, dtype: DataType) -> None:
+    """Refuse a conversion that ttnn leaves to its unpacker and packer where the emulator does not know what comes out."""
+    if not casts.moves_bits(x.dtype, dtype):
+        refuse(
+            name,
+            f"copies {x.dtype} to {dtype} without a typecast kernel, and the emulator does not model what the "
+            "packer then makes of it; use ttnn.typecast",
+        )

@@ -1,13 +1,14 @@
-"""Reductions: `argmax`, `sum`, `mean`, `max`, `softmax`; and `plus_one`."""
+"""Reductions: `argmax`, `sum`, `mean`, `max`, `min`, `softmax`; and `plus_one`. Tensors of any rank, none included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
 
 from harness.emulator import formats, fpu, mode
+from harness.emulator.casts import wrapped
 from harness.emulator.errors import refuse
 from harness.emulator.fidelity import Math
 from harness.emulator.geometry import Shape
@@ -26,12 +27,21 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
     require_layout,
-    same_spec,
     write,
 )
 from harness.emulator.types import DataType, Layout, MathFidelity
 
-_ARGMAX_TILE = (DataType.BFLOAT16, DataType.FLOAT32)
+_ARGMAX = {
+    Layout.TILE: (DataType.BFLOAT16, DataType.FLOAT32),
+    Layout.ROW_MAJOR: (
+        DataType.BFLOAT16,
+        DataType.FLOAT32,
+        DataType.INT32,
+        DataType.UINT32,
+        DataType.UINT16,
+    ),
+}
+_INTEGERS = (DataType.INT32, DataType.UINT32)
 _FLOATS = (DataType.BFLOAT16, DataType.FLOAT32, DataType.BFLOAT8_B)
 # What a reduction without a compute kernel config gets, by tt-metal's public source.
 _REDUCE = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi3, fp32_dest_acc_en=True)
@@ -50,15 +60,23 @@ def argmax(
     name = "ttnn.argmax"
     require_device(name, input_tensor)
     x = input_tensor
-    if x.layout is Layout.TILE and x.dtype not in _ARGMAX_TILE:
-        refuse(name, f"a TILE input must be BFLOAT16 or FLOAT32, got {x.dtype}")
-    if dim is not None and not -len(x.shape) <= dim < len(x.shape):
-        refuse(name, f"dim {dim} is outside shape {list(x.shape)}")
+    rank = len(x.shape)
+    axis = None if dim is None else _axis(name, dim, rank)
+    if rank == 0:
+        indices = [torch.zeros((), dtype=torch.int64)] * len(x.shards)
+        return make_tensor(name, indices, x.shape, DataType.UINT32, x.layout, x.config, device_of(x))
+    if x.dtype not in _ARGMAX[x.layout]:
+        known = ", ".join(d.name for d in _ARGMAX[x.layout])
+        refuse(name, f"a {x.layout.name} input must be one of {known}, got {x.dtype}")
+    if x.layout is Layout.TILE and dim is None:
+        refuse(name, "dim must be given for an input in TILE layout")
+    if x.dtype not in _ARGMAX[Layout.TILE] and axis not in (None, rank - 1):
+        refuse(name, f"of {x.dtype} only the last dim is reduced, got dim {dim} of shape {list(x.shape)}")
 
     def shards() -> Shards:
         return [_first_largest(s, dim, keepdim) for s in x.shards]
 
-    shape = _reduced(x.shape, dim, keepdim)
+    shape = _reduced(x.shape, range(rank) if axis is None else (axis,), keepdim)
     if output_tensor is not None:
         return _write_indices(name, output_tensor, shards, shape)
     config = output_config(x, memory_config)
@@ -93,51 +111,83 @@ def softmax(
     numeric_stable: bool = True,
 ) -> Tensor:
     """Softmax along `dim`."""
-    _require_tiled_float("ttnn.softmax", input_tensor)
-    dtype = input_tensor.dtype
-    fast = mode.current() is Mode.FAST
+    name, x = "ttnn.softmax", input_tensor
+    require_device(name, x)
+    rank = len(x.shape)
+    axis = _axis(name, dim, rank)
+    _require_float(name, x)
+    # ttnn tilizes rows for one of its kernels only: that of a tensor of four dimensions along the last.
+    if x.layout is Layout.ROW_MAJOR and (rank, axis) != (4, 3) and rank:
+        require_layout(name, Layout.TILE, x)
+    dtype = x.dtype
+    fast = mode.current() is Mode.FAST or not rank
 
     def shards() -> Shards:
         if fast:
-            return [packed(torch.softmax(s.float(), dim), dtype) for s in input_tensor.shards]
-        return [
-            softmax_steps.softmax(s, dim, numeric_stable, compute_kernel_config, dtype)
-            for s in input_tensor.shards
+            return [packed(torch.softmax(s.float(), axis), dtype) for s in x.shards]
+        rows = [s if rank > 1 else s[None] for s in x.shards]
+        made = [
+            softmax_steps.softmax(s, axis + s.dim() - rank, numeric_stable, compute_kernel_config, dtype)
+            for s in rows
         ]
+        return [m.view(x.shape) for m in made]
 
-    return same_spec("ttnn.softmax", input_tensor, shards, output_config(input_tensor, memory_config))
+    layout = Layout.TILE if rank else x.layout
+    config = output_config(x, memory_config)
+    return make_tensor(name, shards, x.shape, dtype, layout, config, device_of(x))
 
 
 def _reduction(
     name: str, kind: str, reduce: Callable[[torch.Tensor, int, bool], torch.Tensor]
 ) -> Callable[..., Tensor]:
+    """`reduce(x, axis, keepdim)` is one axis of mode `fast`; of several, each is reduced and packed after the other."""
+
     @op(name)
     def reduction(
         input_tensor: Tensor,
-        dim: int | None = None,
+        dim: int | Sequence[int] | None = None,
         keepdim: bool = False,
         *,
         memory_config: MemoryConfig | None = None,
         compute_kernel_config: WormholeComputeKernelConfig | None = None,
         scalar: float = 1.0,
     ) -> Tensor:
-        _require_tiled_float(name, input_tensor)
+        """Along one dim, several, or all of them (None or none named); the result is scaled by `scalar`."""
         x = input_tensor
-        if dim is None:
-            refuse(name, "the emulator models a reduction along one dim; give dim=")
-        exactly = mode.current() is not Mode.FAST and kind != "extreme"
+        require_device(name, x)
+        axes = _axes(name, dim, len(x.shape))
+        if kind == "sum" and x.dtype in (DataType.BFLOAT16, DataType.BFLOAT8_B):
+            axes.sort(key=lambda axis: axis >= len(x.shape) - 2)  # ttnn adds up whole tiles first
+        integer = x.dtype in _INTEGERS
+        if kind == "mean" and integer:
+            refuse(name, f"integer inputs are not supported, got {x.dtype}")
+        if integer and scalar != 1:
+            refuse(name, f"the emulator does not model scalar {scalar:g} of integers; ttnn does")
+        if not integer:
+            _require_float(name, x)
+        exactly = mode.current() is not Mode.FAST and kind != "extreme" and not integer
         chosen = compute_kernel_config or _REDUCE
         math = Math(chosen.math_fidelity, chosen.fp32_dest_acc_en)
-        scaler = scalar / x.shape[dim] if kind == "mean" else scalar
+
+        def along(s: torch.Tensor, axis: int, scaler: float) -> torch.Tensor:
+            if integer:
+                return wrapped(reduce(s.long(), axis, True), x.dtype)
+            if not exactly:
+                return packed(reduce(s.float(), axis, True) * scaler, x.dtype)
+            scaler = scaler / s.shape[axis] if kind == "mean" else scaler
+            return formats.pack_round(_sum(s, axis, math, scaler), x.dtype)
+
+        def whole(s: torch.Tensor) -> torch.Tensor:
+            for place, axis in enumerate(axes):
+                s = along(s, axis, scalar if place == 0 else 1.0)
+            return s.reshape(shape) if axes else s.clone()
 
         def shards() -> Shards:
-            if not exactly:
-                return [packed(reduce(s.float(), dim, keepdim) * scalar, x.dtype) for s in x.shards]
-            sums = [formats.pack_round(_sum(s, dim, math, scaler), x.dtype) for s in x.shards]
-            return sums if keepdim else [s.squeeze(dim) for s in sums]
+            return [whole(s) for s in x.shards]
 
-        config, shape = output_config(x, memory_config), _reduced(x.shape, dim, keepdim)
-        return make_tensor(name, shards, shape, x.dtype, x.layout, config, device_of(x))
+        shape = _reduced(x.shape, axes, keepdim)
+        config, layout = output_config(x, memory_config), _reduced_layout(x, axes, kind)
+        return make_tensor(name, shards, shape, x.dtype, layout, config, device_of(x))
 
     return reduction
 
@@ -151,15 +201,49 @@ min_ = _reduction("ttnn.min", "extreme", lambda x, dim, keep: x.amin(dim, keep))
 
 def _sum(x: torch.Tensor, dim: int, math: Math, scaler: float) -> torch.Tensor:
     """The scaled sum in Dest, `dim` kept: along rows a matmul, along columns pooling; another dim is made the columns'."""
-    if dim % x.dim() == x.dim() - 1:
+    if x.dim() == 1:
+        return fpu.row_sum(x[None], math, scaler)[0]
+    if dim == x.dim() - 1:
         return fpu.row_sum(x, math, scaler)
     return fpu.column_sum(x.transpose(dim, -2), math, scaler).transpose(dim, -2)
 
 
-def _reduced(shape: Shape, dim: int | None, keepdim: bool) -> Shape:
-    """The shape without `dim`, or with 1 there; without any where all are reduced."""
-    axes = range(len(shape)) if dim is None else [dim % len(shape)]
+def _axis(name: str, dim: int, rank: int) -> int:
+    """The dim counted from the front; a tensor of no dimension has 0 and -1."""
+    if not isinstance(dim, int):
+        raise TypeError(f"{name}: dim must be an int, got {dim!r}")
+    bound = max(rank, 1)
+    if not -bound <= dim < bound:
+        refuse(name, f"dim {dim} is outside the range [{-bound}, {bound - 1}] of a tensor of rank {rank}")
+    return dim % bound
+
+
+def _axes(name: str, dim: int | Sequence[int] | None, rank: int) -> list[int]:
+    """The dims to reduce, last first; none named are all."""
+    named = [] if dim is None else list(dim) if isinstance(dim, Sequence) else [dim]
+    axes = sorted((_axis(name, d, rank) for d in named), reverse=True)
+    if len(set(axes)) < len(axes):
+        refuse(name, f"dim {list(named)} names a dimension twice")
+    if not rank:
+        return []
+    return axes or list(reversed(range(rank)))
+
+
+def _reduced(shape: Shape, axes: Sequence[int], keepdim: bool) -> Shape:
+    """The shape without `axes`, or with 1 there."""
     return Shape(1 if i in axes else size for i, size in enumerate(shape) if keepdim or i not in axes)
+
+
+def _reduced_layout(x: Tensor, axes: Sequence[int], kind: str) -> Layout:
+    """Rows stay rows where ttnn has a kernel for them: sums of floats, but not over height and width at once, nor, in
+    BFLOAT16, over a dimension before them."""
+    rank = len(x.shape)
+    if x.layout is Layout.TILE or not axes:
+        return x.layout
+    both = rank > 1 and set(axes) == {rank - 1, rank - 2}
+    added = kind == "sum" and x.dtype is DataType.BFLOAT16 and min(axes) < rank - 2
+    rows = kind in ("sum", "mean") and x.dtype not in _INTEGERS and not both and not added
+    return Layout.ROW_MAJOR if rows else Layout.TILE
 
 
 def _write_indices(name: str, output: Tensor, shards: Compute, shape: Shape) -> Tensor:
@@ -180,8 +264,6 @@ def _first_largest(x: torch.Tensor, dim: int | None, keepdim: bool) -> torch.Ten
     return torch.argmax(x.float() if x.dtype is torch.bfloat16 else x, dim, keepdim)
 
 
-def _require_tiled_float(name: str, x: Tensor) -> None:
-    require_device(name, x)
-    require_layout(name, Layout.TILE, x)
+def _require_float(name: str, x: Tensor) -> None:
     if x.dtype not in _FLOATS:
         refuse(name, f"dtype {x.dtype} is not one of {', '.join(d.name for d in _FLOATS)}")

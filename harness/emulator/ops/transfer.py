@@ -28,6 +28,7 @@ _FROM_TORCH = {
     torch.int16: DataType.UINT16,
     torch.uint16: DataType.UINT16,
     torch.uint8: DataType.UINT8,
+    torch.bool: DataType.UINT8,
 }
 _TO_TORCH = {
     DataType.BFLOAT16: torch.bfloat16,
@@ -84,11 +85,16 @@ def from_torch(
             if device is not None
             else None
         )
-        stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+        try:
+            stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+        except ValueError as error:  # a number that has no value in an integer
+            refuse(name, str(error))
         shards = [stored[id(piece)] for piece in pieces]
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
-    return Tensor(shards, shape, dtype, layout, config, storage)
+    made = Tensor(shards, shape, dtype, layout, config, storage)
+    made.padding = pad_value or 0.0
+    return made
 
 
 @op("ttnn.as_tensor")
@@ -163,6 +169,7 @@ def to_device(
     copies = [stored[id(s)] for s in shards]
     made = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
     assert made.storage is not None
+    made.padding = tensor.padding
     _queued(name, queue_id, made.storage, writes=True)
     return made
 
@@ -214,14 +221,14 @@ def allocate_tensor_on_device(
     shape: Shape,
     dtype: DataType,
     layout: Layout,
-    device: MeshDevice,
+    mesh_device: MeshDevice,
     memory_config: MemoryConfig = DRAM_MEMORY_CONFIG,
 ) -> Tensor:
     """A device tensor to be written later; it holds zeros."""
     with torch.inference_mode(False):
-        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * device.num_devices
+        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * mesh_device.num_devices
     return make_tensor(
-        "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, device
+        "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, mesh_device
     )
 
 

@@ -14,8 +14,8 @@ from harness.emulator.mode import Mode, current
 from harness.emulator.ops.rounding import packed
 from harness.emulator.program_configs import UnaryWithParam
 from harness.emulator.registry import op
-from harness.emulator.tensor import Shards, Tensor, output_config, require_device, same_spec
-from harness.emulator.types import DataType, UnaryOpType
+from harness.emulator.tensor import Shards, Tensor, output_config, require_device, same_spec, write
+from harness.emulator.types import DataType, Layout, UnaryOpType
 
 # Computed in float32, as on the SFPU's lanes, and rounded to the input's torch dtype (torch does both for bfloat16).
 _FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -66,33 +66,80 @@ def _on_sfpu(name: str, x: torch.Tensor, dtype: DataType) -> torch.Tensor:
     return formats.pack_round(sfpu.apply(name, x, fp32_dest=dtype is DataType.FLOAT32), dtype)
 
 
-def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
-    function = _FUNCTIONS[name]
+_UNSIGNED = (DataType.UINT32, DataType.UINT16, DataType.UINT8)
+# Of integers ttnn takes these; a square keeps the low bits.
+_OF_INTEGERS = {
+    "abs": (DataType.INT32, *_UNSIGNED),
+    "relu": (DataType.INT32, *_UNSIGNED),
+    "square": (DataType.INT32, DataType.UINT32, DataType.UINT16),
+    "neg": (DataType.INT32,),
+}
+_MASKS = {DataType.UINT32: 0xFFFFFFFF, DataType.UINT16: 0xFFFF}
 
+
+def _of_integer(name: str, x: torch.Tensor, dtype: DataType) -> torch.Tensor:
+    """On the shard's own integers: storage of an unsigned dtype is wide enough to be signed."""
+    if dtype in _UNSIGNED and name != "square":
+        return x.clone()
+    result = _FUNCTIONS[name](x.long())
+    return (result & _MASKS[dtype] if dtype in _MASKS else result).to(x.dtype)
+
+
+def activated(
+    op_name: str, x: Tensor, activation: str | UnaryWithParam | UnaryOpType, output: Tensor | None
+) -> Tensor:
+    """An activation as an op of its own, as `op_name` runs it on its result; into `output` if given."""
+    return _applied(op_name, activation_name(activation), x, None, output)
+
+
+def _applied(
+    op_name: str, name: str, x: Tensor, memory_config: MemoryConfig | None, output: Tensor | None
+) -> Tensor:
+    require_device(op_name, x)
+    if x.config.sharded and x.layout is Layout.ROW_MAJOR:
+        refuse(op_name, "the emulator does not model a sharded ROW_MAJOR operand")
+    whole = x.dtype in _OF_INTEGERS.get(name, ())
+    if not whole and x.dtype not in (
+        DataType.BFLOAT16,
+        DataType.FLOAT32,
+        DataType.BFLOAT8_B,
+        DataType.BFLOAT4_B,
+    ):
+        refuse(op_name, f"dtype {x.dtype} is not a floating point format")
+    dtype = x.dtype
+    fast = current() is Mode.FAST
+    function = activation_function(op_name, name)
+    function_name(op_name, name)
+
+    def shards() -> Shards:
+        if whole:
+            return [_of_integer(name, s, dtype) for s in x.shards]
+        if fast:
+            return [packed(function(s), dtype) for s in x.shards]
+        return [_on_sfpu(name, s, dtype) for s in x.shards]
+
+    if output is None:
+        return same_spec(op_name, x, shards, output_config(x, memory_config))
+    require_device(op_name, output)
+    if (output.shape, output.dtype, output.layout) != (x.shape, dtype, x.layout):
+        refuse(op_name, f"output tensor {output!r} must have the result's spec, {x!r}")
+
+    def copy() -> None:
+        for mine, new in zip(output.shards, shards(), strict=True):
+            mine.copy_(new)
+
+    return write(op_name, output, copy)
+
+
+def _unary(op_name: str, name: str) -> Callable[..., Tensor]:
     @op(op_name)
     def unary(
         input_tensor: Tensor,
         *,
         memory_config: MemoryConfig | None = None,
-        fast_and_approximate_mode: bool = False,
+        output_tensor: Tensor | None = None,
     ) -> Tensor:
-        require_device(op_name, input_tensor)
-        if input_tensor.dtype not in (
-            DataType.BFLOAT16,
-            DataType.FLOAT32,
-            DataType.BFLOAT8_B,
-            DataType.BFLOAT4_B,
-        ):
-            refuse(op_name, f"dtype {input_tensor.dtype} is not a floating point format")
-        dtype = input_tensor.dtype
-        fast = current() is Mode.FAST
-
-        def shards() -> Shards:
-            if fast:
-                return [packed(function(x), dtype) for x in input_tensor.shards]
-            return [_on_sfpu(name, x, dtype) for x in input_tensor.shards]
-
-        return same_spec(op_name, input_tensor, shards, output_config(input_tensor, memory_config))
+        return _applied(op_name, name, input_tensor, memory_config, output_tensor)
 
     return unary
 
