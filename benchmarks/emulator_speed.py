@@ -106,7 +106,7 @@ def memory(
     """Peak memory of loading the model, a prefill of 1,024 tokens and a decode step, beside bf16 weights and the KV cache."""
     activate("emulator", mode=mode)
     import tt_llm
-    from tt_llm.checkpoint import locate
+    from tt_llm.checkpoint import locate, weight_files
     from tt_llm.mesh import open_mesh
 
     imported = _peak()
@@ -116,7 +116,7 @@ def memory(
     positions = torch.full((USERS,), POSITION, dtype=torch.int32)
     generator.decode_forward(torch.zeros(USERS, 1, dtype=torch.int32), positions)
     weights = 0.0
-    for file in locate(model).glob("*.safetensors"):
+    for file in weight_files(locate(model)):
         with safe_open(file, "pt") as tensors:
             weights += sum(
                 math.prod(tensors.get_slice(name).get_shape()) * 2 / 1e6 for name in tensors.offset_keys()

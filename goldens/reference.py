@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from goldens.errors import GoldenError
+from goldens.weights import check_config, check_tensors, weight_files
 
 ATTENTION = "sdpa"  # torch's scaled_dot_product_attention; part of the identity
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -36,19 +37,19 @@ class Reference:
         """`device_map` is accelerate's, such as "auto": over which devices a model too large for one is spread.
 
         Raises:
-            GoldenError: the folder has no readable config.json or no safetensors file, or `dtype` is unknown.
+            GoldenError: the folder has no readable config.json, no weights or quantised ones, or `dtype` is unknown.
         """
         self.folder = Path(folder)
         self.dtype = dtype
         self.device_map = device_map
         if dtype not in DTYPES:
             raise GoldenError(f"reference dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-        if not self._weight_files():
-            raise GoldenError(f"model folder {self.folder} has no *.safetensors file")
+        self._weight_files = weight_files(self.folder)
         try:
             self._config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise GoldenError(f"model folder {self.folder} has no readable config.json: {error}") from error
+        check_config(self.folder, self._config)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -56,7 +57,7 @@ class Reference:
         tokenizer_files = sorted({file for glob in _TOKENIZER_FILES for file in self.folder.glob(glob)})
         config = {name: value for name, value in self._config.items() if name not in _CONFIG_NOTES}
         parts = {
-            "weights": [[file.name, _file_digest(file)] for file in self._weight_files()],
+            "weights": [[file.name, _file_digest(file)] for file in self._weight_files],
             "config": config,
             "tokenizer": [[file.name, _file_digest(file)] for file in tokenizer_files],
             "dtype": self.dtype,
@@ -159,20 +160,19 @@ class Reference:
 
         logging.disable_progress_bar()
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            model, info = AutoModelForCausalLM.from_pretrained(
                 str(self.folder),
                 dtype=DTYPES[self.dtype],
                 attn_implementation=ATTENTION,
                 local_files_only=True,
                 device_map=self.device_map,
+                output_loading_info=True,
             )
         except Exception as error:  # the loaders raise many types for a broken folder
             raise GoldenError(f"model folder {self.folder} cannot be loaded: {_first_line(error)}") from error
+        check_tensors(self.folder, self._weight_files, model.config.num_hidden_layers, info)
         model.generation_config = GenerationConfig()  # the folder's own may sample, penalise or stop
         return model.eval()
-
-    def _weight_files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
 
     def _check(self, tokens: torch.Tensor) -> None:
         limit, vocab = self._config.get("max_position_embeddings"), self._config.get("vocab_size")

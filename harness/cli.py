@@ -13,6 +13,7 @@ from rich.console import Console
 from harness.commands.baseline import baseline_app
 from harness.commands.bisect import bisect
 from harness.commands.compare import compare
+from harness.commands.ending import Commands
 from harness.commands.faults import faults
 from harness.commands.gate import gate
 from harness.commands.goldens import goldens_app
@@ -28,7 +29,9 @@ from harness.records import ResultsError, read_results
 from harness.targets import TARGETS
 from harness.targets.emulator import DEFAULT_MODE, MODES
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Is the TT-NN LLM still right?")
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help="Is the TT-NN LLM still right?"
+)
 app.add_typer(goldens_app, name="goldens")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(policy_app, name="policy")

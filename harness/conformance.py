@@ -97,6 +97,9 @@ def main(
 
 
 if __name__ == "__main__":
+    from harness.commands.ending import ending
+
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    with ending():
+        app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +27,13 @@ RECORD_PROPERTY = "tt_record"
 # What a test that uses the harness says before it has judged anything; others are none of the harness's business.
 JUDGED_PROPERTY = "tt_judged"
 END_PROPERTY = "tt_end"  # why the run ends with this test
+TRIES_PROPERTY = "tt_tries"  # of a test that ran more than once: how often; its records are the last try's
 PHASES = ("setup", "call", "teardown")
+ENDED = (
+    "passed",
+    "failed",
+    "skipped",
+)  # a plugin that tries a test again reports another outcome before it does
 
 
 def input_errors() -> tuple[type[Exception], ...]:
@@ -78,6 +85,17 @@ def unjudged(nodeid: str, options: Options, parameters: Mapping[str, object]) ->
     )
 
 
+def begin_try(item: pytest.Item) -> None:
+    """Before each setup of a test: forgets what an earlier try of it filed, and counts the tries."""
+    tries = item.stash[_TRIES] = item.stash.get(_TRIES, 0) + 1
+    if tries > 1:
+        kept = [one for one in item.user_properties if one[0] not in (RECORD_PROPERTY, TRIES_PROPERTY)]
+        item.user_properties[:] = [*kept, (TRIES_PROPERTY, tries)]
+
+
+_TRIES = pytest.StashKey[int]()
+
+
 def records_of(report: pytest.TestReport) -> list[Record]:
     """The records a finished test filed."""
     properties: list[tuple[str, Any]] = list(report.user_properties)
@@ -88,31 +106,45 @@ class Outcomes:
     """A plugin that collects the records of all tests.
 
     It adds one for each test that ended without saying why: a regression for a failed one, a pass for one that files no
-    figure and passed, else not compared.
+    figure and passed, else not compared. Of a test that was tried several times, as by pytest-rerunfailures, the last try
+    counts, and its records say how many there were.
     """
 
     def __init__(self, options: Options, journal: Journal | None = None) -> None:
-        earlier = journal.finished.values() if journal else ()
-        self.records: list[Record] = [record for records in earlier for record in records]
+        self._filed: dict[str, list[Record]] = dict(journal.finished) if journal else {}
+        self._settled: list[Record] | None = None
         self._earlier_failed = any(
             r.verdict not in ("pass", "not_compared") and not is_statistical(r) for r in self.records
         )
         self._journal = journal
         self._options = options
         self._unexplained: dict[str, tuple[Verdict, str]] = {}
+        self._tried_again: set[str] = set()  # of which a report of the try that failed may still come
+        self._deaths: Counter[str] = Counter()  # tries in which a worker died
+
+    @property
+    def records(self) -> list[Record]:
+        """All of them; with the verdicts of statistical gates once `settle` was called."""
+        if self._settled is not None:
+            return self._settled
+        return [record for records in self._filed.values() for record in records]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the report, and ends the run where a test found that it must."""
         self.take(report)
-        report.user_properties = _readable(report.user_properties)
+        properties = report.user_properties
+        if report.outcome in ENDED:  # else pytest-retry will report the next try with this same object
+            report.user_properties = _readable(properties)
         # Here and not in the test: an xdist worker that exits looks like one that crashed, and its message is lost.
-        for line in (value for name, value in report.user_properties if name == END_PROPERTY):
+        for line in (value for name, value in properties if name == END_PROPERTY):
             pytest.exit(str(line), returncode=USAGE_EXIT)
 
     def take(self, report: pytest.TestReport) -> None:
         """Reads one phase of a test; the last one, teardown, carries all of the test's records."""
-        if report.when not in PHASES and (self.records or self._options.results):
+        if self._is_of_a_lost_try(report):
+            return
+        if report.when not in PHASES and (self._filed or self._options.results):
             # A worker of pytest-xdist died in this test, and with it what the test had filed.
             base = unjudged(report.nodeid, self._options, {})
             note = str(report.longrepr).partition("\n")[0]
@@ -133,12 +165,32 @@ class Outcomes:
         explained = any(record.verdict not in ("pass", "not_compared") for record in records)
         if ended is not None and not explained:
             records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
-        self._keep(report.nodeid, records)
+        tries = next((value for name, value in report.user_properties if name == TRIES_PROPERTY), 1)
+        assert isinstance(tries, int)
+        self._keep(report.nodeid, records, tries)
 
-    def _keep(self, test: str, records: list[Record]) -> None:
-        self.records += records
+    def _is_of_a_lost_try(self, report: pytest.TestReport) -> bool:
+        """Whether the test is tried again after this, so that nothing of it counts."""
+        test = report.nodeid
+        if report.outcome not in ENDED:
+            self._tried_again.add(test)
+            self._deaths[test] += report.when not in PHASES
+            return True
+        if report.when == "teardown" and test in self._tried_again:
+            self._tried_again.remove(test)
+            self._unexplained.pop(test, None)
+            return True
+        self._tried_again.discard(test)
+        return False
+
+    def _keep(self, nodeid: str, records: list[Record], tries: int = 1) -> None:
+        test = without_group(nodeid)
+        tries += self._deaths[nodeid]
+        if tries > 1:
+            records = [replace(record, tries=tries) for record in records]
+        self._filed[test] = records
         if self._journal is not None:
-            self._journal.add(without_group(test), records)
+            self._journal.add(test, records)
 
     def settle(self) -> bool:
         """Gives the statistical gates their verdicts, which need all of the run's.
@@ -146,7 +198,7 @@ class Outcomes:
         Whether what pytest has not counted as a failed test fails the run: such a verdict, or a test of an earlier run that
         this one goes on with.
         """
-        self.records = settle(self.records)
+        self._settled = settle(self.records)
         statistical = any(is_statistical(r) and r.verdict != "pass" for r in self.records)
         return statistical or self._earlier_failed
 
@@ -171,6 +223,8 @@ def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:
             gate = "" if record.gate is None else f", gate {bound(record.metric, record.gate, record.unit)}"
             said = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
             shown.append((f"{record.module}{layer} {record.metric}", said.strip()))
+        elif name == TRIES_PROPERTY:
+            shown.append(("tries", value))
         else:
             shown.append((name, value))
     return shown

@@ -153,6 +153,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    from harness.outcomes import begin_try
+
+    begin_try(item)
     with explained():  # loading a model calls ops too
         return (yield)
 

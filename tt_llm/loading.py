@@ -36,7 +36,7 @@ def load(
     folder = locate(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises no type of its own
         raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
     modules = load_modules(str(folder), mesh_device, precision, max_seq_len, n_layers, weights)
     return Generator(mesh_device, Model(modules), modules.precision, tokenizer, max_batch_size, max_seq_len)

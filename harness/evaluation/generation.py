@@ -12,18 +12,18 @@ def greedy(
 ) -> list[list[int]]:
     """Up to `count` new tokens a prompt, at most `batch_size` prompts.
 
-    A row ends before an end-of-sequence token, which is not returned, and after the token with which `enough` is true.
+    A row ends after an end-of-sequence token and after the token with which `enough` is true. The first is returned too, as
+    HFLM does: a special token has no text, and one that is none has.
     """
     made: list[list[int]] = [[] for _ in prompts]
     running = [True] * len(prompts)
     step = model.begin(prompts, range(len(prompts)), count).argmax(-1).tolist()
     while True:
         for row, token in enumerate(step):
-            if running[row] and token not in model.eos_token_ids:
+            if running[row]:
                 made[row].append(token)
-                running[row] = len(made[row]) < count and not enough(made[row])
-            else:
-                running[row] = False
+                ended = token in model.eos_token_ids or len(made[row]) == count
+                running[row] = not ended and not enough(made[row])
         if not any(running):
             return made
         tokens = [row[-1] if more else None for row, more in zip(made, running, strict=True)]

@@ -58,16 +58,29 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
     ) -> None:
         """`info` says what answered, in lm-eval's results. Without `share_prefixes` each continuation is read with its context."""
         super().__init__()
+        tokens = len(tokenizer)
+        if prefix_token_id is None and tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+            raise UserError(
+                f"tokenizer {tokenizer.name_or_path}: it has no BOS and no EOS, one of which lm-eval puts before a text;"
+                " say which token does, --model_args prefix_token_id=NUMBER"
+            )
+        if prefix_token_id is not None and not (
+            isinstance(prefix_token_id, int) and 0 <= prefix_token_id < tokens
+        ):
+            raise UserError(
+                f"prefix_token_id {prefix_token_id!r}: the tokenizer {tokenizer.name_or_path} has 0 to {tokens - 1}"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self._info = info
         self._add_bos_token = add_bos_token
         self._prefix_token_id = prefix_token_id
         self._share_prefixes = share_prefixes
+        self._template: str | None = None  # of several, one that was asked for by name
 
     @property
-    def eot_token_id(self) -> int:
-        token: int = self.tokenizer.eos_token_id
+    def eot_token_id(self) -> int | None:
+        token: int | None = self.tokenizer.eos_token_id
         return token
 
     @property
@@ -75,10 +88,9 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
         """What an empty context is replaced by: the one asked for, else BOS, else EOS."""
         if self._prefix_token_id is not None:
             return self._prefix_token_id
-        if self.tokenizer.bos_token_id is not None:
-            token: int = self.tokenizer.bos_token_id
-            return token
-        return self.eot_token_id
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        token: int = eos if bos is None else bos
+        return token
 
     @property
     def max_length(self) -> int:
@@ -118,6 +130,7 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
             return str(
                 self.tokenizer.apply_chat_template(
                     history,
+                    chat_template=self._template,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     continue_final_message=not add_generation_prompt,
@@ -128,7 +141,29 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
             return templated(chat_history)
         except jinja2.exceptions.TemplateError:
             _log.warning("the chat template refuses the conversation; trying without its system messages")
+        try:
             return templated([message for message in chat_history if message["role"] != "system"])
+        except jinja2.exceptions.TemplateError as error:
+            raise UserError(
+                f"the chat template of tokenizer {self.tokenizer.name_or_path} refuses the conversation:"
+                f" {' '.join(str(error).split())}"
+            ) from error
+
+    def choose_template(self, asked: bool | str) -> None:
+        """Which chat template is applied: the tokenizer's, or the one of that name. Raises UserError where there is none."""
+        held, whose = self.tokenizer.chat_template, f"tokenizer {self.tokenizer.name_or_path}"
+        if not held:
+            raise UserError(
+                f"--apply_chat_template: {whose} has no chat template; leave the option out, or give the model's folder"
+                " a chat_template.jinja"
+            )
+        name = asked if isinstance(asked, str) else "default"
+        if isinstance(held, dict):
+            if name not in held:
+                raise UserError(
+                    f"--apply_chat_template: {whose} has no template {name!r}, but {', '.join(held)}: name one"
+                )
+            self._template = name
 
     def _loglikelihood_tokens(
         self, requests: Sequence[_TokenRequest], disable_tqdm: bool = False, **_: Any
@@ -222,7 +257,10 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
     def _stops(self, settings: dict[str, Any]) -> tuple[list[str], int]:
         """A task's generation settings: stop strings and the most new tokens. Raises UserError for what is not greedy."""
         known = normalize_gen_kwargs(settings, self.max_gen_toks)
-        until = handle_stop_sequences(known.pop("until"), eos=self.tokenizer.decode(self.eot_token_id))
+        end = self.eot_token_id
+        until = handle_stop_sequences(
+            known.pop("until"), eos=None if end is None else self.tokenizer.decode(end)
+        )
         count = known.pop("max_gen_toks")
         if known.get("do_sample"):
             raise UserError(
@@ -230,6 +268,8 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
             )
         if unknown := sorted(set(known) - _NO_EFFECT):
             raise UserError(f"generation settings {', '.join(unknown)}: not supported by greedy decoding")
+        if count < 1:
+            raise UserError(f"max_gen_toks {count}: give 1 or more")
         if count >= self.max_length:
             raise UserError(
                 f"max_gen_toks {count} leaves no room for a prompt: the model holds {self.max_length} tokens,"

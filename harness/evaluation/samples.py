@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ class Evaluation:
                 )
         if unknown := sorted(set(options.model_args or {}) - set(MODEL_ARGS)):
             raise UserError(f"--model_args {', '.join(unknown)}: choose of {', '.join(MODEL_ARGS)}")
+        _check(options)
         options.batch_size = getattr(options, "batch_size", BATCH_SIZE)
         try:
             self._config = EvaluatorConfig.from_cli(options)
@@ -85,9 +87,11 @@ class Evaluation:
         """Evaluates a model and prints lm-eval's table.
 
         `model_args` made it, of weights of this `identity`; `name` is that of the folder of lm-eval's own files below
-        --output_path.
+        --output_path. Raises UserError for a chat template that is asked for and not there.
         """
         config = self._config
+        if config.apply_chat_template:
+            model.choose_template(config.apply_chat_template)
         tracker = EvaluationTracker(
             output_path=str(Path(config.output_path) / name) if config.output_path else None
         )
@@ -161,6 +165,19 @@ _PASSED_ON = (
     "confirm_run_unsafe_code",
     "metadata",
 )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises UserError for what lm-eval would take in silence, or fail on in its midst."""
+    folder, limit = getattr(options, "include_path", None), getattr(options, "limit", None)
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"--include_path {folder}: there is no such folder")
+    if limit is not None and not 0 < limit < math.inf:
+        raise UserError(
+            f"--limit {limit:g}: give a number of documents, 1 or more, or a fraction of them below 1"
+        )
+    if (getattr(options, "num_fewshot", None) or 0) < 0:
+        raise UserError(f"--num_fewshot {options.num_fewshot}: give 0 or more")
 
 
 def _sample(row: dict[str, Any]) -> Sample:

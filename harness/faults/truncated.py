@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tt_llm.checkpoint import cache_dir
+from tt_llm.checkpoint import EMBEDDING, LM_HEAD, WHOLE, cache_dir, weight_files
 from tt_llm.errors import InputError
 
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.")
-_OF_THE_VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
+_OF_THE_VOCABULARY = (EMBEDDING, LM_HEAD)
 ADDED = 8  # tokens
 
 
@@ -35,10 +35,12 @@ def truncated(folder: Path, layers: int) -> Path:
     made.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=made.parent))
     for file in folder.iterdir():
-        if file.suffix == ".safetensors":
-            _copy_first(file, part / file.name, layers)
-        elif file.is_file() and not file.name.endswith(".index.json"):
+        if file.is_file() and file.suffix != ".safetensors" and not file.name.endswith(".index.json"):
             shutil.copy(file, part)
+    kept: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder):
+        kept |= _first(file, layers)
+    save_file(kept, part / WHOLE, metadata={"format": "pt"})
     config["num_hidden_layers"] = layers
     config["vocab_size"] += ADDED
     (part / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -46,7 +48,7 @@ def truncated(folder: Path, layers: int) -> Path:
     return made
 
 
-def _copy_first(source: Path, target: Path, layers: int) -> None:
+def _first(source: Path, layers: int) -> dict[str, torch.Tensor]:
     with safe_open(source, framework="pt") as file:
         kept = {
             name: file.get_tensor(name)
@@ -55,5 +57,4 @@ def _copy_first(source: Path, target: Path, layers: int) -> None:
         }
     for name in kept.keys() & set(_OF_THE_VOCABULARY):
         kept[name] = torch.cat([kept[name], kept[name].new_zeros(ADDED, kept[name].shape[1])])
-    if kept:
-        save_file(kept, target, metadata={"format": "pt"})
+    return kept

@@ -48,6 +48,7 @@ def render(results: Results, console: Console) -> None:
         headline(results),
         *_first_faults(results),
         *not_compared(results),
+        *tried_again(results),
         *guideline_misses(results),
     ):
         _print(console, line)
@@ -113,6 +114,12 @@ def not_compared(results: Results) -> Iterable[Text]:
     """Why tests compared nothing, a line a reason."""
     for note, count in Counter(r.note or "no reason given" for r in _idle(_judged(results))).most_common():
         yield Text(f"  not compared ({count}): {note}", style="yellow")
+
+
+def tried_again(results: Results) -> Iterable[Text]:
+    """The tests that ran more than once, of which only the last try is on record."""
+    for test, tries in {r.test: r.tries for r in results.records if r.tries > 1}.items():
+        yield Text(f"  {tries} tries, of which the last counts: {test}", style="yellow")
 
 
 def _first_faults(results: Results) -> Iterable[Text]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from statistics import median
 
-from harness.timing.op_report import ReportedOp
+from harness.timing.profiler_file import ReportedOp, Tensor
 
 SLOWER = 1.02  # a time that grew by less has not changed
 SHIFTED = 2.0  # gaps that grew by less have not changed
+_DEVICE = re.compile(r"^DEV_\d+_")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Change:
 
 def changes(before: Sequence[ReportedOp], after: Sequence[ReportedOp]) -> list[Change]:
     """Every kind of change once, the costliest first."""
+    before, after = [*map(_on_any_device, before)], [*map(_on_any_device, after)]
     found: dict[tuple[str, str], list[tuple[ReportedOp, float]]] = {}
     pairs = []
     signatures = [list(map(_signature, ops)) for ops in (before, after)]
@@ -41,14 +44,38 @@ def changes(before: Sequence[ReportedOp], after: Sequence[ReportedOp]) -> list[C
             pairs += list(zip(before[a0:a1], after[b0:b1], strict=True))
             continue
         for op in before[a0:a1]:
-            found.setdefault(("removed", _named(op)), []).append((op, -op.seconds - op.gap))
+            found.setdefault(("removed", _named(op)), []).append((op, -op.seconds - (op.gap or 0.0)))
         for op in after[b0:b1]:
-            found.setdefault(("added", _named(op)), []).append((op, op.seconds + op.gap))
+            found.setdefault(("added", _named(op)), []).append((op, op.seconds + (op.gap or 0.0)))
     for then, now in pairs:
         if what := "; ".join(_differences(then, now)):
             found.setdefault((what, _named(now)), []).append((now, now.seconds - then.seconds))
     listed = [_change(what, op, each) for (what, op), each in found.items()]
     return sorted([*listed, *_gaps(pairs)], key=lambda change: -abs(change.seconds))
+
+
+def comparable(
+    before: Sequence[ReportedOp], after: Sequence[ReportedOp]
+) -> tuple[list[ReportedOp], list[ReportedOp], int]:
+    """Both, a gap that only one of them says left out of the other too; and how many ops they share."""
+    then, now, shared = list(before), list(after), 0
+    first, second = ([*map(_signature, ops)] for ops in (before, after))
+    matcher = SequenceMatcher(None, first, second, autojunk=False)
+    for start, other, length in matcher.get_matching_blocks():
+        shared += length
+        for i, j in zip(range(start, start + length), range(other, other + length), strict=True):
+            if then[i].gap is None or now[j].gap is None:
+                then[i], now[j] = replace(then[i], gap=None), replace(now[j], gap=None)
+    return then, now, shared
+
+
+def _on_any_device(op: ReportedOp) -> ReportedOp:
+    """As the same op on another device of a mesh would say it: the slowest of them stands for all."""
+
+    def named(tensor: Tensor) -> Tensor:
+        return replace(tensor, memory=_DEVICE.sub("DEV_0_", tensor.memory))
+
+    return replace(op, inputs=tuple(map(named, op.inputs)), output=op.output and named(op.output))
 
 
 def _signature(op: ReportedOp) -> tuple[object, ...]:
@@ -81,12 +108,14 @@ def _change(what: str, op: str, each: Sequence[tuple[ReportedOp, float]]) -> Cha
 
 def _gaps(pairs: Sequence[tuple[ReportedOp, ReportedOp]]) -> Iterator[Change]:
     """Whether the device waits longer between the ops that both have."""
-    on_device = [(a, b) for a, b in pairs if not a.on_host]
+    on_device = [
+        (a.gap, b.gap) for a, b in pairs if not a.on_host and a.gap is not None and b.gap is not None
+    ]
     if not on_device:
         return
-    then, now = (median(pair[i].gap for pair in on_device) for i in (0, 1))
+    then, now = (median(pair[i] for pair in on_device) for i in (0, 1))
     if now > SHIFTED * then:
-        cost = sum(b.gap - a.gap for a, b in on_device)
+        cost = sum(b - a for a, b in on_device)
         what = (
             f"gaps between ops grew from {then * 1e6:.1f} to {now * 1e6:.1f} us (median), {cost * 1e3:+.2f} ms: "
             "dispatched op by op, not as a trace"

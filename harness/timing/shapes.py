@@ -22,7 +22,7 @@ from harness.emulator import formats, kernels, mode
 from harness.emulator.ops import attention
 from harness.records import Phase
 from harness.timing.passes import Pass, logged, step
-from tt_llm.checkpoint import Checkpoint, tensor_shapes
+from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
 from tt_llm.config import ModelConfig
 from tt_llm.model import Model, Modules
 from tt_llm.op_configs import padded_prefill_length
@@ -47,8 +47,10 @@ class _Blank(Checkpoint):
     """Tensors of the shapes a model of these sizes has, all zeros."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self._files: dict[str, Path] = {}
-        self._shapes = tensor_shapes(config)
+        self._stored = {
+            name: Stored(Path(config.name), name, shape, "F32")
+            for name, shape in tensor_shapes(config).items()
+        }
         self._folder = Path(config.name)
 
     def __getitem__(self, name: str) -> torch.Tensor:

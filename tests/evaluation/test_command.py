@@ -132,6 +132,17 @@ def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> 
         (["--tasks", "tt_choice", "--limit", "2", "--samples", '{"tt_choice": [1]}'], "limit"),
         (["--tasks", "tt_choice", "--target", "dryrun"], "dryrun"),
         (["--tasks", "tt_exact", "--limit", "1", "--gen_kwargs", "do_sample=True"], "greedily"),
+        (["--tasks", "tt_exact", "--limit", "1", "--gen_kwargs", "max_gen_toks=-4"], "max_gen_toks -4"),
+        (["--tasks", "tt_choice", "--limit", "0"], "--limit 0"),
+        (["--tasks", "tt_choice", "--limit", "-1"], "--limit -1"),
+        (["--tasks", "tt_choice", "--limit", "nan"], "--limit nan"),
+        (["--tasks", "tt_choice", "--include_path", "nowhere"], "--include_path nowhere"),
+        (["--tasks", "tt_choice", "--num_fewshot", "-1"], "--num_fewshot -1"),
+        (["--tasks", "tt_choice", "--limit", "1", "--num_fewshot", "9999"], "AssertionError"),
+        (["--tasks", "tt_choice", "--fewshot_as_multiturn", "true"], "apply_chat_template"),
+        (["--tasks", "tt_choice", "--model_args", "prefix_token_id=abc"], "prefix_token_id 'abc'"),
+        (["--tasks", "tt_choice", "--limit", "1", "--use_cache", "/proc/none"], "OperationalError"),
+        (["--tasks", ","], "tasks none"),
     ],
 )
 def test_what_cannot_be_run_is_one_line(start: Start, arguments: list[str], said: str) -> None:

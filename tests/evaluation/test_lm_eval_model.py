@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from transformers import AutoTokenizer
 
 from harness.errors import UserError
 from harness.evaluation.generation import greedy
@@ -84,6 +87,76 @@ def test_golden_writes_as_hflm(golden: CausalLM, hf: HFLM) -> None:
     ours, theirs = (model.generate_until(requests("generate_until", cases), True) for model in (golden, hf))
     assert ours == theirs
     assert len(set(ours)) > 3
+
+
+def test_golden_and_device_end_as_hflm(folder: Path, hf: HFLM, tmp_path: Path) -> None:
+    """At each of the tokens that generation_config.json lists, which the tokenizer does not know as an end."""
+    from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM
+    from harness.targets import active
+
+    asked = requests("generate_until", [(TALE, {"max_gen_toks": 24})])
+    (unstopped,) = hf.generate_until(asked, True)
+    further = hf.tok_encode(unstopped, add_special_tokens=False)[5]
+    listed = Path(shutil.copytree(folder, tmp_path / "listed"))
+    (listed / "generation_config.json").write_text(json.dumps({"eos_token_id": [256, further]}))
+    options = {"batch_size": 8, "max_length": 256}
+    (theirs,) = HFLM(str(listed), dtype="float32", device="cpu", **options).generate_until(asked, True)
+    assert len(theirs) < len(unstopped)
+    for ours in (
+        GoldenLM(str(listed), **options),
+        DeviceLM(str(listed), emulator_mode=active().mode, **options),
+    ):
+        assert further in ours.model.eos_token_ids
+        if isinstance(ours, GoldenLM):
+            assert ours.generate_until(asked, True) == [theirs]
+        (text,) = ours.generate_until(asked, True)
+        assert further not in ours.tok_encode(text, add_special_tokens=False)[:-1]
+
+
+def without_ends(folder: Path, target: Path) -> Path:
+    """The model with a tokenizer that has neither BOS nor EOS, nor a chat template."""
+    copy = Path(shutil.copytree(folder, target))
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.bos_token = tokenizer.eos_token = tokenizer.chat_template = None
+    for file in (*copy.glob("tokenizer*"), *copy.glob("*.jinja")):
+        file.unlink()
+    tokenizer.save_pretrained(copy)
+    return copy
+
+
+def test_a_tokenizer_without_ends_needs_a_prefix(folder: Path, tmp_path: Path) -> None:
+    """Refused in a line that says what to give; with that it scores and writes."""
+    from harness.evaluation.lm_eval_model import GoldenLM
+
+    bare = str(without_ends(folder, tmp_path / "bare"))
+    with pytest.raises(UserError, match=r"no BOS and no EOS.*prefix_token_id=NUMBER"):
+        GoldenLM(bare, max_length=256)
+    for wrong in ("10", 10**6, -1, 1.5):
+        with pytest.raises(UserError, match=f"prefix_token_id {wrong!r}"):
+            GoldenLM(bare, max_length=256, prefix_token_id=wrong)
+    ours = GoldenLM(bare, batch_size=8, max_length=256, prefix_token_id=10)
+    assert ours.prefix_token_id == 10
+    assert ours.loglikelihood_rolling(requests("loglikelihood_rolling", [("abc",)]), True)[0] < 0
+    assert ours.generate_until(requests("generate_until", [("abc", {"max_gen_toks": 3})]), True)
+
+
+def test_a_chat_template_that_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
+    """Nor one that is not of several, nor one that refuses every conversation."""
+    from harness.evaluation.lm_eval_model import GoldenLM
+
+    bare = GoldenLM(str(without_ends(folder, tmp_path / "bare")), max_length=256, prefix_token_id=10)
+    with pytest.raises(UserError, match="has no chat template"):
+        bare.choose_template(True)
+    history = [{"role": "user", "content": "Why?"}]
+    bare.tokenizer.chat_template = {"brief": "{{ messages[0]['content'] }}!"}
+    for asked in (True, "long"):
+        with pytest.raises(UserError, match="but brief: name one"):
+            bare.choose_template(asked)
+    bare.choose_template("brief")
+    assert bare.apply_chat_template(history) == "Why?!"
+    bare.tokenizer.chat_template = {"brief": "{{ raise_exception('not\nso') }}"}
+    with pytest.raises(UserError, match="refuses the conversation: not so"):
+        bare.apply_chat_template(history)
 
 
 def test_a_text_is_begun_once(begun_folder: Path) -> None:

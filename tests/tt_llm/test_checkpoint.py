@@ -70,6 +70,8 @@ def test_weights_may_lie_in_several_files(copied: Path, tiny: Any) -> None:
     (copied / "model.safetensors").unlink()
     save_file({name: tensors[name] for name in names[::2]}, copied / "model-1.safetensors")
     save_file({name: tensors[name] for name in names[1::2]}, copied / "model-2.safetensors")
+    weight_map = {name: f"model-{1 + i % 2}.safetensors" for i, name in enumerate(names)}
+    (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     whole, parts = Checkpoint(tiny("mha").folder), Checkpoint(copied)
     assert all(torch.equal(whole[name], parts[name]) for name in names)
 
@@ -154,4 +156,4 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path, one_line: Any) -> N
     """There must be at least one safetensors file."""
     with pytest.raises(InputError) as caught:
         Checkpoint(tmp_path)
-    assert one_line(caught.value) == f"model {tmp_path}: no safetensors in it"
+    assert one_line(caught.value).startswith(f"model {tmp_path}: no safetensors in it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,45 @@ def test_stop_tokens_may_be_one_many_or_none(edited: Edit, given: Any, read: tup
     assert ModelConfig.from_folder(folder).eos_token_ids == read
 
 
+@pytest.mark.parametrize("config", [{}, {"eos_token_id": 2}, {"eos_token_id": [2, 9]}], ids=str)
+@pytest.mark.parametrize(
+    "generation",
+    [None, {}, {"eos_token_id": None}, {"eos_token_id": 7}, {"eos_token_id": [2, 7]}, {"bos_token_id": 1}],
+    ids=str,
+)
+def test_generation_stops_where_transformers_does(
+    make_tiny: Any, tmp_path: Path, config: dict[str, Any], generation: dict[str, Any] | None
+) -> None:
+    """By generation_config.json alone where there is one, else by config.json."""
+    from transformers import LlamaForCausalLM
+
+    folder = Path(shutil.copytree(make_tiny(num_hidden_layers=1).folder, tmp_path / "copy"))
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | config))
+    (folder / "generation_config.json").unlink()
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    expected = LlamaForCausalLM.from_pretrained(folder).generation_config.eos_token_id
+    listed = expected if isinstance(expected, list) else [] if expected is None else [expected]
+    assert ModelConfig.from_folder(folder).eos_token_ids == tuple(listed)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"eos_token_id": "</s>"}', '{"eos_token_id": [2, null]}'])
+def test_a_generation_config_that_is_none_is_refused(edited: Edit, one_line: Any, text: str) -> None:
+    """Rather than passed over."""
+    folder = edited()
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        ModelConfig.from_folder(folder)
+    assert any(word in one_line(caught.value) for word in ("generation_config.json", "eos_token_id"))
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
+        ({"quantization_config": {"quant_method": "fp8"}}, ["quantization_config (fp8)", "dequantised copy"]),
+        ({"compression_config": {"format": "int"}}, ["compression_config (of an unnamed method)"]),
+        ({"transformers_weights": "a.safetensors"}, ["transformers_weights 'a.safetensors'"]),
         (
             {"architectures": ["Qwen2ForCausalLM"]},
             ["architecture Qwen2ForCausalLM", "only LlamaForCausalLM"],

@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tt_llm import InputError, checkpoint
+from tt_llm import InputError, gguf_model
 from tt_llm.checkpoint import PACKAGED_MODELS, Checkpoint, locate
 from tt_llm.config import ModelConfig
 
@@ -184,7 +184,9 @@ def test_a_folder_without_one_clear_model_is_refused(tmp_path: Path, one_line: A
         (tmp_path / f"{i}.gguf").touch()
     with pytest.raises(InputError) as caught:
         locate(str(tmp_path))
-    assert f"holds no safetensors and {count} GGUF files, not one" in one_line(caught.value)
+    message = one_line(caught.value)
+    assert "holds no safetensors of the names that Hugging Face reads" in message
+    assert f"{count} GGUF files, not one" in message
 
 
 @pytest.mark.parametrize("name", ["nope", "a/b/c", "no/such/model.gguf"])
@@ -262,14 +264,14 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(
 
 def test_whoever_converts_first_wins(small_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If another process finishes the same conversion meanwhile, its folder is used and ours is thrown away."""
-    save = checkpoint._save_float32
+    save = gguf_model._save_float32
 
     def overtaken(model: Any, folder: Path) -> None:
         save(model, folder)
         theirs = Path(shutil.copytree(folder, cache / "models" / folder.name))
         (theirs / "first").touch()
 
-    monkeypatch.setattr(checkpoint, "_save_float32", overtaken)
+    monkeypatch.setattr(gguf_model, "_save_float32", overtaken)
     folder = locate(str(small_gguf))
     assert (folder / "first").exists()
     assert list((cache / "models").iterdir()) == [folder]

@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+from harness.commands.ending import ending
 from harness.targets import activate
 from suites.conformance.calls import CASES, scope
 
-if __name__ == "__main__":
-    target, file = sys.argv[1:]
+
+def main(target: str, file: str) -> None:
     activate(target)
     import ttnn
 
@@ -26,3 +27,8 @@ if __name__ == "__main__":
             if graph is not None:
                 graph.end_graph_capture()
     Path(file).write_text(json.dumps(outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with ending():
+        main(*sys.argv[1:])
