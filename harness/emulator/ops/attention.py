@@ -68,6 +68,7 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         _check_mask(attn_mask, q, k)
         mask = unscaled(attn_mask, factor)
+    hidden = attn_mask is not None and attn_mask.padding == -torch.inf
     math = (compute_kernel_config or DEFAULT).math_fidelity
     config = memory_config or DRAM_MEMORY_CONFIG
     setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
@@ -77,7 +78,7 @@ def scaled_dot_product_attention(
         x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         if mask is not None:
-            keys, values, mask = _padded(keys, values, mask)
+            keys, values, mask = _padded(keys, values, mask, hidden)
         return formats.pack_round(prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype)
 
     def fast(
@@ -112,13 +113,16 @@ def unscaled(mask: Tensor, scale: float) -> Tensor:
 
 
 def _padded(
-    keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, hidden: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Keys to the end of their last tile: the kernels leave it to the mask to hide them, and its own padding is zero."""
+    """Keys to the end of their last tile: the kernels leave it to the mask to hide them, whose own padding is zero unless it
+    came from the host with a `pad_value` of -inf (`hidden`)."""
     short = -keys.shape[2] % TILE_SIZE
     if not short:
         return keys, values, mask
-    return F.pad(keys, (0, 0, 0, short)), F.pad(values, (0, 0, 0, short)), F.pad(mask, (0, short))
+    around = (0, 0, 0, short)
+    longer = F.pad(mask, (0, short), value=-torch.inf if hidden else 0.0)
+    return F.pad(keys, around), F.pad(values, around), longer
 
 
 def _at_once(
@@ -179,7 +183,7 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     if not fits or tuple(mask.shape[2:]) != wanted[2:]:
         refuse(_NAME, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
     keys = k.shape[2]
-    if keys % TILE_SIZE:
+    if keys % TILE_SIZE and mask.padding != -torch.inf:
         end = -(-keys // TILE_SIZE) * TILE_SIZE
         warnings.warn(
             f"{_NAME}: attn_mask hides nothing of the padding that fills {keys} keys to {end}, and the kernels count it as keys "

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.emulator import api, mode
@@ -74,6 +74,8 @@ def test_a_bias_is_torch_s(mesh: Any, drawn: tuple[Any, ...], data: st.DataObjec
     product = a @ b
     sides = [data.draw(st.sampled_from([1, size])) for size in product.shape]
     bias = small((*data.draw(st.sampled_from([(), (1,), (2,), (1, 1)])), *sides), 5)
+    # Several rows on one are refused: ttnn adds them to the product's tile padding.
+    assume(product.dim() > 1 or bias.dim() < 2 or bias.shape[-2] == 1)
     with mode.using(how):
         made = api.linear(put(mesh, a), put(mesh, b), bias=put(mesh, bias))
     expected = product + bias
