@@ -52,7 +52,7 @@ def products(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, bool, bool]:
     return a, b, turn_a, turn_b
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, derandomize=True)
 @given(products(), MODES)
 def test_a_product_is_torch_s(mesh: Any, drawn: tuple[Any, ...], how: Mode) -> None:
     """Values, exactly, and the shape."""
@@ -66,7 +66,7 @@ def test_a_product_is_torch_s(mesh: Any, drawn: tuple[Any, ...], how: Mode) -> N
     assert api.to_torch(made).float().equal(expected)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, derandomize=True)
 @given(products(), st.data(), MODES)
 def test_a_bias_is_torch_s(mesh: Any, drawn: tuple[Any, ...], data: st.DataObject, how: Mode) -> None:
     """Any bias that broadcasts with the product, of a higher rank too, gives that sum and shape."""

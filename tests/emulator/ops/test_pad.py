@@ -23,7 +23,7 @@ def mesh() -> Any:
 EDGE = st.sampled_from([0, 0, 1, 3, 40])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     st.lists(st.sampled_from([1, 2, 5, 33]), min_size=1, max_size=5).map(tuple),
     st.data(),
