@@ -84,6 +84,24 @@ inline void store(uint16_t* p, W w) {
     std::memcpy(p, &h, sizeof h);
 }
 
+// The lanes from p on, zeros after the first `count`.
+template <class T>
+inline W some(const T* p, long count) {
+    if (count >= kLanes) return load(p);
+    T part[kLanes] = {};
+    std::memcpy(part, p, sizeof(T) * count);
+    return load(part);
+}
+
+// Stores the first `count` lanes.
+template <class T>
+inline void put(T* to, W w, long count) {
+    if (count >= kLanes) return store(to, w);
+    T part[kLanes];
+    store(part, w);
+    std::memcpy(to, part, sizeof(T) * count);
+}
+
 inline I shifted_sticky(I magnitude, I by) {
     const I least = smaller(by, all_int(27));
     const I kept = magnitude >> least;

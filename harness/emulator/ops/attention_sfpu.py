@@ -37,13 +37,19 @@ def correction(x: torch.Tensor, scale: float, *, approx: bool, fp32_dest: bool) 
     """
     library = kernels.load()
     if library is not None and fp32_dest and not approx:
-        return sfpu.compiled(library.sfpu_correction, x, ctypes.c_float(_cut_bf16(scale)))
-    return _evaluate(_correction_rule(_cut_bf16(scale), approx), x, fp32_dest)
+        return sfpu.compiled(library.sfpu_correction, x, ctypes.c_float(cut_bf16(scale)))
+    return _evaluate(_correction_rule(cut_bf16(scale), approx), x, fp32_dest)
+
+
+@functools.cache
+def corrections(scale: float, *, approx: bool) -> torch.Tensor:
+    """`correction` with a bfloat16 Dest of every bfloat16, by its bits as a signed number plus 2**15: [65536] in bfloat16."""
+    return sfpu.table(_correction_rule(cut_bf16(scale), approx), False).bfloat16()
 
 
 def register_correction(x: torch.Tensor, scale: float, *, fp32_dest: bool) -> torch.Tensor:
     """`correction` with `approx`, of a float32 x that is still in the SFPU's registers and no Dest value."""
-    return lanes.store(_correction(x, fp32_dest, _cut_bf16(scale), True), fp32_dest=fp32_dest)
+    return lanes.store(_correction(x, fp32_dest, cut_bf16(scale), True), fp32_dest=fp32_dest)
 
 
 def reciprocal(x: torch.Tensor, *, approx: bool, fp32_dest: bool) -> torch.Tensor:
@@ -90,6 +96,6 @@ def _reciprocal(x: torch.Tensor, fp32_dest: bool, approx: bool) -> torch.Tensor:
     return y if fp32_dest or approx else lanes.round_bf16(y)
 
 
-def _cut_bf16(scale: float) -> float:
+def cut_bf16(scale: float) -> float:
     """The scale as these kernels hold it."""
     return float(torch.tensor([scale]).view(torch.int32).bitwise_and(-0x10000).view(torch.float32))

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.emulator import accumulate, formats, fpu, sfpu
+from harness.emulator import accumulate, formats, fpu, kernels, sfpu
 from harness.emulator.fidelity import Math
-from harness.emulator.ops import attention_sfpu
+from harness.emulator.ops import attention_sfpu, prefill_compiled
+from harness.emulator.ops.prefill_compiled import State
 from harness.emulator.types import TILE_SIZE, DataType, MathFidelity
 
 # Subblocks of a matmul in tiles, (height, width): ttnn takes the first that divides the block and fits the Dest.
@@ -86,32 +87,20 @@ def _attend(
     setting: Setting,
 ) -> torch.Tensor:
     """Query heads that share a key-value head as one group: [groups, heads, Sq, D] with keys [groups, D, Sk]."""
-    rows, width = queries.shape[2:]
+    rows = queries.shape[2]
     span = keys.shape[-1]
     kernel = _Standard(setting) if setting.math.fp32_dest else _Streaming(setting)
-    biggest, sums, out = (
-        torch.zeros(*queries.shape[:3], n, dtype=dtype)
-        for n, dtype in ((1, torch.bfloat16), (TILE_SIZE, kernel.wide), (width, torch.bfloat16))
-    )
+    state = kernel.empty(queries)
     for start in range(0, span, setting.k_chunk):
         seen = slice(start, start + setting.k_chunk)
         first = start // setting.q_chunk * setting.q_chunk if causal else 0
         if first >= rows:
             break
-        now = slice(first, rows)
         place = Scores(first, start, span, causal, None if mask is None else mask[..., seen])
-        scores = kernel.scores(queries[:, :, now], keys[..., seen], place)
-        before = biggest[:, :, now] if start else None
-        largest = kernel.largest(scores, before)
-        weights = kernel.weights(scores, largest)
-        total = kernel.tile_sums(weights)
-        part = kernel.product(weights, values[:, seen], place)
-        if before is not None:
-            alpha = kernel.correction(before, largest)
-            total = kernel.corrected(total, sums[:, :, now], alpha)
-            part = l1_add(part, fpu.multiply(out[:, :, now], alpha, setting.math))
-        biggest[:, :, now], sums[:, :, now], out[:, :, now] = largest, total, part
-    return fpu.multiply(out, kernel.inverse(sums), setting.math)
+        scores = grouped_matmul(queries[:, :, first:], keys[..., seen], kernel.products)
+        weights, alpha = kernel.weigh(scores, place, state)
+        kernel.add(kernel.product(weights, values[:, seen], place), alpha, place, state)
+    return fpu.multiply(state.out, kernel.inverse(state.sums), setting.math)
 
 
 class _Kernel(ABC):
@@ -124,15 +113,64 @@ class _Kernel(ABC):
         own = None if setting.math.fp32_dest else setting.matmul_fidelity
         self.products = Math(own or setting.math.fidelity, setting.math.fp32_dest)
 
-    def scores(self, queries: torch.Tensor, keys: torch.Tensor, place: Scores) -> torch.Tensor:
-        scores = grouped_matmul(queries, keys, self.products).to(self.wide)
+    def empty(self, queries: torch.Tensor) -> State:
+        shape = queries.shape[:3]
+        sums = torch.zeros(*shape, TILE_SIZE, dtype=self.wide)
+        largest, out = (torch.zeros(*shape, n, dtype=torch.bfloat16) for n in (1, queries.shape[3]))
+        return State(largest, sums, out)
+
+    def weigh(self, scores: torch.Tensor, place: Scores, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """Dest values of scores -> weights, and what the outputs of earlier chunks are multiplied by; raises `state`'s maxima,
+        adds to its sums."""
+        if place.mask is not None:
+            scores = self.masked(scores.to(self.wide), place.mask)
+        library = kernels.load()
+        if library is None:
+            return self._weigh_in_torch(scores.to(self.wide), place, state)
+        return prefill_compiled.weigh(
+            library,
+            scores.float(),
+            state,
+            self.math,
+            scale=self.setting.scale,
+            exp_approx=self.setting.exp_approx,
+            first=place.first,
+            seen=place.first - place.start + 1 if place.causal else scores.shape[-1],
+            onto=place.start > 0,
+        )
+
+    def _weigh_in_torch(
+        self, scores: torch.Tensor, place: Scores, state: State
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if place.causal:
             # Rows from the end of the chunk on see all of it.
             rows = max(0, place.start + scores.shape[-1] - place.first)
             hidden = torch.ones(rows, scores.shape[-1], dtype=torch.bool).triu_(place.first - place.start + 1)
             scores[:, :, :rows].masked_fill_(hidden[: scores.shape[2]], -torch.inf)
-            return scores
-        return scores if place.mask is None else self.masked(scores, place.mask)
+        now = slice(place.first, None)
+        before = state.largest[:, :, now] if place.start else None
+        largest = self.largest(scores, before)
+        weights = self.weights(scores, largest)
+        total = self.tile_sums(weights)
+        alpha = torch.empty_like(largest)
+        if before is not None:
+            alpha = self.correction(before, largest)
+            total = self.corrected(total, state.sums[:, :, now], alpha)
+        state.largest[:, :, now], state.sums[:, :, now] = largest, total
+        return weights, alpha
+
+    def add(self, part: torch.Tensor, alpha: torch.Tensor, place: Scores, state: State) -> None:
+        """A chunk's part of the outputs, onto those of earlier chunks times `alpha`."""
+        onto = place.start > 0
+        library = kernels.load()
+        if library is not None:
+            prefill_compiled.add_outputs(
+                library, part, alpha, state.out, self.math, first=place.first, onto=onto
+            )
+            return
+        out = state.out[:, :, place.first :]
+        part = bf16(part) if self.math.fp32_dest else part
+        out[:] = l1_add(part, fpu.multiply(out, alpha, self.math)) if onto else part
 
     @abstractmethod
     def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -229,7 +267,7 @@ class _Standard(_Kernel):
         return sfpu.exp_of_product(below, self.setting.scale).relu_()
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
-        return bf16(grouped_matmul(weights, values, self.products))
+        return grouped_matmul(weights, values, self.products)
 
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
