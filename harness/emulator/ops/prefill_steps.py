@@ -176,6 +176,26 @@ class _Kernel(ABC):
     def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Scores and a mask of the same keys, added."""
 
+    @abstractmethod
+    def largest(self, scores: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+        """Each row's maximum, of the chunks before too, in bfloat16."""
+
+    @abstractmethod
+    def weights(self, scores: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """Exponentials of the scores less their row's maximum."""
+
+    @abstractmethod
+    def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
+        """Weights times values: Dest values with a float32 Dest, else bfloat16."""
+
+    @abstractmethod
+    def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        """A chunk's sums, onto those of earlier chunks times `alpha`."""
+
+    @abstractmethod
+    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
+        """What the outputs are multiplied by in the end."""
+
     def correction(self, before: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         s, fp32 = self.setting, self.math.fp32_dest
         below = fpu.subtract(before, largest, fp32_dest=fp32)
