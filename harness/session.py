@@ -29,6 +29,7 @@ from goldens import (
 )
 from harness import strict
 from harness.blank_weights import BlankCheckpoint
+from harness.emulator import cpu_path
 from harness.options import Options
 from harness.records import Environment, check_writable
 from harness.targets import active
@@ -225,6 +226,7 @@ class Session:
             weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode=active().mode,
             goldens=self.goldens_identity if active().computes else None,
+            cpu_path=cpu_path() if self.options.target == "emulator" else None,
         )
 
     def close(self) -> None:
