@@ -32,6 +32,7 @@ from harness.blank_weights import BlankCheckpoint
 from harness.emulator import cpu_path
 from harness.options import Options
 from harness.records import Environment, check_writable
+from harness.spent import clocked
 from harness.targets import active
 from harness.timing.baselines import Baselines
 from tt_llm.checkpoint import Checkpoint, cache_dir, locate
@@ -188,7 +189,8 @@ class Session:
         """
         if not active().computes:
             return blank(spec, self.config)
-        return self.store.get(spec.name, self.golden_key(spec))
+        with clocked("goldens"):
+            return self.store.get(spec.name, self.golden_key(spec))
 
     def golden_key(self, spec: GoldenSpec) -> str:
         """What the content of a golden is named by, for this model and text."""
