@@ -73,11 +73,9 @@ class Spent:
             return []
         tests = sum(self._tests.values())
         model = tests + self._outside - sum(self._parts.values())
-        parts: dict[str, float] = {"start-up": self._start_up}
-        parts |= self._parts
-        parts[f"the model on {self._target}"] = model
-        whole = sum(parts.values())
-        shares = ", ".join(f"{name} {s:.1f} s ({s / whole:.0%})" for name, s in parts.items())
+        parts = [("start-up", self._start_up), *self._parts.items(), (f"the model on {self._target}", model)]
+        whole = sum(seconds for _, seconds in parts)
+        shares = ", ".join(f"{name} {s:.1f} s ({s / whole:.0%})" for name, s in parts)
         workers = f", {len(self._processes)} workers" if len(self._processes) > 1 else ""
         slowest = sorted(self._tests, key=self._tests.__getitem__, reverse=True)[:SLOWEST]
         named = ", ".join(f"{test.rpartition('/')[2]} {self._tests[test]:.1f} s" for test in slowest)

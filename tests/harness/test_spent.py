@@ -70,7 +70,7 @@ def test_each_second_is_in_one_part(judge, workers: tuple[str, ...]) -> None:
 def test_making_goldens_is_no_start_up(judge) -> None:
     made = judge(TESTS, "--tt-update-goldens", "--tt-goldens=made", "-k", "32")
     assert made.status == 0, made
-    _, start_up, goldens, _, _ = shares(made.out)
+    _, _, goldens, _, _ = shares(made.out)
     read = judge(TESTS, "--tt-update-goldens", "--tt-goldens=made", "-k", "32")
     _, _, only_read, _, _ = shares(read.out)
     assert goldens > only_read
