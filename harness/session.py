@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import ttnn
@@ -202,11 +203,15 @@ class Session:
         depends = f"{GOLDEN_FORMAT} {self.reference('float32').identity} {self.text.digest}"
         return hashlib.sha256(depends.encode()).hexdigest()
 
-    def tokens(self, length: int, count: int) -> torch.Tensor:
-        """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return windows(self.text, AutoTokenizer.from_pretrained(self.folder), length, count)
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    def tokens(self, length: int, count: int) -> torch.Tensor:
+        """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+        return windows(self.text, self._tokenizer, length, count)
 
     def missing(self, specs: Sequence[GoldenSpec]) -> list[GoldenSpec]:
         """Those of the goldens that the store lacks or holds for other weights or text."""
