@@ -4,12 +4,14 @@
     python benchmarks/emulator_speed.py ops [--mode fast,device,exact] [--rounds 7]
     python benchmarks/emulator_speed.py memory [--precision accuracy] [--mode device]
 
+`--cpu avx2` before the command takes this CPU for a lesser one (harness/emulator/cpu.py).
 The two sides take turns, so that a slow moment of the machine meets both; a figure is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import resource
 import statistics
 import sys
@@ -22,6 +24,8 @@ import torch.nn.functional as F
 import typer
 from safetensors import safe_open
 
+from harness.emulator import cpu, cpu_path
+from harness.records import cpu_model
 from harness.targets import activate
 
 PREFILL, USERS, POSITION = 1024, 32, 512
@@ -32,6 +36,19 @@ SIMULATOR = {"LoFi": 0.49, "HiFi4": 1.57}
 app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
 Rounds = Annotated[int, typer.Option(min=1, help="interleaved rounds; the median counts")]
 Modes = Annotated[str, typer.Option(help="emulator modes, comma-separated")]
+
+
+@app.callback()
+def pretend(
+    name: Annotated[str | None, typer.Option("--cpu", help="a lesser CPU than this one")] = None,
+) -> None:
+    """Puts the CPU in force before torch computes, and says which it is."""
+    if name:
+        os.environ[cpu.VARIABLE] = name
+    try:
+        print(f"{cpu_model()}: {cpu_path()}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()

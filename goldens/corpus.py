@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def windows(text: Text, tokenizer: Any, length: int, count: int, start: int = 0)
     Raises:
         CorpusError: the text has fewer than `start + count * length` tokens.
     """
-    ids = tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = _ids(text, tokenizer)
     needed = start + count * length
     if len(ids) < needed:
         raise CorpusError(
@@ -61,6 +62,11 @@ def windows(text: Text, tokenizer: Any, length: int, count: int, start: int = 0)
             f"({count} windows of {length} from token {start}): give a longer text or ask for fewer"
         )
     return torch.tensor(ids[start:needed], dtype=torch.int64).reshape(count, length)
+
+
+@functools.lru_cache(maxsize=2)  # a run asks for many windows of one text, which takes half a second to read
+def _ids(text: Text, tokenizer: Any) -> list[int]:
+    return list(tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _language_reference() -> str:

@@ -9,11 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from goldens import GoldenSpec
 from harness.session import Session
+from harness.spent import clocked
 
 
 def make_missing(session: Session, specs: Sequence[GoldenSpec], remake: bool = False) -> int:
     """Makes those of the goldens that the store lacks or holds for other weights or text, or all; returns how many."""
-    lacking = list(dict.fromkeys(specs)) if remake else session.missing(specs)
+    with clocked("goldens"):
+        lacking = list(dict.fromkeys(specs)) if remake else session.missing(specs)
     if not lacking:
         return 0
     console = Console(stderr=True)
@@ -25,7 +27,7 @@ def make_missing(session: Session, specs: Sequence[GoldenSpec], remake: bool = F
         soft_wrap=True,
     )
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
+    with clocked("goldens"), Progress(*columns, console=console) as progress:
         task = progress.add_task("goldens", total=len(lacking))
         session.make(
             lacking,

@@ -28,6 +28,7 @@ def merged(parts: Mapping[str, Results]) -> Results:
         python=_listed(e.python for e in every),
         platform=_listed(e.platform for e in every),
         cpu_model=_listed(e.cpu_model for e in every),
+        cpu_path=_listed(e.cpu_path for e in every) or None,
         versions={name: _listed(e.versions.get(name) for e in every) or None for name in every[0].versions},
         weights_digest=next((e.weights_digest for e in every if e.weights_digest), None),
         goldens=next((e.goldens for e in every if e.goldens), None),

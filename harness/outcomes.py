@@ -20,6 +20,7 @@ from harness.options import Options
 from harness.records import Record, ResultsError, Verdict, record_from_json
 from harness.report.figures import bound, figure
 from harness.settling import is_statistical, settle
+from harness.spent import SPENT_PROPERTY
 from harness.targets import TARGETS
 from harness.worker_groups import without_group
 
@@ -223,6 +224,8 @@ def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:
             gate = "" if record.gate is None else f", gate {bound(record.metric, record.gate, record.unit)}"
             said = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
             shown.append((f"{record.module}{layer} {record.metric}", said.strip()))
+        elif name == SPENT_PROPERTY:
+            continue
         elif name == TRIES_PROPERTY:
             shown.append(("tries", value))
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import crashes
+from harness import crashes, spent
 from harness.errors import USAGE_EXIT, UserError
 from harness.options import Options, add_options
 from harness.refusals import explained
@@ -24,6 +24,7 @@ OPTIONS = pytest.StashKey[Options]()
 OUTCOMES: pytest.StashKey[Outcomes] = pytest.StashKey()
 JOURNAL: pytest.StashKey[Journal] = pytest.StashKey()
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+SPENT = pytest.StashKey[spent.Spent]()
 FAULT = pytest.StashKey[str]()  # why the run cannot start, or its results cannot be written; one line
 
 
@@ -87,6 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
         resumption = journal.Resumption(kept.finished if kept else ())
         config.pluginmanager.register(resumption, "tt_harness_resumption")
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
+        adding = config.stash[SPENT] = spent.Spent(options.target)
+        config.pluginmanager.register(adding, "tt_harness_spent")
         config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
     else:
         # The workers share the cores; the emulator's kernels take as many threads as torch.
@@ -174,6 +177,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     from harness.outcomes import END_PROPERTY, EndOfRun
 
+    if call.when == "teardown":
+        item.user_properties.append((spent.SPENT_PROPERTY, spent.taken()))
     if call.excinfo is not None and isinstance(call.excinfo.value, EndOfRun):
         item.user_properties.append((END_PROPERTY, str(call.excinfo.value)))
 
@@ -213,6 +218,8 @@ def pytest_terminal_summary(
     terminal.render(
         results, Console(file=terminalreporter._tw._file, force_terminal=terminalreporter.hasmarkup)
     )
+    for line in config.stash[SPENT].lines():
+        terminalreporter.write_line(line)
     github.tell_run(results, terminalreporter.write_line)
     kept = config.stash.get(JOURNAL, None)
     if kept is not None and kept.fault is not None:

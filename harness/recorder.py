@@ -11,6 +11,7 @@ import torch
 from ci.policy import Policy, judge
 from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors, pcc
 from harness.records import Record, Verdict
+from harness.spent import clocked
 
 Details = dict[str, float | str]
 PairedTest = Callable[[float, float], Details]
@@ -36,6 +37,7 @@ class Recorder:
     no_numbers: str | None = None
     mode: str | None = None  # the emulator's, for gates that depend on it
 
+    @clocked("metrics")
     def compare(
         self, actual: torch.Tensor, golden: torch.Tensor, module: str | None = None, note: str = ""
     ) -> TensorComparison | None:

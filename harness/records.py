@@ -94,6 +94,13 @@ class Environment:
     emulator_mode: str | None = None
     commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
     goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
+    cpu_path: str | None = None  # the emulator's: capability of the CPU and the path taken for it
+
+    @property
+    def machine(self) -> str:
+        """The CPU, and how the emulator computed on it, for a reader."""
+        path = f" ({self.cpu_path})" if self.cpu_path else ""
+        return f"{self.cpu_count} cores of {self.cpu_model}{path}"
 
     @classmethod
     def collect(
@@ -105,13 +112,14 @@ class Environment:
         weights_digest: str | None = None,
         emulator_mode: str | None = None,
         goldens: str | None = None,
+        cpu_path: str | None = None,
     ) -> "Environment":
         """Fills in what the machine knows about itself; the caller says what was run."""
         return cls(
             python=platform.python_version(),
             platform=platform.platform(),
             cpu_count=_usable_cpus(),
-            cpu_model=_cpu_model(),
+            cpu_model=cpu_model(),
             versions={name: _version(name) for name in REPORTED_PACKAGES},
             target=target,
             mesh=mesh,
@@ -120,6 +128,7 @@ class Environment:
             emulator_mode=emulator_mode,
             commit=_commit(),
             goldens=goldens,
+            cpu_path=cpu_path,
         )
 
 
@@ -267,7 +276,8 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What the system calls this CPU."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

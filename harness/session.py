@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import ttnn
@@ -29,8 +30,10 @@ from goldens import (
 )
 from harness import strict
 from harness.blank_weights import BlankCheckpoint
+from harness.emulator import cpu_path
 from harness.options import Options
 from harness.records import Environment, check_writable
+from harness.spent import clocked
 from harness.targets import active
 from harness.timing.baselines import Baselines
 from tt_llm.checkpoint import Checkpoint, cache_dir, locate
@@ -187,7 +190,8 @@ class Session:
         """
         if not active().computes:
             return blank(spec, self.config)
-        return self.store.get(spec.name, self.golden_key(spec))
+        with clocked("goldens"):
+            return self.store.get(spec.name, self.golden_key(spec))
 
     def golden_key(self, spec: GoldenSpec) -> str:
         """What the content of a golden is named by, for this model and text."""
@@ -199,11 +203,15 @@ class Session:
         depends = f"{GOLDEN_FORMAT} {self.reference('float32').identity} {self.text.digest}"
         return hashlib.sha256(depends.encode()).hexdigest()
 
-    def tokens(self, length: int, count: int) -> torch.Tensor:
-        """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return windows(self.text, AutoTokenizer.from_pretrained(self.folder), length, count)
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    def tokens(self, length: int, count: int) -> torch.Tensor:
+        """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
+        return windows(self.text, self._tokenizer, length, count)
 
     def missing(self, specs: Sequence[GoldenSpec]) -> list[GoldenSpec]:
         """Those of the goldens that the store lacks or holds for other weights or text."""
@@ -225,6 +233,7 @@ class Session:
             weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode=active().mode,
             goldens=self.goldens_identity if active().computes else None,
+            cpu_path=cpu_path() if self.options.target == "emulator" else None,
         )
 
     def close(self) -> None:

@@ -6,8 +6,11 @@ as a tensor of divisors, heads of another width than dim / heads, and every toke
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -77,10 +80,12 @@ def _read(gguf: Path) -> tuple[Any, Any, list[int]]:
         config = AutoConfig.from_pretrained(**source)
         if fields["general.architecture"] == "llama":
             _mend(config, gguf, fields, shapes, rope_freqs)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **source, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        print(f"converting {gguf} to float32 safetensors, once", file=sys.stderr)
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of a step a tensor, which no setting turns off
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                **source, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except InputError:
         raise
     except Exception as error:  # the loaders raise many types

@@ -1,7 +1,8 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, `op_names`, `padding`, the errors, and nothing else; the emulator itself imports torch and the op log only, never ttnn.
+import `install`, `op_names`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
+log only, never ttnn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from types import ModuleType
 from harness.emulator.errors import DeviceError
 from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
 
-__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "install", "op_names"]
+__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "cpu_path", "install", "op_names"]
 
 
 def install(mode: str = "fast") -> ModuleType:
@@ -45,3 +46,15 @@ def op_names() -> tuple[str, ...]:
     from harness.emulator.registry import OPS
 
     return tuple(OPS)
+
+
+def cpu_path() -> str:
+    """The CPU's capability and the path taken for it, such as "avx2, products in float32, compiled kernels".
+
+    Compiles the kernels if nothing has yet. Raises ValueError for a CPU that cannot be pretended.
+    """
+    from harness.emulator import cpu, kernels
+
+    said = " (pretended)" if cpu.pretended() else ""
+    arithmetic = "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
+    return f"{cpu.capability().name}{said}, products in {cpu.capability().products}, {arithmetic}"

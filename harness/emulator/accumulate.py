@@ -98,9 +98,10 @@ def _product(
         struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
         struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())
-    if struck:
-        FP32_DEST_ERRATUM.struck += struck
-        warnings.warn(f"{struck} values struck by {FP32_DEST_ERRATUM.name}", stacklevel=3)
+    if struck and not FP32_DEST_ERRATUM.struck:
+        said = f"{struck} values struck by {FP32_DEST_ERRATUM.name}; the next ones are counted, without a warning"
+        warnings.warn(said, stacklevel=3)
+    FP32_DEST_ERRATUM.struck += struck
     return dest.view(*batch, m, shape[2])
 
 

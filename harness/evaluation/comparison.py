@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ci.policy import Policy
 from goldens import Reference
+from harness.emulator import cpu_path
 from harness.evaluation import verdict
 from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM, check_computes
 from harness.evaluation.samples import Evaluation
@@ -58,6 +59,7 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         model=model,
         weights_digest=identity,
         emulator_mode=target.mode,
+        cpu_path=cpu_path() if target.name == "emulator" else None,
     )
     said = {ARGUMENTS: shlex.join(arguments)}
     return Results(

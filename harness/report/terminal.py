@@ -190,7 +190,7 @@ def _where(environment: Environment, records: Sequence[Record]) -> str:
     mode = MODES.get(environment.emulator_mode or "", "")
     return (
         f"{environment.model} on {environment.target}{mode}, mesh {environment.mesh}; {len(records)} records;"
-        f" {environment.cpu_count} cores of {environment.cpu_model}; Python {environment.python}, {versions}"
+        f" {environment.machine}; Python {environment.python}, {versions}"
     )
 
 

@@ -12,15 +12,16 @@ MESHES = ("1x1", "1x2", "1x4", "1x8", "2x4", "8x4")
 
 
 def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
-    """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for what it cannot emulate."""
+    """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for what it cannot emulate or pretend."""
     if mesh not in MESHES:
         raise ValueError(f"mesh {mesh!r}: the emulator offers {', '.join(MESHES)}")
     if arch != "wormhole_b0":
         raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
     if mode not in MODES:
         raise ValueError(f"emulator mode {mode!r}: choose one of {', '.join(MODES)}")
-    from harness.emulator import install, padding
+    from harness.emulator import cpu, install, padding
 
+    cpu.capability()  # another CPU that is pretended must be in force before torch computes
     install(mode)
     # The interpreter's last collections walk every object there is, a second after a run, and free what the process gives back.
     atexit.register(gc.freeze)

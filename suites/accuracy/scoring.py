@@ -17,6 +17,7 @@ from harness.metrics import (
     token_agreement,
 )
 from harness.recorder import Details, PairedTest, Recorder, Regression
+from harness.spent import clocked
 
 SHOWN = 5  # tokens of each kind
 CONTEXT = 12  # tokens of text before the one shown
@@ -35,6 +36,7 @@ class Scores:
     paired: dict[str, PairedTest]
 
 
+@clocked("metrics")
 def score(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor, decode: Decode) -> Scores:
     """All accuracy metrics of logits [B, S, vocab] whose row i predicts tokens[:, i + 1]; tokens is [B, S].
 

@@ -13,6 +13,7 @@ from harness.metrics import (
     sketched_agreement,
     sketched_perplexity,
 )
+from harness.spent import clocked
 from suites.accuracy.scoring import paired_tests
 
 WINDOW = 320
@@ -36,19 +37,20 @@ def test_registers(generator, golden, recorder):
         logits = generator.prefill_forward(tokens[windows].int(), all_logits=True)
         if recorder.no_numbers is not None:
             continue
-        bounds = kl_bounds(sketch, logits)
-        low.append(bounds.low_per_token[rows.reshape(-1)])
-        high.append(bounds.high_per_token[rows.reshape(-1)])
-        before.append(sketched_perplexity(sketch, rows).nll)
-        after.append(perplexity(logits, tokens[windows]).nll[rows[:, :-1]])
-        true = tokens[windows][:, 1:][rows[:, :-1]]
-        right[0].append(sketch["top_ids"][..., 0][rows] == true)
-        right[1].append(logits.argmax(-1)[rows] == true)
-        agreement = sketched_agreement({name: t[rows] for name, t in sketch.items()}, logits[rows])
-        tops[0].append(agreement.top1 * agreement.n)
-        tops[1].append(agreement.top5 * agreement.n)
-        details[f"kl_{register}"] = float(high[-1].mean())
-        details[f"change_{register}"] = float(torch.expm1((after[-1] - before[-1]).mean()))
+        with clocked("metrics"):
+            bounds = kl_bounds(sketch, logits)
+            low.append(bounds.low_per_token[rows.reshape(-1)])
+            high.append(bounds.high_per_token[rows.reshape(-1)])
+            before.append(sketched_perplexity(sketch, rows).nll)
+            after.append(perplexity(logits, tokens[windows]).nll[rows[:, :-1]])
+            true = tokens[windows][:, 1:][rows[:, :-1]]
+            right[0].append(sketch["top_ids"][..., 0][rows] == true)
+            right[1].append(logits.argmax(-1)[rows] == true)
+            agreement = sketched_agreement({name: t[rows] for name, t in sketch.items()}, logits[rows])
+            tops[0].append(agreement.top1 * agreement.n)
+            tops[1].append(agreement.top5 * agreement.n)
+            details[f"kl_{register}"] = float(high[-1].mean())
+            details[f"change_{register}"] = float(torch.expm1((after[-1] - before[-1]).mean()))
 
     if recorder.no_numbers is not None:
         recorder.judge({}, 0, "text")  # files that nothing was compared, and why

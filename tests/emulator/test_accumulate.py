@@ -312,19 +312,24 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**-110])
-def test_the_erratum_is_counted_and_named(scale: float) -> None:
-    """-(1 + 2**-23) + 1 gives -16 with an fp32 Dest wherever it comes up, and a warning that names the issue and how often."""
+def test_the_erratum_is_counted_and_named_once(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-(1 + 2**-23) + 1 gives -16 with an fp32 Dest wherever it comes up; the first warns, with the issue and how often."""
     one, other = torch.full((5, 1), scale), torch.ones(1, 40)
     hit = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)) < 0.2
     dest = torch.where(hit, -(1 + 2.0**-23), -0.5) * scale
-    before, count = accumulate.FP32_DEST_ERRATUM.struck, int(hit.sum())
+    count = int(hit.sum())
+    monkeypatch.setattr(accumulate.FP32_DEST_ERRATUM, "struck", 0)
     with (
         mode.using(Mode.EXACT),
         pytest.warns(UserWarning, match=rf"^{count} values struck by tt-metal #38306"),
     ):
         struck = accumulate.accumulate_into(dest, one, other, FP32_HIFI4)
     assert torch.equal(struck, torch.where(hit, -16.0, 0.5) * scale)
-    assert accumulate.FP32_DEST_ERRATUM.struck == before + count
+    assert accumulate.FP32_DEST_ERRATUM.struck == count
+    with mode.using(Mode.EXACT), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accumulate.accumulate_into(dest, one, other, FP32_HIFI4)
+    assert accumulate.FP32_DEST_ERRATUM.struck == 2 * count
 
 
 @pytest.mark.parametrize("loose", [False, True])

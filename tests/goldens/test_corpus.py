@@ -28,6 +28,23 @@ def test_windows_follow_one_another(text: Text, reference: Callable[[str], Refer
     assert tokenizer.decode(cut.flatten()) == text.text.encode()[8 : 8 + 64].decode()
 
 
+def test_a_text_is_tokenised_once(text: Text, reference: Callable[[str], Reference]) -> None:
+    """However many windows are asked for; another tokenizer reads it anew."""
+
+    class Counting:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def __call__(self, said: str, **options: object) -> dict[str, list[int]]:
+            self.calls += 1
+            return dict(reference("float32").tokenizer(said, **options))
+
+    first, second = Counting(), Counting()
+    cuts = [windows(text, each, length=16, count=2) for each in (first, first, second)]
+    assert all(torch.equal(cut, cuts[0]) for cut in cuts)
+    assert (first.calls, second.calls) == (1, 1)
+
+
 def test_short_text_says_what_is_there_and_what_is_needed(
     tmp_path: Path, reference: Callable[[str], Reference]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.emulator import cpu, kernels
 from harness.records import read_results
 from harness.targets import silicon, ttsim
 
@@ -112,6 +113,24 @@ def test_a_target_that_is_not_here_is_one_line(start, model: Path, target: str, 
     line = start("tt-harness", "run", "--suite=quick", f"--target={target}", f"--model={model}").fault
     assert line.startswith(f"error: target '{target}': ")
     assert reason in line or "ttnn is not installed" in line
+
+
+def test_the_path_taken_for_the_cpu_is_in_every_report(start, model: Path, tmp_path: Path) -> None:
+    """In the terminal, results.json and the page; a CPU that cannot be pretended is one line."""
+    run = (
+        "import os; os.environ['TT_HARNESS_CPU'] = '{}'; from harness.cli import app; "
+        f"app(['run', '--suite=modules', '--model={model}', '--goldens=store', '--', '-k', 'test_embedding'])"
+    )
+    line = start("python", run.format("cray1")).fault
+    assert line.startswith("error: TT_HARNESS_CPU=cray1: this CPU can be taken for one of ")
+    own = cpu._own()
+    done = start("python", run.format(own.name))
+    assert done.status == 0, done
+    path = f"{own.name}, products in {own.products}, "
+    path += "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
+    assert read_results(tmp_path / "results" / "results.json").environment.cpu_path == path
+    assert path in " ".join(done.out.split())
+    assert path in (tmp_path / "results" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("limit", [3_000, 100_000])

@@ -31,8 +31,13 @@ except TargetError as error:
             "'other'",
             ["target 'other' on mesh 1x1", "this process already runs emulator on 1x1"],
         ),
+        (
+            "import os; os.environ['TT_HARNESS_CPU'] = 'cray1'",
+            "'emulator'",
+            ["TT_HARNESS_CPU=cray1", "this CPU can be taken for one of "],
+        ),
     ],
-    ids=["unknown target", "unknown arch", "mesh", "ttnn imported", "second target"],
+    ids=["unknown target", "unknown arch", "mesh", "ttnn imported", "second target", "unknown CPU"],
 )
 def test_a_target_that_cannot_be_had_is_one_line(start, before: str, arguments: str, says: list[str]) -> None:
     """activate raises TargetError, and its message names what was asked and what stands against it."""

@@ -3,6 +3,7 @@ import math
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,19 @@ def test_the_environment_knows_this_machine() -> None:
     assert set(ENVIRONMENT.versions) == {"torch", "transformers", "ttnn"}
     assert ENVIRONMENT.cpu_count >= 1
     assert ENVIRONMENT.cpu_model
+
+
+def test_the_path_taken_for_the_cpu_is_kept_and_may_be_absent(written: Path) -> None:
+    """A file written before there was the field loads; one of a dry run says nothing of it."""
+    path = "avx2 (pretended), products in float32, compiled kernels"
+    write_results(written, replace(ENVIRONMENT, cpu_path=path), [record()])
+    assert read_results(written).environment.cpu_path == path
+    assert read_results(written).environment.machine.endswith(f" ({path})")
+    older = json.loads(written.read_text())
+    del older["environment"]["cpu_path"]
+    written.write_text(json.dumps(older))
+    assert read_results(written).environment == ENVIRONMENT
+    older["environment"]["cpu_path"] = 2
+    written.write_text(json.dumps(older))
+    with pytest.raises(ResultsError, match="environment: field cpu_path is 2"):
+        read_results(written)

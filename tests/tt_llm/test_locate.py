@@ -107,9 +107,12 @@ def test_a_folder_with_safetensors_is_used_as_it_is(tiny: Any, cache: Path) -> N
 
 
 def test_the_packaged_model_converts_to_what_transformers_reads(
-    cache: Path, packaged_gguf: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, packaged_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The converted GGUF holds, tensor for tensor, the float32 state dict transformers makes of it, config and tokenizer."""
+    """The converted GGUF holds, tensor for tensor, the float32 state dict transformers makes of it, config and tokenizer.
+
+    All that is said of it is one line.
+    """
     read: dict[str, Any] = {}
     original = transformers.AutoModelForCausalLM.from_pretrained
 
@@ -120,6 +123,7 @@ def test_the_packaged_model_converts_to_what_transformers_reads(
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", recording)
     folder = locate("smollm2")
+    assert capsys.readouterr() == ("", f"converting {packaged_gguf} to float32 safetensors, once\n")
     assert folder.is_relative_to(cache)
     assert read["gguf_file"] == packaged_gguf.name
     assert read["dtype"] == torch.float32

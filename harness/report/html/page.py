@@ -92,7 +92,7 @@ def _environment(environment: Environment, records: Sequence[Record]) -> dict[st
         "commit": environment.commit or "unknown",
         "weights": environment.weights_digest or "none read",
         "goldens": environment.goldens or "none read",
-        "machine": f"{environment.cpu_count} cores of {environment.cpu_model}, {environment.platform}",
+        "machine": f"{environment.machine}, {environment.platform}",
         "Python": environment.python,
         **versions,
     }
