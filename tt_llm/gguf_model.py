@@ -81,7 +81,9 @@ def _read(gguf: Path) -> tuple[Any, Any, list[int]]:
         if fields["general.architecture"] == "llama":
             _mend(config, gguf, fields, shapes, rope_freqs)
         print(f"converting {gguf} to float32 safetensors, once", file=sys.stderr)
-        with contextlib.redirect_stderr(io.StringIO()):  # a bar of a step a tensor, which no setting turns off
+        with contextlib.redirect_stderr(
+            io.StringIO()
+        ):  # a bar of a step a tensor, which no setting turns off
             tokenizer = AutoTokenizer.from_pretrained(**source)
             model, info = AutoModelForCausalLM.from_pretrained(
                 **source, config=config, dtype=torch.float32, output_loading_info=True
