@@ -33,7 +33,6 @@ from harness.emulator.types import (
     TensorMemoryLayout,
 )
 
-
 _L1_ALIGNMENT = 16  # bytes
 
 
