@@ -164,7 +164,7 @@ def _by_concat(name: str, x: Tensor, dim: int) -> bool:
     if x.layout is Layout.ROW_MAJOR:
         return dim == len(x.shape) - 1 and bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % _PAGE_ALIGNMENT)
     broken = x.shape[dim - len(x.shape)] != x.padded_shape[dim - len(x.shape)]
-    if broken and x.dtype is DataType.UINT8:
+    if broken and x.dtype in (DataType.UINT8, DataType.BFLOAT4_B):
         refuse(
             name, f"{x.dtype} of shape {list(x.shape)} cannot be joined along dim {dim}, where it is padded"
         )

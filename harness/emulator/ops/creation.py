@@ -100,6 +100,8 @@ def _like(
     device: MeshDevice | None,
     memory_config: MemoryConfig | None,
 ) -> Tensor:
+    if (dtype or tensor.dtype) in BLOCK_FLOATS and layout is Layout.ROW_MAJOR:
+        refuse(name, f"{dtype or tensor.dtype} needs layout=ttnn.TILE_LAYOUT")
     return _filled(
         name,
         tensor.shape,

@@ -133,7 +133,7 @@ def _matmul(
     shape = product_shape(name, a, b, transpose_a, transpose_b)
     out_dtype = dtype or a.dtype
     if out_dtype not in FLOATS:
-        refuse(name, f"output dtype {out_dtype} is not a floating point format")
+        refuse(name, f"the emulator does not model a result of {out_dtype}; typecast a floating point one")
     whole = Shape(shape[:-1]) if vector else shape
     if bias is not None:
         whole = biased_shape(name, bias, whole)

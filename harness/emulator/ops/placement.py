@@ -8,7 +8,7 @@ import torch
 
 from harness.emulator import casts, formats, mode
 from harness.emulator import sfpu_lanes as lanes
-from harness.emulator.device import BLOCK_FLOATS, padded_shape
+from harness.emulator.device import BLOCK_FLOATS, TILE_BYTES, padded_shape
 from harness.emulator.errors import refuse
 from harness.emulator.geometry import CoreCoord, CoreRange, CoreRangeSet
 from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig, ShardSpec
@@ -32,6 +32,8 @@ from harness.emulator.types import (
     ShardOrientation,
     TensorMemoryLayout,
 )
+
+_L1_ALIGNMENT = 16  # bytes
 
 
 @op("ttnn.to_memory_config")
@@ -83,6 +85,7 @@ def interleaved_to_sharded(
         raise TypeError(f"{name}: unexpected argument {rest[0]!r}")
     if input_tensor.config.sharded:
         refuse(name, f"the input must be INTERLEAVED, it is {input_tensor.config.memory_layout}")
+    _check_shard_rows(name, input_tensor, config)
     return _moved(name, input_tensor, config, output_dtype)
 
 
@@ -97,6 +100,7 @@ def sharded_to_interleaved(
         return input_tensor
     if input_tensor.config.buffer_type is not BufferType.L1:
         refuse(name, f"the input must be in L1, it is in {input_tensor.config.buffer_type.name}")
+    _check_shard_rows(name, input_tensor, input_tensor.config)
     config = memory_config or DRAM_MEMORY_CONFIG
     if config.sharded:
         refuse(name, f"needs an interleaved memory config, got {config}")
@@ -372,6 +376,19 @@ def _check_no_dram_blocks(name: str, *configs: MemoryConfig) -> None:
     for config in configs:
         if config.buffer_type is BufferType.DRAM and config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
             refuse(name, "block sharding in DRAM is not supported")
+
+
+def _check_shard_rows(name: str, x: Tensor, config: MemoryConfig) -> None:
+    """Of a ROW_MAJOR shard, a row is a page in L1."""
+    spec = config.shard_spec
+    if spec is None or x.layout is not Layout.ROW_MAJOR:
+        return
+    row = spec.shape[1] * TILE_BYTES[x.dtype] // TILE_SIZE**2
+    if row % _L1_ALIGNMENT:
+        refuse(
+            name,
+            f"a shard's row of {spec.shape[1]} {x.dtype}, {row} bytes, must be a multiple of {_L1_ALIGNMENT}",
+        )
 
 
 def _check_relaid(name: str, x: Tensor, layout: Layout, dtype: DataType | None) -> None:

@@ -40,6 +40,12 @@ EXPLANATIONS = (
         "ttnn takes rows of the product's tile padding for rows of the product",
     ),
     Explanation(
+        "ttnn.to_dtype",
+        _STRICTER,
+        "does not fit U?INT",
+        "what the host's cast makes of a number beyond the format is left open by C++",
+    ),
+    Explanation(
         "ttnn.reduce_scatter",
         _STRICTER,
         "must be divisible by ring_size",
