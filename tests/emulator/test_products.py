@@ -44,15 +44,21 @@ def test_every_path_is_one_float32_sum_rounded_once(shapes, numbers, units):
     assert bool(((result.double() - exact).abs() <= sum_error(a, b) + rounding).all())
 
 
-def test_a_weight_too_large_to_keep_twice_is_widened_at_each_use(units, monkeypatch):
-    a, w = normal(4, 64), normal(64, 8, seed=1)
-    kept = products.multiply(
-        products.form(a, Numbers.WIDE), products.form(w, Numbers.WIDE, weight=True), Numbers.WIDE
-    )
-    monkeypatch.setattr(products, "_free_memory", lambda: 0)
-    form = products.form(w, Numbers.WIDE, weight=True)
-    assert form is w
-    assert torch.equal(products.multiply(products.form(a, Numbers.WIDE), form, Numbers.WIDE), kept)
+@pytest.mark.parametrize("march", INSTRUCTION_SETS)
+@pytest.mark.parametrize("numbers", Numbers)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_compiled_product_is_the_sum_of_its_row_alone(march, numbers, transposed):
+    """Within float32's rounding of the exact sum, and the same bits whatever rows are beside it."""
+    library, narrow = library_for(march), numbers is Numbers.BFLOAT16
+    a, b = normal(3, 70, 577).float(), normal(577, 75, seed=1)
+    b = b.T.contiguous().T if transposed else b
+    result = products._in_library(library, a, b, narrow=narrow)
+    exact = a.double() @ b.double()
+    rounding = exact.abs() * 2.0**-8 if narrow else 0
+    assert bool(((result.double() - exact).abs() <= sum_error(a, b) + rounding).all())
+    for rows in (a[1, 7:8], a[:, 5:40], a[2]):
+        place = result[1, 7:8] if rows.shape[0] == 1 else result[:, 5:40] if rows.dim() == 3 else result[2]
+        assert torch.equal(products._in_library(library, rows, b, narrow=narrow), place)
 
 
 def masks(batch: int, heads: int, rows: int, span: int) -> dict[str, torch.Tensor | None]:

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <vector>
 
-#include "lanes.h"
+#include "block_product.h"
 #include "parallel.h"
 
 extern "C" {
@@ -32,31 +32,11 @@ struct Attention {
 
 namespace {
 
-using lanes::F;
-using lanes::I;
-using lanes::kLanes;
-using lanes::W;
+using namespace block_product;
 
-constexpr long kColumns = 2 * kLanes;  // of a block of sums
-constexpr int kRows = 6;               // with them as many sums as 16 registers leave room for
 constexpr long kChunk = 128;           // rows of a head that one thread takes at a time
 
 constexpr long padded(long x) { return (x + kColumns - 1) / kColumns * kColumns; }
-
-inline F load(const float* p) { return (F)lanes::load(p); }
-inline void store(float* p, F f) { lanes::store(p, (W)f); }
-
-inline F rounded(F x) {
-    const W w = (W)x;
-    return (F)((w + 0x7FFFu + (w >> 16 & 1)) & 0xFFFF0000u);
-}
-
-inline float as_float(uint16_t bits) {
-    const uint32_t word = (uint32_t)bits << 16;
-    float x;
-    std::memcpy(&x, &word, sizeof x);
-    return x;
-}
 
 // e^x for x <= 0, to 2 units of the last place; 0 below -87, where float32 has no normal number. NaN stays.
 inline F exponential(F x) {
@@ -70,19 +50,6 @@ inline F exponential(F x) {
     for (const float factor : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) sum = sum * r + factor;
     const W power = (W)__builtin_convertvector(n + 127.0f, I) << 23;
     return x < -87.0f ? F{} : sum * (F)power;
-}
-
-// a [kRows rows][depth] times b [depth][kColumns], whose rows are `stride` apart.
-inline void product(const float* const (&a)[kRows], const float* b, long stride, long depth, F (&sum)[kRows][2]) {
-    for (auto& row : sum) row[0] = row[1] = F{};
-    for (long k = 0; k < depth; ++k) {
-        const F left = load(b + k * stride), right = load(b + k * stride + kLanes);
-        for (int r = 0; r < kRows; ++r) {
-            const F of_a = F{} + a[r][k];
-            sum[r][0] += of_a * left;
-            sum[r][1] += of_a * right;
-        }
-    }
 }
 
 struct Workspace {
@@ -138,8 +105,8 @@ class Chunk {
         }
         const long keys = a_.causal ? std::min(a_.span, last) : a_.span;
         for (long key = 0; key < keys; key += kColumns) {
-            F sum[kRows][2];
-            product(queries, work_.keys.data() + key * a_.width, kColumns, a_.width, sum);
+            F sum[kRows][2] = {};
+            add_product(queries, work_.keys.data() + key * a_.width, kColumns, a_.width, sum);
             for (int r = 0; r < kRows; ++r)
                 for (int v = 0; v < 2; ++v)
                     store(work_.scores.data() + r * stride + key + v * kLanes, rounded(sum[r][v] * a_.scale));
@@ -147,8 +114,8 @@ class Chunk {
         for (long row = first; row < last; ++row)
             softmax(work_.scores.data() + (row - first) * stride, head, row, keys);
         for (long column = 0; column < a_.width; column += kColumns) {
-            F sum[kRows][2];
-            product(weights, work_.values.data() + column, wide_, keys, sum);
+            F sum[kRows][2] = {};
+            add_product(weights, work_.values.data() + column, wide_, keys, sum);
             for (long row = first; row < last; ++row) {
                 alignas(64) uint16_t result[kColumns];
                 for (int v = 0; v < 2; ++v) lanes::store(result + v * kLanes, (W)rounded(sum[row - first][v]));
