@@ -85,4 +85,5 @@ def test_compiled_steps_equal_those_in_torch(values, math, exp_approx, monkeypat
         in_torch, *compiled = answers
         for march, answer in zip(INSTRUCTION_SETS, compiled, strict=True):
             for mine, theirs in zip(answer, in_torch, strict=True):
-                assert torch.equal(bits(mine), bits(theirs)), (march, place)
+                # torch's ReLU leaves some zeros negative; zeros have no sign in a source register or a Dest.
+                assert torch.equal(bits(mine + 0.0), bits(theirs + 0.0)), (march, place)
