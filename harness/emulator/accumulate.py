@@ -39,7 +39,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A weight [..., K, N] as it is in SrcA."""
+    """An operand as it is in its source register."""
 
     values: Tensor  # bfloat16, or float32 holding TF32; any strides
 
@@ -56,7 +56,12 @@ FP32_DEST_ERRATUM = Erratum("tt-metal #38306: an fp32 Dest sum of exactly -2**(e
 
 
 def matmul(
-    in0: Tensor, in1: Tensor | Prepared, math: Math, blocks: Blocks | None = None, *, loose: bool = False
+    in0: Tensor | Prepared,
+    in1: Tensor | Prepared,
+    math: Math,
+    blocks: Blocks | None = None,
+    *,
+    loose: bool = False,
 ) -> Tensor:
     """Dest after `in0 @ in1`, before the final pack: float32 [..., M, N].
 
@@ -66,7 +71,8 @@ def matmul(
     counted and warned of.
     """
     weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
-    return _product(source(in0, math.fp32_dest), weight, math, blocks, None, loose)
+    rows = in0.values if isinstance(in0, Prepared) else source(in0, math.fp32_dest)
+    return _product(rows, weight, math, blocks, None, loose)
 
 
 def prepare(in1: Tensor, math: Math) -> Prepared:

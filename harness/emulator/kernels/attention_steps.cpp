@@ -13,9 +13,9 @@ extern "C" {
 // One chunk of keys before its weights meet the values. `largest` and `sums` are of all rows, those before `first` not in it.
 struct Weighing {
     const float* scores;          // [matrices][rows][keys]
-    void* weights;                // the same; float32 with a float32 Dest, else bfloat16; may be `scores`
+    void* weights;                // likewise, of a source register: TF32 with a float32 Dest, else bfloat16; may be `scores`
     uint16_t* largest;            // [matrices][all_rows], of the chunks before; then of this one too
-    void* sums;                   // [matrices][all_rows][32], like `weights`: likewise
+    void* sums;                   // [matrices][all_rows][32], float32 or bfloat16 like `weights`: likewise
     uint16_t* alpha;              // [matrices][rows]: what earlier sums and outputs are multiplied by
     const uint16_t* corrections;  // with a bfloat16 Dest: alpha of every bfloat16, by its bits as a signed number plus 2**15
     int64_t matrices, rows, keys, all_rows, first;
@@ -165,7 +165,7 @@ class Weigher {
                 power = pick(is_seen, weight(pick(is_seen, some(scores + key, seen - key), largest), largest), hidden);
             }
             if (w_.keys - key < kLanes) power = pick(below(w_.keys - key), power, W{});
-            put(weights + key, power, w_.keys - key);
+            put(weights + key, eltwise::source<fp32_dest>(power), w_.keys - key);
             W& sum = total[key % kTile / kLanes];
             sum = key < kTile ? power : fp32_dest ? (W)((F)sum + (F)power) : add_bf16(sum, power);
         }

@@ -58,8 +58,9 @@ def weigh(
     seen: int,
     onto: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [groups, heads, rows, keys], float32 -> weights of that shape in the form of `state.sums`, and what the outputs of
-    earlier chunks are multiplied by, [groups, heads, rows, 1] in bfloat16. The scores may be overwritten.
+    """Scores [groups, heads, rows, keys], float32 -> weights of that shape as a source register has them (TF32 in float32, or
+    bfloat16), and what the outputs of earlier chunks are multiplied by, [groups, heads, rows, 1] in bfloat16. The scores may be
+    overwritten.
 
     The rows are those of `state` from `first` on, whose maxima and sums come to cover this chunk too. The first row sees `seen`
     of the keys, each further row one more. `onto`: there are chunks before this one.

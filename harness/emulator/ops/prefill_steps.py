@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.emulator import accumulate, formats, fpu, kernels, sfpu
-from harness.emulator.fidelity import Math
+from harness.emulator.fidelity import Math, source
 from harness.emulator.ops import attention_sfpu, prefill_compiled
 from harness.emulator.ops.prefill_compiled import State
 from harness.emulator.types import TILE_SIZE, DataType, MathFidelity
@@ -120,8 +120,8 @@ class _Kernel(ABC):
         return State(largest, sums, out)
 
     def weigh(self, scores: torch.Tensor, place: Scores, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """Dest values of scores -> weights, and what the outputs of earlier chunks are multiplied by; raises `state`'s maxima,
-        adds to its sums."""
+        """Dest values of scores -> weights as a source register has them, and what the outputs of earlier chunks are multiplied
+        by; raises `state`'s maxima, adds to its sums."""
         if place.mask is not None:
             scores = self.masked(scores.to(self.wide), place.mask)
         library = kernels.load()
@@ -157,7 +157,7 @@ class _Kernel(ABC):
             alpha = self.correction(before, largest)
             total = self.corrected(total, state.sums[:, :, now], alpha)
         state.largest[:, :, now], state.sums[:, :, now] = largest, total
-        return weights, alpha
+        return source(weights, self.math.fp32_dest), alpha
 
     def add(self, part: torch.Tensor, alpha: torch.Tensor, place: Scores, state: State) -> None:
         """A chunk's part of the outputs, onto those of earlier chunks times `alpha`."""
@@ -287,7 +287,7 @@ class _Standard(_Kernel):
         return sfpu.exp_of_product(below, self.setting.scale).relu_()
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
-        return grouped_matmul(weights, values, self.products)
+        return grouped_matmul(weights, values, self.products, prepared=True)
 
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
@@ -297,10 +297,16 @@ class _Standard(_Kernel):
         return attention_sfpu.reciprocal(total, approx=self.setting.approx, fp32_dest=True)
 
 
-def grouped_matmul(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tensor:
-    """[groups, heads, n, K] @ [groups, K, m] -> Dest values [groups, heads, n, m]; the heads of a group share the right."""
+def grouped_matmul(
+    left: torch.Tensor, right: torch.Tensor, math: Math, *, prepared: bool = False
+) -> torch.Tensor:
+    """[groups, heads, n, K] @ [groups, K, m] -> Dest values [groups, heads, n, m]; the heads of a group share the right.
+
+    `prepared`: the left is as a source register has it.
+    """
     groups, heads, rows, inner = left.shape
-    result = accumulate.matmul(left.reshape(groups, heads * rows, inner), right, math)
+    flat = left.reshape(groups, heads * rows, inner)
+    result = accumulate.matmul(accumulate.Prepared(flat) if prepared else flat, right, math)
     return result.view(groups, heads, rows, -1)
 
 
