@@ -53,7 +53,7 @@ def test_a_missing_or_additional_op_is_a_difference() -> None:
 def test_a_run_that_ends_badly_is_one_line() -> None:
     """A target's own process that fails says which target and its last words."""
     with pytest.raises(
-        StreamError, match=r"^target emulator: ended with status 1, and said: .*no-such-model"
+        StreamError, match=r"^target emulator: ended with status 2, and said: .*no-such-model"
     ) as error:
         stream("emulator", "1x1", "no-such-model", "accuracy")
     assert "\n" not in str(error.value)
