@@ -70,7 +70,7 @@ def test_default(generator, tt_session, monkeypatch):
     monkeypatch.setattr(targets, "_active", dataclasses.replace(targets.active(), traces=False))
     tt_session._generators.clear()
     assert not tt_session.generator("accuracy").enable_trace
-    model = DeviceLM(tt_session.options.model, emulator_mode=targets.active().mode, batch_size=1, max_length=64)
+    model = DeviceLM(tt_session.options.model, emulator_mode=targets.active().mode, batch_size=1, max_length=64, prefix_token_id=0)
     assert not model.model._generator.enable_trace
 """
     done = judge(source)
