@@ -14,7 +14,7 @@ from harness.emulator.geometry import CoreCoord, CoreGrid, MeshShape, Shape, rou
 from harness.emulator.memory_config import MemoryConfig, shards_needed
 from harness.emulator.queues import Queues
 from harness.emulator.sites import call_site
-from harness.emulator.types import TILE_SIZE, Arch, DataType, Layout, TensorMemoryLayout
+from harness.emulator.types import TILE_SIZE, Arch, DataType, Layout, ShardOrientation, TensorMemoryLayout
 
 if TYPE_CHECKING:
     from harness.emulator.tensor import Storage
@@ -275,6 +275,16 @@ def _sharded_plan(
     if config.buffer_type.name == "DRAM" and end.y:
         refuse(op, f"shard grid {spec.grid} in DRAM must lie on row 0: its banks are one row")
     down, across = -(-height // shard_height), -(-width // shard_width)
+    if layout is Layout.ROW_MAJOR and shard_width > width:
+        refuse(op, f"the emulator does not model rows of {width} in shards of {shard_width}")
+    if config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
+        sides = end.y + 1 - spec.grid.bounding_box().start.y, end.x + 1 - spec.grid.bounding_box().start.x
+        rows, columns = sides if spec.orientation is ShardOrientation.ROW_MAJOR else sides[::-1]
+        if down > rows or across > columns:
+            refuse(
+                op,
+                f"{down}x{across} blocks of {spec.shape} do not lie on {rows}x{columns} cores, {spec.grid}",
+            )
     if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and shard_width != width:
         refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")
     if config.memory_layout is TensorMemoryLayout.WIDTH_SHARDED and shard_height != height:

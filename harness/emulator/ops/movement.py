@@ -203,7 +203,8 @@ def repeat(
     rank = max(len(repeat_dims), len(input_tensor.shape))
     times = (1,) * (rank - len(repeat_dims)) + tuple(repeat_dims)
     new = Shape(map(operator.mul, input_tensor.shape.to_rank(rank), times))
-    if any(t != 1 for t in times) and (rank < 2 or input_tensor.shape[-2:] != input_tensor.padded_shape[-2:]):
+    cut = rank < 2 or input_tensor.shape[-2:] != input_tensor.padded_shape[-2:]
+    if cut and any(t != 1 for t in times[-2:]):
         _through_rows(name, input_tensor)
 
     def shards() -> Shards:
@@ -329,7 +330,7 @@ def _same_pages(x: Tensor, new: Shape) -> bool:
 def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryConfig | None) -> Tensor:
     require_device(name, x)
     rank = len(x.shape)
-    order = [d % rank for d in dims] if len(dims) == rank else []
+    order = [dim_of(name, d, rank) for d in dims] if len(dims) == rank else []
     if sorted(order) != list(range(rank)):
         refuse(name, f"{list(dims)} is no order of the {rank} dimensions of {list(x.shape)}")
     repacked = x.dtype in BLOCK_FLOATS and order[-1] != rank - 1

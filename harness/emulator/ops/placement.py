@@ -122,6 +122,11 @@ def move(input_tensor: Tensor, *, memory_config: MemoryConfig | None = None) -> 
     require_device("ttnn.move", input_tensor)
     if input_tensor.config.sharded and memory_config is not None and not memory_config.sharded:
         refuse("ttnn.move", "the memory config of a sharded input's result must be sharded too")
+    if input_tensor.config.sharded and memory_config not in (None, input_tensor.config):
+        refuse(
+            "ttnn.move",
+            "the emulator does not model a sharded tensor moved to other shards; use ttnn.reshard",
+        )
     result = _moved("ttnn.move", input_tensor, output_config(input_tensor, memory_config), None)
     input_tensor.deallocate()
     return result
@@ -137,6 +142,11 @@ def clone(
     if config.sharded is not input.config.sharded:
         refuse("ttnn.clone", "input and result must both be sharded, or both interleaved")
     spec = config.shard_spec
+    if spec != input.config.shard_spec:
+        refuse(
+            "ttnn.clone",
+            f"input and result must have one shard spec, got {input.config.shard_spec} and {spec}",
+        )
     if spec is not None and input.layout is Layout.ROW_MAJOR and input.shape[-1] % spec.shape[1]:
         refuse(
             "ttnn.clone",
@@ -214,6 +224,15 @@ def to_dtype(tensor: Tensor, dtype: DataType) -> Tensor:
     """A host tensor in another dtype."""
     if tensor.storage is not None:
         refuse("ttnn.to_dtype", "converts host tensors; use ttnn.typecast on the device")
+    if (
+        dtype in BLOCK_FLOATS
+        and tensor.layout is Layout.ROW_MAJOR
+        and tensor.shape != padded_shape(tensor.shape, Layout.TILE)
+    ):
+        refuse(
+            "ttnn.to_dtype",
+            f"{dtype} is TILE, for which {list(tensor.shape)} in ROW_MAJOR must be padded before",
+        )
     return _on_host("ttnn.to_dtype", tensor, dtype)
 
 

@@ -120,8 +120,9 @@ def softmax(
     if x.layout is Layout.ROW_MAJOR and (rank, axis) != (4, 3) and rank:
         require_layout(name, Layout.TILE, x)
     dtype = x.dtype
-    if dtype is DataType.FLOAT32 and compute_kernel_config and not compute_kernel_config.fp32_dest_acc_en:
-        refuse(name, "a FLOAT32 input needs fp32_dest_acc_en in the compute kernel config")
+    fp32_dest = compute_kernel_config is None or compute_kernel_config.fp32_dest_acc_en
+    if dtype is DataType.FLOAT32 and axis != rank - 1 and not fp32_dest:
+        refuse(name, f"dim {dim} of a FLOAT32 input needs fp32_dest_acc_en in the compute kernel config")
     fast = mode.current() is Mode.FAST or not rank
 
     def shards() -> Shards:

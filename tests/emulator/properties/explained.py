@@ -20,7 +20,9 @@ class Explanation:
 
 
 EXPLANATIONS = (
-    Explanation("*", _STRICTER, "the emulator does not model", "what is not modelled says so, in one line"),
+    Explanation(
+        "*", _STRICTER, "the emulator (does not model|models)", "what is not modelled says so, in one line"
+    ),
     Explanation(
         "ttnn.permute",
         _STRICTER,
@@ -44,6 +46,12 @@ EXPLANATIONS = (
         _STRICTER,
         "does not fit U?INT",
         "what the host's cast makes of a number beyond the format is left open by C++",
+    ),
+    Explanation(
+        "ttnn.slice",
+        _STRICTER,
+        r"does not lie in a dimension.*ttnn taken: \[(\d+, )*0\b",
+        "ttnn does not look at the ends of a slice that is empty",
     ),
     Explanation(
         "ttnn.reduce_scatter",
