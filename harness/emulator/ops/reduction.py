@@ -118,7 +118,9 @@ def softmax(
     _require_float(name, x)
     # ttnn tilizes rows for one of its kernels only: that of a tensor of four dimensions along the last.
     if x.layout is Layout.ROW_MAJOR and (rank, axis) != (4, 3) and rank:
-        require_layout(name, Layout.TILE, x)
+        refuse(
+            name, f"the emulator does not model ROW_MAJOR along dim {dim} of {list(x.shape)}; give it TILE"
+        )
     dtype = x.dtype
     fp32_dest = compute_kernel_config is None or compute_kernel_config.fp32_dest_acc_en
     if dtype is DataType.FLOAT32 and axis != rank - 1 and not fp32_dest:

@@ -60,7 +60,8 @@ def _ulp(x: torch.Tensor, dtype: str) -> torch.Tensor:
     if dtype.startswith("bfloat") and dtype.endswith("_b") and x.dim():
         width = x.shape[-1]
         padded = torch.nn.functional.pad(size, (0, -width % _BLOCK))
-        blocks = padded.unflatten(-1, (-1, _BLOCK)).amax(-1, keepdim=True)
+        # The packer rounds to seven bits before it takes the exponent: what lies just below a power of two reaches it.
+        blocks = padded.unflatten(-1, (-1, _BLOCK)).amax(-1, keepdim=True) * (1 + 2**-7)
         size = blocks.expand(*blocks.shape[:-1], _BLOCK).flatten(-2)[..., :width]
     return torch.exp2(torch.floor(torch.log2(size.clamp(min=2.0**-126))) - _MANTISSA[dtype])
 
