@@ -275,7 +275,7 @@ def _sharded_plan(
     if config.buffer_type.name == "DRAM" and end.y:
         refuse(op, f"shard grid {spec.grid} in DRAM must lie on row 0: its banks are one row")
     down, across = -(-height // shard_height), -(-width // shard_width)
-    if layout is Layout.ROW_MAJOR and shard_width > width:
+    if layout is Layout.ROW_MAJOR and width % shard_width:
         refuse(op, f"the emulator does not model rows of {width} in shards of {shard_width}")
     if config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
         sides = end.y + 1 - spec.grid.bounding_box().start.y, end.x + 1 - spec.grid.bounding_box().start.x
