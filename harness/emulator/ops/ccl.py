@@ -23,9 +23,9 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
 )
-from harness.emulator.types import TILE_SIZE, DataType, Layout, Topology
+from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout, Topology
 
-_PAGE_ALIGNMENT = 32  # bytes, of DRAM
+_PAGE_ALIGNMENT = {BufferType.DRAM: 32, BufferType.L1: 16}  # bytes
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
 
 
@@ -162,7 +162,8 @@ def mesh_partition(
 def _by_concat(name: str, x: Tensor, dim: int) -> bool:
     """Whether ttnn gathers along a new dimension and concatenates: pages that would have to be joined are not whole ones."""
     if x.layout is Layout.ROW_MAJOR:
-        return dim == len(x.shape) - 1 and bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % _PAGE_ALIGNMENT)
+        alignment = _PAGE_ALIGNMENT[x.config.buffer_type]
+        return dim == len(x.shape) - 1 and bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % alignment)
     broken = x.shape[dim - len(x.shape)] != x.padded_shape[dim - len(x.shape)]
     if broken and x.dtype in (DataType.UINT8, DataType.BFLOAT4_B):
         refuse(

@@ -125,7 +125,10 @@ def _filled(
     dtype = dtype or DataType.BFLOAT16
     layout = Layout.TILE if dtype in BLOCK_FLOATS else layout or Layout.ROW_MAJOR
     config = memory_config or DRAM_MEMORY_CONFIG
-    stored = formats.host_round(torch.tensor([float(value)], dtype=torch.float64).float(), dtype)
+    try:
+        stored = formats.host_round(torch.tensor([float(value)], dtype=torch.float64).float(), dtype)
+    except ValueError as error:  # a number that has no value in an integer
+        refuse(name, str(error))
     with torch.inference_mode(False):
         made = torch.full(tuple(shape), stored.item(), dtype=formats.storage_dtype(dtype))
     shards = [made] * (device.num_devices if device is not None else 1)

@@ -42,7 +42,7 @@ EXPLANATIONS = (
         "ttnn takes rows of the product's tile padding for rows of the product",
     ),
     Explanation(
-        "ttnn.to_dtype",
+        "ttnn.[tf][ou]*",  # to_dtype, full
         _STRICTER,
         "does not fit U?INT",
         "what the host's cast makes of a number beyond the format is left open by C++",

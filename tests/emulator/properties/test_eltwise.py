@@ -113,8 +113,9 @@ def _of_two(compute: Callable[..., torch.Tensor]) -> Any:
         **_: Any,
     ) -> Expected | None:
         kinds = [x.ttnn_dtype for x in (a, b) if isinstance(x, torch.Tensor)]
+        fraction = any(isinstance(x, float) for x in (a, b))  # which makes a product of integers a float
         whole = all(kind in INTEGERS for kind in kinds)
-        if whole:
+        if whole and not (fraction and compute is torch.mul):
             if dtype is not None or activations or input_tensor_a_activations or input_tensor_b_activations:
                 return None  # casts are a family of their own
             a, b = (int(x) if not isinstance(x, torch.Tensor) else x for x in (a, b))
