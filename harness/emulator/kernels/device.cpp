@@ -60,12 +60,13 @@ long accumulate(float* values, const Operands& p, long first, long last, int pha
     }
 }
 
+template <Dest Kind>
 long accumulate_loosely(float* values, const Operands& p, long first, long last, int phases) {
     switch (phases) {
-        case 1: groups::accumulate_loosely<1>(values, p, first, last); break;
-        case 2: groups::accumulate_loosely<2>(values, p, first, last); break;
-        case 3: groups::accumulate_loosely<3>(values, p, first, last); break;
-        default: groups::accumulate_loosely<4>(values, p, first, last);
+        case 1: groups::accumulate_loosely<Kind, 1>(values, p, first, last); break;
+        case 2: groups::accumulate_loosely<Kind, 2>(values, p, first, last); break;
+        case 3: groups::accumulate_loosely<Kind, 3>(values, p, first, last); break;
+        default: groups::accumulate_loosely<Kind, 4>(values, p, first, last);
     }
     return 0;
 }
@@ -84,8 +85,10 @@ Range device_take_apart_a(const uint32_t* panel, bool wide, long k, Dest dest, i
                 below_least = smaller(below_least, exponent - Range::kOne);
                 highest = larger(highest, exponent);
                 const F high = (F)(bits[h] & kSideA.high), all = (F)(bits[h] & kSideA.all);
-                const F low = (all - high) / kLowerA, both = phases > 3 ? all : high;
-                const F slice[] = {high * kPastTheTie, low * kPastTheTie, both * kLowerB};
+                const F low = all - high, both = phases > 3 ? all : high;
+                const F aligned[] = {high * kPastTheTie, low / kLowerA * kPastTheTie, both * kLowerB};
+                const F plain[] = {high, low};
+                const F* slice = dest == Dest::kLoose16 ? plain : aligned;
                 for (int s = 0; s < slices; ++s)
                     lanes::store(a + (i * slices + s) * kPanel + n + h * kLanes, (W)slice[s]);
             }
@@ -101,6 +104,7 @@ long device_accumulate(float* values, const Operands& operands, long first, long
     switch (dest) {
         case Dest::k16: return accumulate<Dest16, Dest::k16>(values, operands, first, last, phases);
         case Dest::k32: return accumulate<Dest32, Dest::k32>(values, operands, first, last, phases);
-        default: return accumulate_loosely(values, operands, first, last, phases);
+        case Dest::kLoose16: return accumulate_loosely<Dest::kLoose16>(values, operands, first, last, phases);
+        default: return accumulate_loosely<Dest::kLoose32>(values, operands, first, last, phases);
     }
 }

@@ -1,5 +1,5 @@
-// The matrix unit's arithmetic in floating point, for operands of ordinary exponents: every rule of numerics.md, "MVMUL". Of a
-// 32-bit Dest there is a loose form too, at a fraction of the cost (loose.h).
+// The matrix unit's arithmetic in floating point, for operands of ordinary exponents: every rule of numerics.md, "MVMUL". Of
+// each Dest there is a loose form too, at a fraction of the cost (loose.h).
 #pragma once
 
 #include <algorithm>
@@ -13,9 +13,9 @@ constexpr int kBlock = 4;
 // The operands, each taken apart into its slices as floats and its exponents. Lower slices are scaled up to where the higher
 // ones are, so that all phases of a group have one grid.
 //   in1: a [k][slice][column], a little enlarged so that a product halfway between two points of its group's grid is rounded
-//        away from zero, and exponent_a [k][word], each word with those of two columns. The loose form aligns the first slice
-//        alone: its second is as it is, and a third, what the third and fourth phase multiply in one, is scaled as in0's lower
-//        slice should be.
+//        away from zero, and exponent_a [k][word], each word with those of two columns. With a loose 32-bit Dest there is a
+//        third slice: what the third and fourth phase multiply in one, scaled as in0's lower slice should be. With a loose
+//        16-bit Dest, whose groups have no grid, the slices are as they are.
 //   in0: b [k][slice][row] of one block of kBlock rows, and exponent_b [k][row], each twice in a word, less the bias of 127.
 // Lower slices are there where the phases want them.
 struct Operands {
@@ -23,7 +23,7 @@ struct Operands {
     const uint32_t *exponent_a, *exponent_b;
 };
 
-enum class Dest { k16, k32, kLoose32 };
+enum class Dest { k16, kLoose16, k32, kLoose32 };
 
 constexpr int slices_a(Dest dest, int phases) { return dest == Dest::kLoose32 && phases > 2 ? 3 : phases > 1 ? 2 : 1; }
 constexpr int slices_b(int phases) { return phases > 2 ? 2 : 1; }

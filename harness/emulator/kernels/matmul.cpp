@@ -24,7 +24,7 @@ struct Product {
     int64_t block;           // k of a K block
     int32_t in0_wide, in1_wide;
     int32_t phases, fp32_dest;
-    int32_t exact;           // mode EXACT, else DEVICE: of a 32-bit Dest
+    int32_t exact;           // every rule, else Dest is added up loosely
     int32_t partial;         // format of partial sums, a DataType
     int32_t l1_acc;          // blocks are added up in L1
     int32_t partial_result;  // the last block too leaves Dest as a partial sum
@@ -44,7 +44,10 @@ inline float as_float(uint32_t bits) {
     return x;
 }
 
-inline Dest dest_of(const Product& p) { return !p.fp32_dest ? Dest::k16 : p.exact ? Dest::k32 : Dest::kLoose32; }
+inline Dest dest_of(const Product& p) {
+    if (p.exact) return p.fp32_dest ? Dest::k32 : Dest::k16;
+    return p.fp32_dest ? Dest::kLoose32 : Dest::kLoose16;
+}
 
 // Whether the arithmetic in floating point is right for these operands and this Dest: nothing comes near the smallest
 // exponent, the last phase's products 12 below the first's, nor the largest, where Inf is an ordinary number.

@@ -81,15 +81,13 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
         shape = a.shape if a.shape == b.shape else _broadcast_shape(name, a.shape, b.shape)
         for x, other in ((a, b), (b, a)):
             # ttnn cuts the shards anew, or lays the result out otherwise.
-            if x.config.sharded and (
-                x.shape != shape or (x is b and a.shape != b.shape and not other.config.sharded)
-            ):
-                if memory_config is None and output_tensor is None:
-                    refuse(
-                        name,
-                        f"the emulator does not model {list(a.shape)} with {list(b.shape)}, one of them sharded; "
-                        "give memory_config=",
-                    )
+            apart = x.shape != shape or (x is b and a.shape != b.shape and not other.config.sharded)
+            if x.config.sharded and apart and memory_config is None and output_tensor is None:
+                refuse(
+                    name,
+                    f"the emulator does not model {list(a.shape)} with {list(b.shape)}, one of them sharded; "
+                    "give memory_config=",
+                )
         out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
         mixed = (da is _FP32) is not (db is _FP32)
         fpu_multiply = fast_and_approximate_mode and not on_fpu

@@ -141,8 +141,9 @@ def test_a_rewritten_weight_is_prepared_anew(put, arithmetic: Mode) -> None:
         assert api.to_torch(api.matmul(a, weight)).unique().tolist() == [3.0]
 
 
+@pytest.mark.parametrize("fp32_dest", [True, False], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("more", [0, 1], ids=["short", "long"])
-def test_device_sums_long_linears_with_a_32_bit_dest_loosely(more: int, put) -> None:
+def test_device_sums_long_linears_loosely(more: int, fp32_dest: bool, put) -> None:
     """Up to EXACT_ROWS rows mode device has exact's bits, of a row more it has not."""
     if kernels.load() is None:
         pytest.skip("no C++ compiler: torch sums all of mode device loosely")
@@ -150,7 +151,7 @@ def test_device_sums_long_linears_with_a_32_bit_dest_loosely(more: int, put) -> 
     x = torch.randn(1, 1, EXACT_ROWS + more, 256, generator=generator)
     w = torch.randn(1, 1, 256, 64, generator=generator)
     config = api.WormholeComputeKernelConfig(
-        math_fidelity=api.MathFidelity.HiFi4, fp32_dest_acc_en=True, packer_l1_acc=True
+        math_fidelity=api.MathFidelity.HiFi4, fp32_dest_acc_en=fp32_dest, packer_l1_acc=True
     )
     results = []
     for arithmetic in (Mode.EXACT, Mode.DEVICE):
@@ -158,4 +159,5 @@ def test_device_sums_long_linears_with_a_32_bit_dest_loosely(more: int, put) -> 
             y = api.linear(put(x), put(w), dtype=DataType.FLOAT32, compute_kernel_config=config)
         results.append(api.to_torch(y))
     assert torch.equal(*results) == (not more)
-    assert torch.allclose(*results, rtol=1e-3, atol=1e-3)
+    bound = 1e-3 if fp32_dest else 0.3  # some roundings of a 16-bit Dest
+    assert torch.allclose(*results, rtol=bound, atol=bound)
