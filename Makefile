@@ -23,8 +23,10 @@ demo: setup
 	$(VENV)/bin/tt-harness run --model $(MODEL) --mesh $(MESH) --suite quick \
 	    --precision accuracy,performance,bfp4_mlp --emulator-mode $(MODE) --out results
 
+# Two processes of one thread each: most tests start processes of their own, which wait more than they compute.
 test: setup
-	$(VENV)/bin/python -m pytest tests --tt-emulator-mode fast -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests --tt-emulator-mode fast -m "not slow and not alone" -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest tests --tt-emulator-mode fast -m "alone and not slow"
 
 test-all: setup
 	$(VENV)/bin/python -m pytest tests --tt-emulator-mode fast

@@ -263,6 +263,7 @@ def test_every_policy_asked_for_is_run(judge, engineers_test: str) -> None:
     assert pcc["performance"] < pcc["accuracy"]
 
 
+@pytest.mark.alone
 def test_a_session_that_does_not_use_the_harness_is_left_alone(start, tmp_path: Path) -> None:
     """No section, no results, no model, and no time: 200 tests take at most 5 ms each longer than without the plugin."""
     (tmp_path / "test_other.py").write_text(

@@ -17,6 +17,7 @@ def times(records: tuple[Record, ...]) -> dict[tuple[object, ...], float | None]
     return {(r.test, r.metric): r.value for r in records if r.metric in ("ttft", "step_time")}
 
 
+@pytest.mark.alone
 def test_every_latency_names_its_clock_and_pytest_benchmark_shows_them(run_suites: Run) -> None:
     """Traced and not, one layer and all; the table of pytest-benchmark says that nothing was measured."""
     done = run_suites(*SUITE, "(prefill and 128) or (decode and 8-128)")

@@ -64,7 +64,7 @@ def filed(card: list[bool], request: pytest.FixtureRequest) -> Any:
     return run
 
 
-pytestmark = pytest.mark.benchmark(timer=timing.now)
+pytestmark = [pytest.mark.alone, pytest.mark.benchmark(timer=timing.now)]
 
 
 def test_a_decode_step_on_a_card(filed: Any, card: list[bool]) -> None:
