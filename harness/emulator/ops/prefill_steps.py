@@ -3,6 +3,8 @@
 Online softmax over chunks of keys. With a bfloat16 Dest the device runs its streaming kernel, with a float32 Dest its older
 one. Scores stay unscaled: the scale acts inside the exponentials. A step here takes one chunk of keys and every chunk of
 queries that sees it at once, as rows never meet; keys that a row does not see have weight zero, which the matrix unit skips.
+
+With a float32 Dest, mode device makes each product of a long prompt as one float32 sum (numerics.md, "One place, for speed").
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.emulator import accumulate, formats, fpu, kernels, sfpu
-from harness.emulator.fidelity import Math, source
+from harness.emulator import accumulate, formats, fpu, kernels, mode, products, sfpu
+from harness.emulator.fidelity import Math, matmul_operands, source
 from harness.emulator.ops import attention_sfpu, prefill_compiled
 from harness.emulator.ops.prefill_compiled import State
 from harness.emulator.types import TILE_SIZE, DataType, MathFidelity
@@ -89,7 +91,8 @@ def _attend(
     """Query heads that share a key-value head as one group: [groups, heads, Sq, D] with keys [groups, D, Sk]."""
     rows = queries.shape[2]
     span = keys.shape[-1]
-    kernel = _Standard(setting) if setting.math.fp32_dest else _Streaming(setting)
+    loose = rows > accumulate.EXACT_ROWS and mode.current() is mode.Mode.DEVICE
+    kernel = _Standard(setting, loose) if setting.math.fp32_dest else _Streaming(setting)
     state = kernel.empty(queries)
     for start in range(0, span, setting.k_chunk):
         seen = slice(start, start + setting.k_chunk)
@@ -97,7 +100,7 @@ def _attend(
         if first >= rows:
             break
         place = Scores(first, start, span, causal, None if mask is None else mask[..., seen])
-        scores = grouped_matmul(queries[:, :, first:], keys[..., seen], kernel.products)
+        scores = kernel.multiply(queries[:, :, first:], keys[..., seen])
         weights, alpha = kernel.weigh(scores, place, state)
         kernel.add(kernel.product(weights, values[:, seen], place), alpha, place, state)
     return fpu.multiply(state.out, kernel.inverse(state.sums), setting.math)
@@ -171,6 +174,10 @@ class _Kernel(ABC):
         out = state.out[:, :, place.first :]
         part = bf16(part) if self.math.fp32_dest else part
         out[:] = l1_add(part, fpu.multiply(out, alpha, self.math)) if onto else part
+
+    def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """`grouped_matmul` of operands as they are in L1."""
+        return grouped_matmul(left, right, self.products)
 
     @abstractmethod
     def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -272,6 +279,15 @@ class _Standard(_Kernel):
 
     wide = torch.float32
 
+    def __init__(self, setting: Setting, loose: bool = False) -> None:
+        super().__init__(setting)
+        self.loose = loose
+
+    def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        if self.loose:
+            return _one_sum(left, right, self.products)
+        return super().multiply(left, right)
+
     def masked(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return fpu.add(scores, mask, fp32_dest=True)
 
@@ -287,6 +303,8 @@ class _Standard(_Kernel):
         return sfpu.exp_of_product(below, self.setting.scale).relu_()
 
     def product(self, weights: torch.Tensor, values: torch.Tensor, place: Scores) -> torch.Tensor:
+        if self.loose:
+            return _one_sum(weights, values, self.products)
         return grouped_matmul(weights, values, self.products, prepared=True)
 
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -308,6 +326,15 @@ def grouped_matmul(
     flat = left.reshape(groups, heads * rows, inner)
     result = accumulate.matmul(accumulate.Prepared(flat) if prepared else flat, right, math)
     return result.view(groups, heads, rows, -1)
+
+
+def _one_sum(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tensor:
+    """`grouped_matmul` with a float32 Dest, what the multiplier sees of the operands summed in float32."""
+    left, right = matmul_operands(left, right, math.fidelity, fp32_dest=True)
+    numbers = products.Numbers.TF32 if torch.float32 in (left.dtype, right.dtype) else products.Numbers.WIDE
+    rows = products.form(left, numbers).flatten(1, 2)
+    result = torch.stack([products.multiply(x, y, numbers) for x, y in zip(rows, right, strict=True)])
+    return result.unflatten(1, left.shape[1:3])
 
 
 def bf16(dest: torch.Tensor) -> torch.Tensor:
