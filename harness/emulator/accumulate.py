@@ -2,9 +2,9 @@
 
 Dest is rounded half away from zero after every 16 k and every phase, in the order K tile, phase, K half (numerics.md, "MVMUL").
 Mode EXACT has every rule, the fp32 Dest erratum (tt-metal #38306) among them. So has mode DEVICE, but for products of more than
-EXACT_ROWS rows, whose form is loose. With a 32-bit Dest it leaves out that erratum, what the products of the third and fourth
-phase lose when they are aligned within their group of 8, and how Dest rounds its last bit. With a 16-bit Dest it leaves out that
-alignment in all phases; Dest's own roundings, a hundred times coarser, it has. Between blocks of K the partial sums leave Dest
+EXACT_ROWS rows, whose form is loose: it leaves out what products lose when they are aligned within their group of 8. Of a 16-bit
+Dest it has Dest's own roundings, which are coarser. Of a 32-bit Dest it has none, nor the erratum: what all phases multiply is one
+float32 sum; a result in bfloat16 hardly shows that. Between blocks of K the partial sums leave Dest
 (numerics.md, "Between K blocks"). The arithmetic is in kernels/ (C++), with mvmul.py (torch) where there is no compiler; there
 DEVICE leaves out the alignment of all phases, whatever the Dest and the rows.
 """
@@ -24,9 +24,9 @@ from harness.emulator.fidelity import Math, source
 from harness.emulator.types import DataType
 
 # Rows up to which mode DEVICE has every rule in `ttnn.matmul` and `ttnn.linear`: decode steps and short prompts, where it is
-# affordable. More rows are summed loosely, at half of the cost and less. Attention and sums have every rule always.
+# affordable. More rows, and attention of more queries, are summed loosely, at half of the cost and less.
 EXACT_ROWS = 128
-# K from which a 16-bit Dest is large enough beside a group of products that their alignment is lost in Dest's own roundings.
+# K from which Dest is so large beside a group of products that what their alignment loses is lost in the roundings that follow.
 _LOOSE_K = 128
 
 
@@ -103,7 +103,7 @@ def _product(
     dest = dest.float().reshape(shape).clone() if dest is not None else torch.empty(shape)
     library = kernels.load()
     if library is not None:
-        exact = _exact() or not loose or (k < _LOOSE_K and not math.fp32_dest)
+        exact = _exact() or not loose or k < _LOOSE_K
         struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
         struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())

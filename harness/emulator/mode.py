@@ -11,7 +11,7 @@ class Mode(Enum):
     """What is modelled beyond the rounding of operands and results, which every mode has."""
 
     FAST = "fast"  # nothing: one float32 accumulation on the CPU's matrix units
-    DEVICE = "device"  # each kernel's own steps, bit for bit; `accumulate.EXACT_ROWS` says where long linears are not
+    DEVICE = "device"  # each kernel's own steps, bit for bit; `accumulate.EXACT_ROWS` says where long prompts are not
     EXACT = "exact"  # all of it, bit for bit
 
 

@@ -39,7 +39,7 @@ long accumulate(float* values, const Operands& p, long first, long last) {
     for (int column = 0; column < kPanel; column += 2 * kLanes) {
         Values dest(values + column);
         for (long tile = first; tile < last; tile += kTile) {
-            sum_tile<Phases, slices_a(Kind, Phases), slices_b(Phases), Kind == Dest::k16>(p, tile, column, sums);
+            sum_tile<Phases, slices_a(Kind, Phases), slices_b(Kind, Phases), Kind == Dest::k16>(p, tile, column, sums);
             dest.template add<0>(sums);
             if constexpr (Phases > 1) dest.template add<1>(sums);
             if constexpr (Phases > 2) dest.template add<2>(sums);
@@ -85,10 +85,13 @@ Range device_take_apart_a(const uint32_t* panel, bool wide, long k, Dest dest, i
                 below_least = smaller(below_least, exponent - Range::kOne);
                 highest = larger(highest, exponent);
                 const F high = (F)(bits[h] & kSideA.high), all = (F)(bits[h] & kSideA.all);
-                const F low = all - high, both = phases > 3 ? all : high;
-                const F aligned[] = {high * kPastTheTie, low / kLowerA * kPastTheTie, both * kLowerB};
-                const F plain[] = {high, low};
-                const F* slice = dest == Dest::kLoose16 ? plain : aligned;
+                const F low = all - high;
+                F slice[2];
+                switch (dest) {
+                    case Dest::kLoose16: slice[0] = high, slice[1] = low; break;
+                    case Dest::kLoose32: slice[0] = phases > 1 ? all : high, slice[1] = high; break;
+                    default: slice[0] = high * kPastTheTie, slice[1] = low / kLowerA * kPastTheTie;
+                }
                 for (int s = 0; s < slices; ++s)
                     lanes::store(a + (i * slices + s) * kPanel + n + h * kLanes, (W)slice[s]);
             }

@@ -11,13 +11,12 @@
 constexpr int kBlock = 4;
 
 // The operands, each taken apart into its slices as floats and its exponents. Lower slices are scaled up to where the higher
-// ones are, so that all phases of a group have one grid.
+// ones are, so that all phases of a group have one grid; added up loosely, where groups have no grid, they are as they are.
 //   in1: a [k][slice][column], a little enlarged so that a product halfway between two points of its group's grid is rounded
-//        away from zero, and exponent_a [k][word], each word with those of two columns. With a loose 32-bit Dest there is a
-//        third slice: what the third and fourth phase multiply in one, scaled as in0's lower slice should be. With a loose
-//        16-bit Dest, whose groups have no grid, the slices are as they are.
+//        away from zero, and exponent_a [k][word], each word with those of two columns.
 //   in0: b [k][slice][row] of one block of kBlock rows, and exponent_b [k][row], each twice in a word, less the bias of 127.
-// Lower slices are there where the phases want them.
+// Lower slices are there where the phases want them. With a loose 32-bit Dest the slices are others: what a phase multiplies is
+// added up with what the next one does (loose.h).
 struct Operands {
     const float *a, *b;
     const uint32_t *exponent_a, *exponent_b;
@@ -25,8 +24,8 @@ struct Operands {
 
 enum class Dest { k16, kLoose16, k32, kLoose32 };
 
-constexpr int slices_a(Dest dest, int phases) { return dest == Dest::kLoose32 && phases > 2 ? 3 : phases > 1 ? 2 : 1; }
-constexpr int slices_b(int phases) { return phases > 2 ? 2 : 1; }
+constexpr int slices_a(Dest dest, int phases) { return phases == 3 || (phases > 1 && dest != Dest::kLoose32) ? 2 : 1; }
+constexpr int slices_b(Dest dest, int phases) { return phases == 3 || (phases > 2 && dest != Dest::kLoose32) ? 2 : 1; }
 
 // The lower slices count this much less than the higher ones.
 constexpr float kLowerA = 1.0f / (1 << 5), kLowerB = 1.0f / (1 << 7);

@@ -1,6 +1,6 @@
 // Dest added up loosely.
-//   32 bits: the products of the first two phases are aligned within their group of eight, the later phases', whose alignment
-//       loses 128 times less than the first's and more, are not, and Dest is rounded as float32 is.
+//   32 bits: one float32 sum of what all phases multiply. An operand has one slice, of HiFi3 two: all bits of in1 with the
+//       higher ones of in0, and the other way round.
 //   16 bits: the sum of a group of eight is not aligned, but rounded to Dest's grid, halves up, as it always is, and Dest to its
 //       bits. These two roundings make up a 16-bit Dest's error, its gain included. Its grid is that of Dest's exponent alone.
 #pragma once
@@ -9,52 +9,30 @@
 
 namespace groups {
 
+// Adds the products of one slice of in1 and one of in0 to Dest, k [first, last).
+template <int A, int B>
+inline void add_products(const Operands& p, int slice_a, int slice_b, long first, long last, int column, F (&dest)[kBlock][2]) {
+    const float *a = p.a + slice_a * kPanel + column, *b = p.b + slice_b * kBlock;
+#pragma GCC unroll 4
+    for (long k = first; k < last; ++k) {
+        F of_a[2];
+        for (int v = 0; v < 2; ++v) of_a[v] = load_once(a + k * A * kPanel + v * kLanes);
+        for (int r = 0; r < kBlock; ++r) {
+            const F of_b = (F)lanes::constant(b[k * B * kBlock + r]);
+            for (int v = 0; v < 2; ++v) dest[r][v] += of_a[v] * of_b;
+        }
+    }
+}
+
 template <int Phases>
 void accumulate_loosely_32(float* values, const Operands& p, long first, long last) {
-    constexpr int A = slices_a(Dest::kLoose32, Phases), B = slices_b(Phases), kAligned = Phases > 1 ? 2 : 1;
-    constexpr int kHeld = rows_held(kAligned);
+    constexpr int A = slices_a(Dest::kLoose32, Phases), B = slices_b(Dest::kLoose32, Phases);
     for (int column = 0; column < kPanel; column += 2 * kLanes) {
         F dest[kBlock][2];
         for (int r = 0; r < kBlock; ++r)
             for (int v = 0; v < 2; ++v) dest[r][v] = load<F>(values + r * kPanel + column + v * kLanes);
-        for (long k = first; k < last; k += kGroup) {
-            F magic[kBlock][2];
-            group_magic(p, k, column, magic);
-            const float* a = p.a + k * A * kPanel + column;
-            const auto slice = [&](int i, int s, F (&out)[2]) {
-                for (int v = 0; v < 2; ++v) out[v] = load_once(a + (i * A + s) * kPanel + v * kLanes);
-            };
-            for (int top = 0; top < kBlock; top += kHeld) {
-                const float* b = p.b + k * B * kBlock + top;
-                F sum[kAligned][kHeld][2];
-                for (auto& phase : sum) std::memcpy(phase, magic[top], sizeof phase);
-#pragma GCC unroll 8
-                for (int i = 0; i < kGroup; ++i) {
-                    F of_a[kAligned][2];
-                    for (int s = 0; s < kAligned; ++s) slice(i, s, of_a[s]);
-                    for (int r = 0; r < kHeld; ++r) {
-                        const F of_b = (F)lanes::constant(b[i * B * kBlock + r]);
-                        for (int s = 0; s < kAligned; ++s)
-                            for (int v = 0; v < 2; ++v) sum[s][r][v] += of_a[s][v] * of_b;
-                    }
-                }
-                for (int s = 0; s < kAligned; ++s)
-                    for (int r = 0; r < kHeld; ++r)
-                        for (int v = 0; v < 2; ++v) dest[top + r][v] += (sum[s][r][v] - magic[top + r][v]) * kScale[s];
-            }
-            if constexpr (Phases > 2) {
-                const float* b = p.b + k * B * kBlock + kBlock;
-#pragma GCC unroll 8
-                for (int i = 0; i < kGroup; ++i) {
-                    F both[2];
-                    slice(i, 2, both);
-                    for (int r = 0; r < kBlock; ++r) {
-                        const F of_b = (F)lanes::constant(b[i * B * kBlock + r]);
-                        for (int v = 0; v < 2; ++v) dest[r][v] += both[v] * of_b;
-                    }
-                }
-            }
-        }
+        add_products<A, B>(p, 0, 0, first, last, column, dest);
+        if constexpr (B > 1) add_products<A, B>(p, 1, 1, first, last, column, dest);
         for (int r = 0; r < kBlock; ++r)
             for (int v = 0; v < 2; ++v) lanes::store(values + r * kPanel + column + v * kLanes, (W)dest[r][v]);
     }
@@ -69,11 +47,10 @@ inline F nudge(F dest) {
 // One phase of half a K tile: a group's sums [row][vector] from k on are added to `total`, which is on Dest's grid.
 template <int Phase, int A, int B>
 inline void add_group(const Operands& p, long k, int column, const F (&up)[kBlock][2], F (&total)[kBlock][2]) {
-    constexpr float scale = Phase < 2 ? 1 : kLowerB;
     const float *a = p.a + (k * A + Phase % 2) * kPanel + column, *b = p.b + (k * B + Phase / 2) * kBlock;
     F sum[kBlock][2];
     for (int r = 0; r < kBlock; ++r)
-        for (int v = 0; v < 2; ++v) sum[r][v] = up[r][v] * (1 / scale);
+        for (int v = 0; v < 2; ++v) sum[r][v] = up[r][v];
 #pragma GCC unroll 8
     for (int i = 0; i < kGroup; ++i) {
         F of_a[2];
@@ -84,7 +61,7 @@ inline void add_group(const Operands& p, long k, int column, const F (&up)[kBloc
         }
     }
     for (int r = 0; r < kBlock; ++r)
-        for (int v = 0; v < 2; ++v) total[r][v] += sum[r][v] * scale;
+        for (int v = 0; v < 2; ++v) total[r][v] += sum[r][v];
 }
 
 template <int Phase, int A, int B>
@@ -106,7 +83,7 @@ inline void add_phase(const Operands& p, long tile, int column, const F (&up)[kB
 
 template <int Phases>
 void accumulate_loosely_16(float* values, const Operands& p, long first, long last) {
-    constexpr int A = slices_a(Dest::kLoose16, Phases), B = slices_b(Phases);
+    constexpr int A = slices_a(Dest::kLoose16, Phases), B = slices_b(Dest::kLoose16, Phases);
     for (int column = 0; column < kPanel; column += 2 * kLanes) {
         F dest[kBlock][2], up[kBlock][2];
         for (int r = 0; r < kBlock; ++r)

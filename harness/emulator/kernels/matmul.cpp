@@ -89,14 +89,17 @@ inline uint32_t exponent_of(uint32_t bits) {
 
 // `bits` [k][row] of a block.
 template <int Slices>
-Range take_block_apart(const std::vector<uint32_t>& bits, float* slices, uint32_t* exponent) {
+Range take_block_apart(const std::vector<uint32_t>& bits, Dest dest, int phases, float* slices, uint32_t* exponent) {
+    const bool whole = dest == Dest::kLoose32 && phases > 3;
+    const float lower = dest == Dest::kLoose16 || dest == Dest::kLoose32 ? 1 : 1 / kLowerB;
     Range range;
     for (size_t i = 0; i < bits.size(); i += kBlock)
         for (int r = 0; r < kBlock; ++r) {
             const uint32_t word = bits[i + r];
             const float high = as_float(word & kSideB.high);
-            slices[i * Slices + r] = high;
-            if (Slices > 1) slices[i * Slices + kBlock + r] = (as_float(word & kSideB.all) - high) / kLowerB;
+            const float all = as_float(word & kSideB.all);
+            slices[i * Slices + r] = whole ? all : high;
+            if (Slices > 1) slices[i * Slices + kBlock + r] = (all - high) * lower;
             exponent[i + r] = exponent_of(word);
             range.add(word);
         }
@@ -105,7 +108,8 @@ Range take_block_apart(const std::vector<uint32_t>& bits, float* slices, uint32_
 
 // Takes all of in0 apart.
 void take_apart(const Product& p, Rows& rows) {
-    const long blocks_each = round_up(p.m, kBlock) / kBlock, blocks = p.batch * blocks_each, slices = slices_b(p.phases);
+    const long blocks_each = round_up(p.m, kBlock) / kBlock, blocks = p.batch * blocks_each;
+    const long slices = slices_b(dest_of(p), p.phases);
     const long size = kBlock * rows.k;
     rows.slices.resize(blocks * size * slices);
     rows.exponent.resize(blocks * size);
@@ -119,7 +123,7 @@ void take_apart(const Product& p, Rows& rows) {
             if (count < kBlock) std::fill(bits.begin(), bits.end(), 0);
             for (long r = 0; r < count; ++r) read_row(p, batch * p.m + first + r, &bits[r], kBlock);
             const auto take = slices > 1 ? take_block_apart<2> : take_block_apart<1>;
-            rows.range[block] = take(bits, &rows.slices[block * size * slices], &rows.exponent[block * size]);
+            rows.range[block] = take(bits, dest_of(p), p.phases, &rows.slices[block * size * slices], &rows.exponent[block * size]);
         }
     });
 }
@@ -245,7 +249,7 @@ class Matmul {
             const ExactRows b{exponent.data(), {slice[0].data(), slice[1].data()}, k_};
             return exact_accumulate(work.dest, rows, b, panel, p_.in1_wide, first, last, p_.phases, p_.fp32_dest);
         }
-        const long sides = slices_b(p_.phases);
+        const long sides = slices_b(dest_of(p_), p_.phases);
         long struck = 0;
         for (long row = 0; row < rows; row += kBlock) {
             const long offset = block * kBlock * k_ + row * k_;

@@ -159,5 +159,5 @@ def test_device_sums_long_linears_loosely(more: int, fp32_dest: bool, put) -> No
             y = api.linear(put(x), put(w), dtype=DataType.FLOAT32, compute_kernel_config=config)
         results.append(api.to_torch(y))
     assert torch.equal(*results) == (not more)
-    bound = 1e-3 if fp32_dest else 0.3  # some roundings of a 16-bit Dest
+    bound = 0.02 if fp32_dest else 0.3  # of a group of products, and of a 16-bit Dest
     assert torch.allclose(*results, rtol=bound, atol=bound)
