@@ -90,7 +90,9 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
                 )
         out_dtype = dtype or (output_tensor.dtype if output_tensor is not None else da)
         mixed = (da is _FP32) is not (db is _FP32)
-        fpu_multiply = fast_and_approximate_mode and not on_fpu
+        # Two FLOAT32 operands meet on the SFPU whatever is asked for.
+        fpu_multiply = fast_and_approximate_mode and not on_fpu and not da is db is _FP32
+        fp32_dest = _FP32 in (da, db, out_dtype)
         _check_result(name, da, out_dtype, fast_and_approximate_mode or not on_fpu)
         exactly = steps(da, db, out_dtype)
 
@@ -104,7 +106,7 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
             if da not in _FLOATS:
                 return _in_range(compute(x, y), da)
             if fpu_multiply:
-                x, y = fidelity.eltwise_operands(x, y, MathFidelity.HiFi4)
+                x, y = fidelity.eltwise_operands(x, y, MathFidelity.HiFi4, fp32_dest=fp32_dest)
             elif mixed and on_fpu:
                 x, y = _fpu_operands(x), _fpu_operands(y)
             return _finish(name, compute, x, y, activations, out_dtype, on_fpu or fpu_multiply)

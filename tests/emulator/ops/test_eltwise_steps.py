@@ -188,3 +188,17 @@ def test_typecast_of_float32_to_bfloat16_rounds_half_to_even(ttnn, put):
         cast = ttnn.typecast(values, ttnn.bfloat16)
     assert cast.dtype is ttnn.bfloat16
     assert torch.equal(ttnn.to_torch(cast), ttnn.to_torch(values).bfloat16())
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "mixed"])
+def test_fast_multiplies_float32_as_the_other_modes_do(ttnn, put, mixed, approximate):
+    """Two FLOAT32 operands meet on the SFPU whatever fast_and_approximate_mode says; with a BFLOAT16 one, operands are TF32."""
+    x, y = torch.randn(2, 32, 64, generator=torch.Generator().manual_seed(0))
+    results = []
+    for modelled in (Mode.FAST, Mode.EXACT):
+        with mode.using(modelled):
+            a, b = put(x, ttnn.float32), put(y, ttnn.bfloat16 if mixed else ttnn.float32)
+            product = ttnn.multiply(a, b, dtype=ttnn.float32, fast_and_approximate_mode=approximate)
+            results.append(ttnn.to_torch(product))
+    assert torch.allclose(*results, rtol=2**-9 if mixed else 1e-6, atol=0)
