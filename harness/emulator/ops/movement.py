@@ -95,7 +95,7 @@ def transpose(
 ) -> Tensor:
     """Two dimensions swapped."""
     rank = len(input_tensor.shape)
-    if rank < 2:
+    if rank < 2 and input_tensor.layout is Layout.TILE:
         refuse("ttnn.transpose", f"needs two dimensions at least, got shape {list(input_tensor.shape)}")
     dim1, dim2 = (dim_of("ttnn.transpose", d, rank) for d in (dim1, dim2))
     order = list(range(rank))

@@ -34,6 +34,14 @@ def test_indexing_follows_torch(ttnn, put):
         assert torch.equal(got, x[index]), index
 
 
+def test_a_vector_is_its_own_transpose(ttnn, put):
+    """Of a rank 1 tensor ttnn takes the one dimension twice in ROW_MAJOR, and refuses TILE."""
+    x = bf16(31)
+    assert torch.equal(ttnn.to_torch(ttnn.transpose(put(x, layout=ttnn.ROW_MAJOR_LAYOUT), 0, -1)), x)
+    with pytest.raises(DeviceError, match=r"needs two dimensions at least, got shape \[31\]"):
+        ttnn.transpose(put(x), 0, -1)
+
+
 def test_shape_ops_follow_torch(ttnn, put):
     """permute, transpose, concat, pad, repeat and reshape move values as torch does."""
     x, y = bf16(1, 3, 32, 64), bf16(1, 3, 32, 64)
