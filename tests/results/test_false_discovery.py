@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.results.schema import Record
 from harness.results.false_discovery import is_statistical, settle
+from harness.results.schema import Record
 
 
 def record(p_value: float | None, verdict: Any = "pass", **changes: Any) -> Record:
