@@ -25,7 +25,7 @@ import typer
 from safetensors import safe_open
 
 from harness.emulator import cpu, cpu_path
-from harness.records import cpu_model
+from harness.results.schema import cpu_model
 from harness.targets import activate
 
 PREFILL, USERS, POSITION = 1024, 32, 512

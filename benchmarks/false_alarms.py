@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from scipy.stats import beta
 
-from ci.policy import Policy, judge
+from harness.gates.policy import Policy, judge
 from harness.metrics import compare_tensors, kl_divergence, perplexity, perplexity_change, token_agreement
 from harness.targets import activate
 

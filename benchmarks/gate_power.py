@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import typer
 
-from ci.policy import Policy, Rule, judge
+from harness.gates.policy import Policy, Rule, judge
 from harness.metrics import PairedPerplexity, paired, paired_nll_test, perplexity
 
 NOISE = 0.042  # nats

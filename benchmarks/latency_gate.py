@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from ci.sessions import MOST, compare
+from harness.gates.sessions import MOST, compare
 
 SEED = 20251
 SESSION_NOISE, ROUND_NOISE = 0.01, 0.01

@@ -78,9 +78,9 @@ def layers(mode: Mode = "exact") -> None:
     activate("emulator", mode=mode)
     import ttnn
 
-    from harness.numerics.agreement import error
-    from harness.numerics.inputs import Weights
-    from harness.numerics.recordings import arrays
+    from harness.conformance.numerics.agreement import error
+    from harness.conformance.numerics.inputs import Weights
+    from harness.conformance.numerics.recordings import arrays
     from tt_llm.checkpoint import locate
 
     folder = locate("smollm2")
@@ -132,10 +132,10 @@ def one_ulp(mode: Mode = "exact", repeats: Annotated[int, typer.Option(min=2)] =
     activate("emulator", mode=mode)
     import ttnn
 
+    from harness.conformance.numerics.inputs import Weights
+    from harness.conformance.numerics.model import Calls, Model
+    from harness.conformance.numerics.recordings import Recording, arrays
     from harness.metrics import kl_divergence, pcc
-    from harness.numerics.inputs import Weights
-    from harness.numerics.model import Calls, Model
-    from harness.numerics.recordings import Recording, arrays
     from tt_llm.checkpoint import locate
 
     weights, ids = Weights(locate("smollm2")), arrays("whole_golden")["ids"]
@@ -168,7 +168,7 @@ def nudged(embedding: Callable[[torch.Tensor], torch.Tensor], seed: int, ids: to
 @app.command()
 def modes(results: list[Path]) -> None:
     """The whole model's figures in each run's mode, and the recorded ones."""
-    from harness.records import read_results
+    from harness.results.schema import read_results
 
     runs = [read_results(path) for path in results]
     names = [run.environment.emulator_mode or run.environment.target for run in runs]
@@ -193,7 +193,7 @@ def random_product(
     """The error of one product of random matrices, written in the destination's own format."""
     import ttnn
 
-    from harness.numerics.agreement import error
+    from harness.conformance.numerics.agreement import error
 
     generator = torch.Generator().manual_seed(seed)
     shapes = (32, k), (k, 64)

@@ -74,7 +74,7 @@ def _small_model() -> None:
 
     import tt_llm
     from harness.emulator import op_names
-    from harness.oplog import recorded
+    from harness.ttnn_calls.op_log import recorded
     from tt_llm.mesh import open_mesh, replicate
 
     torch.set_num_threads(1)

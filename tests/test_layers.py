@@ -1,21 +1,26 @@
-"""The floors of the house: which package may import which, as pyproject's contracts say."""
+"""Which package may import which, as pyproject's contracts say."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+from importlinter.application.use_cases import read_user_options
+from importlinter.configuration import configure
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("tt_llm", "goldens", "harness", "suites", "ci")
-# One import a contract forbids: the file it is planted in, and the line.
+PACKAGES = ("tt_llm", "goldens", "harness", "suites")
+# One import that each contract forbids: the file it is planted in, and the line.
 PLANTED = {
     "tt_llm/config.py": "import goldens",
     "goldens/store.py": "import ttnn",
-    "harness/metrics/tensors.py": "import harness.records",
+    "harness/metrics/tensors.py": "import tt_llm",
     "harness/emulator/types.py": "import tt_llm",
-    "ci/policy.py": "import torch",
+    "harness/gates/policy.py": "import torch",
+    "harness/run/session.py": "import harness.report.tables",
 }
 
 
@@ -24,6 +29,13 @@ def lint_imports(folder: Path) -> tuple[int, str]:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
+
+
+def copy_packages(folder: Path) -> None:
+    """The packages and their contracts, to plant imports in."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
 
 
 def test_every_contract_is_kept() -> None:
@@ -35,9 +47,7 @@ def test_every_contract_is_kept() -> None:
 
 def test_every_contract_can_break(tmp_path: Path) -> None:
     """A forbidden import planted for each contract in a copy of the tree breaks each of them, and is named."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    copy_packages(tmp_path)
     for file, line in PLANTED.items():
         with (tmp_path / file).open("a") as source:
             source.write(f"\n{line}\n")
@@ -47,3 +57,34 @@ def test_every_contract_can_break(tmp_path: Path) -> None:
     for file, line in PLANTED.items():
         importer = file.removesuffix(".py").replace("/", ".")
         assert f"{importer} -> {line.removeprefix('import ')}" in output
+
+
+def rooms() -> list[list[str]]:
+    """The layers of the harness as pyproject has them, the topmost first; rooms of one layer beside one another."""
+    configure()
+    contracts = read_user_options(str(ROOT / "pyproject.toml")).contracts_options
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [layer.split(" | ") for layer in layers]
+
+
+def test_every_room_has_its_layer() -> None:
+    """A new room must be put somewhere, or it could import anything."""
+    named = {room.removeprefix("harness.") for layer in rooms() for room in layer}
+    lying = {path.stem for path in (ROOT / "harness").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert named == lying - {"__init__", "__pycache__"} | {"suites"}
+
+
+def test_no_room_imports_the_one_above_it(tmp_path: Path) -> None:
+    """The layers break at each of their borders, not only at the one that is tried above."""
+    copy_packages(tmp_path)
+    layers = rooms()
+    for above, below in pairwise(layers):
+        for room in below:
+            path = tmp_path.joinpath(*room.split("."))
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            with file.open("a") as source:
+                source.write(f"\nimport {above[0]}\n")
+    _, output = lint_imports(tmp_path)
+    for above, below in pairwise(layers):
+        for room in below:
+            assert f"{room} is not allowed to import {above[0]}" in output

@@ -18,7 +18,7 @@ from harness.bisect.shadows import SOURCES, Shadows
 from harness.bisect.steps import Raise, Step, Watch
 from harness.bisect.subjects import Subject
 from harness.emulator import op_names
-from harness.oplog import Args, Kwargs, Op, intercepted
+from harness.ttnn_calls.op_log import Args, Kwargs, Op, intercepted
 
 JUMPS = 5  # shown of the ops after which the accumulated error grew most
 

@@ -10,9 +10,9 @@ import tt_llm
 from goldens import GoldenError, GoldenSpec
 from harness.bisect.bisection import Bisection, bisect, load
 from harness.bisect.subjects import USERS, OneModule, Subject, WholeModel
-from harness.golden_making import make_missing
-from harness.options import Options
-from harness.session import Session
+from harness.run.goldens.making import make_missing
+from harness.run.options import Options
+from harness.run.session import Session
 
 # Modules whose goldens a ModuleRunner takes as they are.
 MODULES = ("embedding", "attention_norm", "attention", "mlp_norm", "mlp", "decoder", "final_norm", "lm_head")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from harness.oplog import Op
+from harness.ttnn_calls.op_log import Op
 
 Tensor = torch.Tensor
 Golden = Callable[..., Any]

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.refusals import TTNN_FOLDERS
+from harness.ttnn_calls.refusals import TTNN_FOLDERS
 
 _OURS = str(Path(__file__).parent)
-_OPLOG = str(Path(__file__).parents[1] / "oplog.py")
+_OP_LOG = str(Path(__file__).parents[1] / "ttnn_calls" / "op_log.py")
 LAYER_MODULES = ("attention_norm", "attention", "mlp_norm", "mlp")
 TOP_MODULES = ("embedding", "rope", "final_norm", "lm_head")
 
@@ -48,7 +48,7 @@ class Places:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             file = frame.f_code.co_filename
-            if not file.startswith((_OURS, _OPLOG)) and not any(folder in file for folder in TTNN_FOLDERS):
+            if not file.startswith((_OURS, _OP_LOG)) and not any(folder in file for folder in TTNN_FOLDERS):
                 nearest = nearest or frame
                 name, index = self._names.get(id(frame.f_locals.get("self")), ("", None))
                 if name and in_module is None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from harness.bisect.op_goldens import COLLECTIVES, WRITES, Golden
-from harness.oplog import Args, Kwargs, tensors_in
+from harness.ttnn_calls.op_log import Args, Kwargs, tensors_in
 
 Values = list[torch.Tensor]
 SOURCES = ("ttnn.from_torch", "ttnn.as_tensor")

@@ -14,7 +14,7 @@ from harness.bisect.doors import Door, watched
 from harness.bisect.places import LAYER_MODULES
 from harness.bisect.shadows import Shadows
 from harness.metrics import compare_tensors, kl_divergence
-from harness.module_runner import ModuleRunner
+from harness.run.module_runner import ModuleRunner
 
 USERS = 2
 

@@ -9,7 +9,7 @@ from types import FrameType
 
 _EMULATOR = str(Path(__file__).parent)
 # What may stand between model code and an op: the op log, a library's wrapper.
-_BETWEEN = ("functools.py", "contextlib.py", "oplog.py")
+_BETWEEN = ("functools.py", "contextlib.py", "op_log.py")
 
 
 def call_site() -> str:

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from ci.policy import Policy
 from goldens import Reference
 from harness.emulator import cpu_path
 from harness.evaluation import verdict
 from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM, check_computes
 from harness.evaluation.samples import Evaluation
-from harness.recorder import Recorder
-from harness.records import Environment, Record, Results
+from harness.gates.policy import Policy
 from harness.report.reproduce import ARGUMENTS
-from harness.settling import settle
+from harness.results.false_discovery import settle
+from harness.results.schema import Environment, Record, Results
+from harness.run.recorder import Recorder
 from harness.targets import active
 from tt_llm.checkpoint import locate
 from tt_llm.precision import policy

@@ -12,7 +12,7 @@ import torch
 from harness.errors import UserError
 from harness.evaluation.samples import Sample, Samples
 from harness.metrics import paired_accuracy_test, paired_nll_test
-from harness.recorder import Details, PairedTest, Recorder, Regression
+from harness.run.recorder import Details, PairedTest, Recorder, Regression
 
 Pairs = Sequence[tuple[Sample, Sample]]  # golden, device
 # lm-eval's perplexities; a text task offers several of one likelihood, of which the first is judged.

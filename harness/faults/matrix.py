@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import project_folder
 from harness.errors import UserError
 from harness.faults.planting import Fault
 from harness.faults.probe import Kill, Probe
@@ -116,7 +117,7 @@ def _on_one_mesh(
     activate("emulator", mesh=mesh, mode=setup.emulator_mode)
     import transformers.models.llama.modeling_llama  # noqa: F401 - once here, so that no fork has to
 
-    import harness.fixtures  # noqa: F401 - likewise, with the model's code and the suites' tools
+    import harness.plugin.fixtures  # noqa: F401 - likewise, with the model's code and the suites' tools
 
     gc.freeze()  # what is here stays, in every fork: none has to walk it
 
@@ -177,16 +178,14 @@ def _suites(setup: Setup, mesh: str, precision: str, fault: str | None, probe: P
     """In a process of its own: runs the suites and returns what the probe saw."""
     import pytest
 
-    import suites
-
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
         "1"  # others' plugins cost more to import than a fault to find
     )
-    root = Path(suites.__path__[0])
+    root = project_folder("suites")
     arguments = [
         *(str(root / suite) for suite in _suites_of(setup, mesh)),
         *("-q", "--tb=no", "--no-header", "-rN", "-p", "no:cacheprovider", "-m", "not slow"),
-        *("-p", "harness.plugin", "-p", "no:unraisableexception", "--assert=plain"),
+        *("-p", "harness.plugin.hooks", "-p", "no:unraisableexception", "--assert=plain"),
         f"--tt-model={setup.model}",
         f"--tt-mesh={mesh}",
         f"--tt-precision={precision}",

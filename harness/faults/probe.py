@@ -63,7 +63,7 @@ class Probe:
 
 
 def _kill(item: pytest.Item, error: AssertionError) -> Kill:
-    from harness.outcomes import RECORD_PROPERTY
+    from harness.run.outcomes import RECORD_PROPERTY
 
     for name, record in item.user_properties:
         if name == RECORD_PROPERTY and isinstance(record, dict) and record["verdict"] == "regression":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.faults.matrix import MESH_SUITE, MODULE_SUITE, Matrix, Row
-from harness.records import write_text_atomically
+from harness.results.schema import write_text_atomically
 
 SCHEMA = 1
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci.baseline import Baseline
-from ci.gate import FAILURES, Judgement, lines
-from harness.records import Results
+from harness.gates.baseline import Baseline
+from harness.gates.gate import FAILURES, Judgement, lines
 from harness.report import terminal
 from harness.report.grid import Grid, grid
 from harness.report.reproduce import command
+from harness.results.schema import Results
 
 MOST_ANNOTATIONS = 10  # errors of one step that GitHub shows
 MOST_ROWS = 50

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from harness.records import Record
+from harness.results.schema import Record
 
 TIMED = ("ttft", "step_time")
 SAID = {"model": "model, not measured", "host": "host", "device": "device"}

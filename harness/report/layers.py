@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from harness.records import Record
+from harness.results.schema import Record
 
 CHAINED = (
     "with the error of all layers before"  # the note of a layer's records from a pass through the whole model

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Record, Verdict
+from harness.results.schema import Record, Verdict
 
 AGREEMENT, ERRORS, SHARE = "bit_exact", "error_change", "kl_share"
 AGREEMENT_COLUMNS = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from harness.options import Options
-from harness.records import Environment, Record
 from harness.report.tables import REFERENCE_TARGET
+from harness.results.schema import Environment, Record
+from harness.run.options import Options
 
 ARGUMENTS = "arguments"  # in the details of a record that lm-eval measured: lm-eval's own
 _DEFAULTS = Options()

@@ -6,10 +6,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Record
-from harness.report.figures import COUNTERS, figure, worse
 from harness.report.layers import CHAINED
 from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
+from harness.results.figures import COUNTERS, figure, worse
+from harness.results.schema import Record
 
 MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
 ACCURACY_METRICS = ("top1", "top5", "kl", "perplexity_error")

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Record
+from harness.results.schema import Record
 
 TASK_METRICS = ("task_loss", "task_perplexity_error", "task_nll_change")
 

@@ -7,8 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.records import Environment, Record, Results, Verdict
-from harness.report.figures import bound, figure, label, misses_guideline, worse
 from harness.report.latency import latency_tables
 from harness.report.layers import growth
 from harness.report.numerics import numerics_tables
@@ -21,6 +19,8 @@ from harness.report.tables import (
 )
 from harness.report.tasks import task_tables
 from harness.report.tokens import shown_tokens
+from harness.results.figures import bound, figure, label, misses_guideline, worse
+from harness.results.schema import Environment, Record, Results, Verdict
 
 FAULT_ORDER: tuple[Verdict, ...] = (
     "regression",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.records import Record
+from harness.results.schema import Record
 
 # How a record's details name the tokens they show, `worst_token_1` and on, and what those are.
 TOKENS = {

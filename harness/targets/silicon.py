@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.refusals import reason
 from harness.targets import wheel
+from harness.ttnn_calls.refusals import reason
 
 NODES = Path("/dev/tenstorrent")  # the driver's device files, one a card
 TIME_LIMIT = 60  # seconds; ttnn waits without end for a card that another process has open

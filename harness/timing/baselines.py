@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import project_folder
 from harness.errors import UserError
-from harness.records import write_text_atomically
+from harness.results.schema import write_text_atomically
+from harness.run.options import Options
 from harness.timing.counters import Counts
 
 Modules = dict[str, Counts]
@@ -28,6 +30,12 @@ class Baselines:
     model: str
     mesh: str
     precision: str
+
+    @classmethod
+    def of_run(cls, options: Options, precision: str) -> Baselines:
+        """Those of a run's model and mesh, in the folder it names, or among those that come with the harness."""
+        folder = options.baselines or project_folder("ci") / "baselines" / "counters"
+        return cls(folder, Path(options.model).name, options.mesh, precision)
 
     @property
     def path(self) -> Path:

@@ -15,20 +15,20 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import tt_llm
-from harness.blank_weights import BlankCheckpoint
-from harness.records import Phase, Record
-from harness.refusals import reason
+from harness.results.schema import Phase, Record
+from harness.run.dummy_weights import BlankCheckpoint
 from harness.targets import active
 from harness.timing.architectures import ARCHITECTURES
 from harness.timing.device_model import PassTime, pass_time
 from harness.timing.passes import Pass, logged, step
 from harness.timing.roofline import Setting
+from harness.ttnn_calls.refusals import reason
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    from harness.recorder import Recorder
-    from harness.session import Session
+    from harness.run.recorder import Recorder
+    from harness.run.session import Session
 
 CARDS = ("silicon",)  # the targets that are as fast as a card; the others' wall time says nothing of one
 WARM_UP, ROUNDS = 2, 20

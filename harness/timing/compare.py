@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ci.results import Figure, Key, ResultsFile, keyed
-from ci.sessions import Comparison, compare, compare_exact
-from harness.report.figures import COUNTERS
+from harness.gates.results import Figure, Key, ResultsFile, keyed
+from harness.gates.sessions import Comparison, compare, compare_exact
+from harness.results.figures import COUNTERS
 
 State = Literal["pass", "regression", "inconclusive", "missing baseline", "vanished"]
 MOST_CAUSES = 3

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.refusals import TTNN_FOLDERS
+from harness.ttnn_calls.refusals import TTNN_FOLDERS
 
 WHOLE = "model"  # the module that stands for the whole pass
 METRICS = {  # name -> unit

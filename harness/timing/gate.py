@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import ttnn
 
-from harness.recorder import Recorder, Regression
-from harness.records import Phase, Verdict
+from harness.results.schema import Phase, Verdict
+from harness.run.recorder import Recorder, Regression
+from harness.timing.baselines import Baselines
 from harness.timing.counters import METRICS, WHOLE, Counts, count
 
 if TYPE_CHECKING:
-    from harness.session import Session
+    from harness.run.session import Session
 
 TRACE = "trace"  # the module that stands for a pass that is one replay
 
@@ -38,7 +39,7 @@ class CounterGate:
         name = f"{phase} B{batch} S{seq_len}"
         if traced:
             modules, name = {TRACE: modules[WHOLE]}, f"{phase} traced B{batch} S{seq_len}"
-        baselines = self.session.baselines(self.precision)
+        baselines = Baselines.of_run(self.session.options, self.precision)
         if self.session.options.update_baselines:
             baselines.put(name, modules)
         expected = baselines.get(name)

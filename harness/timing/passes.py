@@ -13,8 +13,8 @@ import ttnn
 
 import tt_llm
 from harness.emulator import op_names
-from harness.oplog import OpRecord, recorded
-from harness.records import Phase
+from harness.results.schema import Phase
+from harness.ttnn_calls.op_log import OpRecord, recorded
 
 
 @dataclass(frozen=True)

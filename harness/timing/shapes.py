@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import tt_llm
 from harness.emulator import formats, kernels, mode
 from harness.emulator.ops import attention
-from harness.records import Phase
+from harness.results.schema import Phase
 from harness.timing.passes import Pass, logged, step
 from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
 from tt_llm.config import ModelConfig

@@ -6,8 +6,9 @@ import pytest
 
 from goldens import GoldenSpec
 from harness.metrics import compare_tensors
-from suites.accuracy.scoring import score
-from suites.accuracy.test_text import WINDOW, WINDOWS
+from harness.run.text_scores import score
+
+from .test_text import WINDOW, WINDOWS
 
 
 @pytest.mark.tt_golden("model", seq_len=WINDOW, batch=WINDOWS, reference_dtype="bfloat16")

@@ -13,8 +13,8 @@ from harness.metrics import (
     sketched_agreement,
     sketched_perplexity,
 )
-from harness.spent import clocked
-from suites.accuracy.scoring import paired_tests
+from harness.run.text_scores import paired_tests
+from harness.run.time_shares import clocked
 
 WINDOW = 320
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from suites.accuracy.scoring import judge, score
+from harness.run.text_scores import judge, score
 
 WINDOW, WINDOWS = 1024, 2
 PREFILL = 512

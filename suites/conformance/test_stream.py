@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from harness.conformance import differences, stream
+from harness.conformance.stream import differences, stream
 
 
 def test_emulator_takes_the_real_ops(tt_session, tt_precision, recorder):

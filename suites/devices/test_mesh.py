@@ -7,10 +7,10 @@ import torch
 import ttnn
 
 from harness.metrics import agreement_length, flip_cost, perplexity, perplexity_change
-from harness.recorder import Regression
-from harness.strict import assert_replicated
+from harness.run.recorder import Regression
+from harness.run.strict import assert_replicated
+from harness.run.text_scores import perplexity_test
 from harness.targets import active
-from suites.accuracy.scoring import perplexity_test
 from tt_llm.checkpoint import split_rope_halves
 from tt_llm.kv_cache import padded_page_table
 from tt_llm.mesh import replicate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.session import Session
+from harness.run.session import Session
 from harness.timing.benchmark import Latency, now
 
 pytestmark = pytest.mark.benchmark(timer=now)

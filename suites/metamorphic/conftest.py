@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from harness.recorder import Recorder
+from harness.run.recorder import Recorder
 
 Unchanged = Callable[..., None]
 

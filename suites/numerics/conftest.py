@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.numerics.inputs import Weights, layer_inputs
-from harness.numerics.recordings import Recording
-from harness.numerics.replay import digest, put, read
+from harness.conformance.numerics.inputs import Weights, layer_inputs
+from harness.conformance.numerics.recordings import Recording
+from harness.conformance.numerics.replay import digest, put, read
 from harness.targets import active
 
 WEIGHT = "wqkv_meta[576,960]"

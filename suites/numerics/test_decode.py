@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.conformance.numerics.agreement import agreement
+from harness.conformance.numerics.decoding import Decoding, cache_of_recorded_rows
+from harness.conformance.numerics.filing import Filing, of_precision
+from harness.conformance.numerics.model import Calls, Model
+from harness.conformance.numerics.recordings import Recording
+from harness.conformance.numerics.replay import digest, read
 from harness.metrics import compare_tensors, kl_divergence
-from harness.numerics.agreement import agreement
-from harness.numerics.decoding import Decoding, cache_of_recorded_rows
-from harness.numerics.model import Calls, Model
-from harness.numerics.recordings import Recording
-from harness.numerics.replay import digest, read
-from suites.numerics.filing import Filing, of_precision
 
 RECORDING = Recording("decode")
 PRECISION = "performance"  # policy P8

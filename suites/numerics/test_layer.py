@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.numerics.agreement import error
-from harness.numerics.layer import chained, from_recorded, golden
-from harness.numerics.recordings import Recording
-from suites.numerics.filing import Filing, of_precision
+from harness.conformance.numerics.agreement import error
+from harness.conformance.numerics.filing import Filing, of_precision
+from harness.conformance.numerics.layer import chained, from_recorded, golden
+from harness.conformance.numerics.recordings import Recording
 
 # Recording -> the precision policy it is one of.
 LAYERS = {"layer_A": "accuracy", "layer_P": "bfp4_mlp"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.numerics.exact import exact
-from harness.numerics.layer import Outcome
-from harness.numerics.recordings import Recording
-from harness.numerics.replay import call, put, read
-from suites.numerics.filing import Filing
+from harness.conformance.numerics.exact import exact
+from harness.conformance.numerics.filing import Filing
+from harness.conformance.numerics.layer import Outcome
+from harness.conformance.numerics.recordings import Recording
+from harness.conformance.numerics.replay import call, put, read
 
 OPS = Recording("ops")
 

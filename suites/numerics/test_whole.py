@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.conformance.numerics.agreement import agreement
+from harness.conformance.numerics.filing import Filing, mode, of_precision
+from harness.conformance.numerics.model import Calls, Model
+from harness.conformance.numerics.partial import partial_kl
+from harness.conformance.numerics.recordings import Recording, arrays
 from harness.metrics import compare_tensors, kl_divergence, perplexity, token_agreement
-from harness.numerics.agreement import agreement
-from harness.numerics.model import Calls, Model
-from harness.numerics.partial import partial_kl
-from harness.numerics.recordings import Recording, arrays
-from suites.numerics.filing import Filing, mode, of_precision
 
 POLICIES = {"A": "accuracy", "P8": "performance", "P": "bfp4_mlp"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness.cli import app
+from harness.cli.app import app
 from harness.faults import FAULTS
 from harness.targets import active
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.conformance.numerics.recordings import Recording
 from harness.emulator import api
-from harness.numerics.recordings import Recording
 from tests.emulator.recorded import in_device_modes, recorded, using
 
 HEADS, BLOCK, HD, USERS = 3, 32, 64, 32

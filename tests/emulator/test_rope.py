@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.conformance.numerics.recordings import Recording
 from harness.emulator import api, mode
 from harness.emulator.mode import Mode
-from harness.numerics.recordings import Recording
 from tests.emulator.recorded import in_device_modes, recorded, using
 
 HD = 64

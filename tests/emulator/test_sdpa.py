@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.conformance.numerics.recordings import Recording
 from harness.emulator import accumulate, formats, fpu
 from harness.emulator.fidelity import Math
 from harness.emulator.ops import decode_steps, prefill_steps
 from harness.emulator.types import DataType, MathFidelity
-from harness.numerics.recordings import Recording
 from tests.emulator.recorded import EXACT, attention_vectors, in_device_modes, recorded, using
 
 CASES = [step.point for step in Recording("sdpa").steps]

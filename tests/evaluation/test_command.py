@@ -12,8 +12,8 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
-from harness.records import Record, read_results
 from harness.report.reproduce import command
+from harness.results.schema import Record, read_results
 
 PAGE = Path(__file__).parents[2] / "docs" / "lm-eval.md"
 FENCE = re.compile(r"^```(\w+) run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -52,7 +52,7 @@ def start(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Start:
     """start(*arguments) runs `tt-harness lm-eval` with them, on the tiny model and the session's target."""
-    from harness.cli import app
+    from harness.cli.app import app
     from harness.targets import active
 
     monkeypatch.chdir(tmp_path)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from ci.policy import Policy
 from harness.errors import UserError
 from harness.evaluation.samples import Sample, Samples
 from harness.evaluation.verdict import judge
-from harness.recorder import Recorder
-from harness.records import Record
+from harness.gates.policy import Policy
+from harness.results.schema import Record
+from harness.run.recorder import Recorder
 
 N = 1000
 Change = Callable[[Sample], Sample]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ci.baseline import Baseline, Update
-from ci.gate import Finding, Judgement
-from ci.results import Origin
-from harness.records import Environment, Record, Results
+from harness.gates.baseline import Baseline, Update
+from harness.gates.gate import Finding, Judgement
+from harness.gates.results import Origin
 from harness.report.github import MOST_ANNOTATIONS, tell_gate, tell_run
+from harness.results.schema import Environment, Record, Results
 
 SOURCE = "import pytest\n\n\n@pytest.mark.slow\ndef test_mlp():\n    pass\n"
 BASELINE = Baseline(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.records import Environment, Record, Results
 from harness.report.html import write_html
+from harness.results.schema import Environment, Record, Results
 from tests.report.browser import Browser, browser, installed
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

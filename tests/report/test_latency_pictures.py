@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.records import Record
 from harness.report.pictures.latency import pictures
+from harness.results.schema import Record
 
 BASE: dict[str, Any] = {
     "test": "t",

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.records import Environment, Record, Results
 from harness.report import render
 from harness.report.layers import CHAINED, by_layer, growth
 from harness.report.pictures.layers import pictures
 from harness.report.tokens import shown_tokens
+from harness.results.schema import Environment, Record, Results
 
 
 def record(metric: str, value: float, layer: int | None, **changes: Any) -> Record:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.records import Environment, Record, Results
 from harness.report import render
+from harness.results.schema import Environment, Record, Results
 
 ENVIRONMENT = Environment.collect(target="emulator", mesh="1x1", model="smollm2", emulator_mode="exact")
 MATMUL = "matmul bf16 x bfp8 -> bf16, HiFi2 bf16 dest"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from harness.records import Record
 from harness.report.tasks import task_tables
+from harness.results.schema import Record
 
 LOSS = Record(
     test="lm-eval quiz",

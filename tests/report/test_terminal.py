@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.records import Environment, Record, Results, ResultsError
 from harness.report import render, write_html
+from harness.results.schema import Environment, Record, Results, ResultsError
 
 ENVIRONMENT = Environment.collect(target="emulator", mesh="1x1", model="smollm2")
 RULES: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Record, Results, read_results
+from harness.results.schema import Record, Results, read_results
 
 ROOT = Path(__file__).parents[2]
 

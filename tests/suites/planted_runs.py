@@ -26,7 +26,7 @@ def judged(fault: str | None, tests: list[str], options: list[str]) -> dict[str,
     """What a healthy model, or one with a fault, makes of the tests."""
     probe = Probe(early=False)
     planted = ["-p", "harness.faults", f"--tt-fault={fault}"] if fault else []
-    quiet = ["-q", "--tb=no", "-rN", "-p", "no:cacheprovider", "-p", "harness.plugin", "--assert=plain"]
+    quiet = ["-q", "--tb=no", "-rN", "-p", "no:cacheprovider", "-p", "harness.plugin.hooks", "--assert=plain"]
     pytest.main([*tests, *quiet, *options, *planted], plugins=[probe])
     return {"ran": sum(probe.tests.values()), "red": probe.red, "raised": probe.raised}
 
@@ -39,7 +39,7 @@ def main() -> None:
     activate("emulator", mode="fast")
     import transformers.models.llama.modeling_llama  # noqa: F401 - once here, so that no fork has to
 
-    import harness.fixtures  # noqa: F401 - likewise
+    import harness.plugin.fixtures  # noqa: F401 - likewise
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     gc.freeze()

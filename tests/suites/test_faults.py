@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.app import app
 from harness.faults import FAULTS, MESH_FAULTS, SLOWDOWNS
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def plant(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         command = [
             sys.executable,
             "-m",
-            "harness.cli",
+            "harness.cli.app",
             "faults",
             f"--only={','.join(faults)}",
             f"--out={out}",

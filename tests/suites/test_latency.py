@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.records import Record
+from harness.results.schema import Record
 
 Run = Callable[..., Any]
 SUITE = ("suites/latency", "--tt-precision=performance", "-k")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Results, read_results
+from harness.results.schema import Results, read_results
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
     command = [
         sys.executable,
         "-m",
-        "harness.cli",
+        "harness.cli.app",
         "run",
         "--suite",
         "quick",

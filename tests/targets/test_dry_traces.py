@@ -9,7 +9,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 HEAD = """
 import torch, ttnn
-from harness.refusals import OpRefused, explained
+from harness.ttnn_calls.refusals import OpRefused, explained
 mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 1), trace_region_size=1 << 20, num_command_queues=2)
 host = ttnn.from_torch(torch.ones(1, 1, 32, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT)
 x = ttnn.to_device(host, mesh)

@@ -95,7 +95,7 @@ REFUSED = {
 
 def test_illegal_calls_are_refused_with_ttnns_own_reason(dry: Run) -> None:
     """The op, the line that called it, and why, for each kind of mistake; the process lives on."""
-    lines = [OPEN, "from harness.refusals import OpRefused, explained"]
+    lines = [OPEN, "from harness.ttnn_calls.refusals import OpRefused, explained"]
     lines += [
         "weight = ttnn.zeros((1, 1, 64, 64), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)"
     ]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from harness.oplog import OpRecord, TensorSpec
-from harness.recorder import Recorder
-from harness.records import Record
+from harness.results.schema import Record
+from harness.run.recorder import Recorder
 from harness.timing import benchmark as timing
 from harness.timing.benchmark import ROUNDS, WARM_UP, Latency
 from harness.timing.passes import Pass
+from harness.ttnn_calls.op_log import OpRecord, TensorSpec
 
 COMPILES, STEP = 2.0, 0.01
 SLOW = (

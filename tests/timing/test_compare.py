@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
-from harness.records import Environment, Record, write_results
+from harness.cli.app import app
+from harness.results.schema import Environment, Record, write_results
 
 STEP: dict[str, Any] = {
     "test": "suites/latency/test_latency.py::test_decode[32]",

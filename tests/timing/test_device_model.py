@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.oplog import OpRecord, TensorSpec
 from harness.timing.architectures import DISPATCH, LAUNCH, WORMHOLE
 from harness.timing.device_model import pass_time
 from harness.timing.roofline import Setting, shard_cores, work_of
+from harness.ttnn_calls.op_log import OpRecord, TensorSpec
 
 DRAM, L1 = "INTERLEAVED/DRAM", "INTERLEAVED/L1"
 BANKS = "WIDTH_SHARDED/DRAM [4096, 1216] ROW_MAJOR (0,0)-(11,0)"

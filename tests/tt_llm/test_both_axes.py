@@ -11,12 +11,12 @@ import torch
 import ttnn
 
 import tt_llm
-from harness import strict
 from harness.emulator import op_names
 from harness.emulator.mode import Mode, using
 from harness.faults import MESH_FAULTS
 from harness.metrics import pcc
-from harness.oplog import OpRecord, recorded
+from harness.run import strict
+from harness.ttnn_calls.op_log import OpRecord, recorded
 from tt_llm import split as split_rule
 from tt_llm.linear import StreamLinear
 from tt_llm.mesh import joined, open_mesh, replicate, to_host

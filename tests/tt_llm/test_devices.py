@@ -10,9 +10,9 @@ import torch
 import ttnn
 
 import tt_llm
-from harness import strict
 from harness.emulator.mode import Mode, using
 from harness.metrics import pcc
+from harness.run import strict
 from tt_llm import split as split_rule
 from tt_llm.config import TILE
 from tt_llm.mesh import open_mesh

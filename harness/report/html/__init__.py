@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.records import Results, write_text_atomically
+from harness.results.schema import Results, write_text_atomically
 
 __all__ = ["write_html"]
 

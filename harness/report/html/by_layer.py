@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
-from harness.records import Record
-from harness.report.figures import figure, worse
 from harness.report.grid import Cell, Grid
 from harness.report.tables import ORDER, REFERENCE_TARGET
+from harness.results.figures import figure, worse
+from harness.results.schema import Record
 
 METRIC = "worst_row_pcc"  # a whole tensor's is blind to one broken token
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import jinja2
 
-from harness.records import Environment, Record, Results
 from harness.report import pictures, terminal
-from harness.report.figures import bound, figure, label
 from harness.report.grid import Cell, Grid, grid
 from harness.report.html.by_layer import by_layer
 from harness.report.reproduce import command
 from harness.report.tables import ORDER, REFERENCE_TARGET
 from harness.report.tokens import shown_tokens
+from harness.results.figures import bound, figure, label
+from harness.results.schema import Environment, Record, Results
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from harness.records import Record
 from harness.report.picture import Picture
 from harness.report.pictures import latency, layers
+from harness.results.schema import Record
 
 
 def every(records: Sequence[Record]) -> list[Picture]:

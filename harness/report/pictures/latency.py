@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from ci.history import Point, Step
-from harness.records import Record
+from harness.gates.history import Point, Step
 from harness.report.latency import devices
 from harness.report.picture import WIDTH, Picture, drawn
+from harness.results.schema import Record
 from harness.timing.architectures import WORMHOLE
 
 if TYPE_CHECKING:

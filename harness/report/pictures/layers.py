@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from harness.records import Record
 from harness.report.layers import by_layer
 from harness.report.picture import WIDTH, Picture, drawn
+from harness.results.schema import Record
 
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#cc79a7")
 LEAST = 1e-9  # what a logarithmic axis shows of less

@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
+from harness.conformance.numerics.recordings import Recording, TensorSpec
 from harness.emulator import formats, kernels, mode, sfpu
 from harness.emulator.mode import Mode
 from harness.emulator.types import DataType
-from harness.numerics.recordings import Recording, TensorSpec
 
 OPS = Recording("ops")
 ELTWISE = {"ttnn.add", "ttnn.subtract", "ttnn.multiply", "ttnn.typecast"}

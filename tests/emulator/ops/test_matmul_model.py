@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.conformance.numerics.recordings import Recording, Step
 from harness.emulator import api, kernels, mode
 from harness.emulator.accumulate import EXACT_ROWS, Blocks
 from harness.emulator.geometry import CoreCoord, CoreGrid, CoreRange, CoreRangeSet
@@ -17,7 +18,6 @@ from harness.emulator.memory_config import MemoryConfig, ShardSpec
 from harness.emulator.mode import Mode
 from harness.emulator.ops.matmul_blocks import Sizes, block_tiles, blocks, fitting_core_tiles
 from harness.emulator.types import BufferType, DataType, TensorMemoryLayout
-from harness.numerics.recordings import Recording, Step
 
 OPS = Recording("ops")
 CALLS = [step for step in OPS.steps if step.op in ("ttnn.matmul", "ttnn.linear")]

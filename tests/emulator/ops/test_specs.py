@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from harness.conformance.calls import CASES, STRICTER, scope
 from harness.emulator import DeviceError, api
-from suites.conformance.calls import CASES, STRICTER, scope
 
 
 @cache
@@ -40,7 +40,7 @@ def test_the_record_is_what_the_installed_ttnn_answers(tmp_path: Path) -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("ttnn is not installed: compared with recorded outcomes only")
     outcomes = tmp_path / "outcomes.json"
-    command = [sys.executable, "-m", "suites.conformance.calls", "dryrun", str(outcomes)]
+    command = [sys.executable, "-m", "harness.conformance.calls", "dryrun", str(outcomes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(outcomes.read_text()) == {name: case["outcome"] for name, case in CASES.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from harness.refusals import reason
+from harness.ttnn_calls.refusals import reason
 from tests.emulator.properties.calls import Call, described
 
 TIME_LIMIT = 30.0  # seconds for one call

@@ -1,0 +1,1 @@
+"""The program `tt-harness`. `app` gathers its commands, a file of `commands` for each."""

@@ -1,0 +1,1 @@
+"""The pytest plugin: `hooks` wires a run together, `fixtures` are what a test asks for."""
