@@ -9,7 +9,7 @@ import ttnn
 
 from tt_llm.errors import InputError
 from tt_llm.mesh import replicate, to_host
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 from tt_llm.trace import release_traces
 
 BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take

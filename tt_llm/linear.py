@@ -10,7 +10,7 @@ import ttnn
 
 from tt_llm.mesh import all_gather, all_reduce, partition, reduce_scatter, scatter
 from tt_llm.op_configs import LINEAR_ROWS, LinearConfig, OpConfigs
-from tt_llm.split import HEADS_AXIS, STREAM_AXIS, Dims, Split
+from tt_llm.tensor_parallel import HEADS_AXIS, STREAM_AXIS, Dims, Split
 
 
 class Linear:

@@ -17,7 +17,7 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Rope
 from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import division, split
+from tt_llm.tensor_parallel import division, split
 
 
 class Modules:

@@ -11,7 +11,7 @@ import ttnn
 from tt_llm.config import TILE
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.precision import Compute, Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 # Columns x rows that every Wormhole card offers with fast dispatch (an N150 keeps the ninth row).
 MAX_GRID = (8, 8)

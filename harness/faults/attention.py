@@ -68,7 +68,7 @@ def no_attention_scale(patch: pytest.MonkeyPatch) -> None:
 @fault("attention")
 def keys_and_values_swapped(patch: pytest.MonkeyPatch) -> None:
     """The fused projection has the value weights where the key weights belong."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import Split
 
     around(patch, Split, "qkv", lambda qkv, self, q, k, v: qkv(self, q, v, k))
 
@@ -76,7 +76,7 @@ def keys_and_values_swapped(patch: pytest.MonkeyPatch) -> None:
 @fault("attention")
 def queries_of_other_groups(patch: pytest.MonkeyPatch) -> None:
     """Query heads are dealt to the key-value heads in turn, not in groups of neighbours."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import Split
 
     def dealt(qkv: Any, self: Split, q: Any, k: Any, v: Any) -> Any:
         head_dim = self.local.head_dim
@@ -90,7 +90,7 @@ def queries_of_other_groups(patch: pytest.MonkeyPatch) -> None:
 @fault("attention")
 def output_heads_reversed(patch: pytest.MonkeyPatch) -> None:
     """The output projection takes the heads in the reverse order."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import Split
 
     def reversed_heads(wo: Any, self: Split, weight: Any) -> Any:
         return wo(self, weight.unflatten(-2, (-1, self.local.head_dim)).flip(-3).flatten(-3, -2))

@@ -38,7 +38,7 @@ def averaged_all_reduce(patch: pytest.MonkeyPatch) -> None:
 @fault("attention", mesh="1x2")
 def wo_sharded_on_the_wrong_dim(patch: pytest.MonkeyPatch) -> None:
     """The rows of WO go to the devices interleaved, not in the order of their heads."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import Split
 
     def mixed(wo: Any, self: Split, weight: Any) -> Any:
         right = wo(self, weight)
@@ -53,7 +53,7 @@ def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
     """The first two devices that differ have one another's key and value heads."""
     from dataclasses import replace
 
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import Split
 
     def swapped(qkv: Any, self: Split, q: Any, k: Any, v: Any) -> Any:
         order = list(self.kv)

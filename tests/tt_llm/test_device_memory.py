@@ -14,7 +14,7 @@ import tt_llm
 from harness.emulator import OutOfMemoryError
 from tt_llm.config import ModelConfig
 from tt_llm.kv_cache import PagedKVCache
-from tt_llm.split import split
+from tt_llm.tensor_parallel import split
 
 
 def peak_bytes() -> int:

@@ -13,7 +13,7 @@ import tt_llm
 from harness import strict
 from harness.emulator.mode import Mode, using
 from harness.metrics import pcc
-from tt_llm import split as split_rule
+from tt_llm import tensor_parallel
 from tt_llm.config import TILE
 from tt_llm.mesh import open_mesh
 
@@ -76,7 +76,7 @@ def test_a_sharded_stream_and_distributed_norms_give_nearly_the_same(
     model = tiny("mha")
     tokens = model.prompt(LENGTH, users=2)
     alone = prefill_and_decode(load(model, precision), tokens)
-    monkeypatch.setattr(split_rule, "SHARDED_STREAM_DIM", model.reference.config.hidden_size)
+    monkeypatch.setattr(tensor_parallel, "SHARDED_STREAM_DIM", model.reference.config.hidden_size)
     device = open_mesh(tt_llm.mesh.parse_mesh_shape(shape))
     generator = tt_llm.load(str(model.folder), device, precision, 4, 256)
     assert generator.model.final_norm.distributed

@@ -13,7 +13,7 @@ from tt_llm.checkpoint import interleave_rope
 from tt_llm.config import ModelConfig
 from tt_llm.kv_cache import PagedKVCache, blocks_for, default_page_table, padded_page_table
 from tt_llm.mesh import replicate
-from tt_llm.split import split
+from tt_llm.tensor_parallel import split
 
 
 @pytest.mark.parametrize(("positions", "blocks"), [(1, 1), (31, 1), (32, 1), (33, 2), (1024, 32), (1025, 33)])

@@ -10,7 +10,7 @@ import ttnn
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.op_configs import LINEAR_ROWS, LM_HEAD_COLUMNS, LM_HEAD_ROWS, OpConfigs, padded_prefill_length
 from tt_llm.precision import POLICIES
-from tt_llm.split import split
+from tt_llm.tensor_parallel import split
 
 # name: dim, hidden_dim, heads, KV heads, head_dim, vocabulary
 MODELS = {

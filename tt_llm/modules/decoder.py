@@ -11,7 +11,7 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 
 class Decoder:

@@ -9,7 +9,7 @@ from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.mesh import partition, replicate
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 
 class Embedding:

@@ -10,7 +10,7 @@ from tt_llm.checkpoint import Checkpoint
 from tt_llm.mesh import all_gather, joined, scatter
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 
 class LMHead:

@@ -8,7 +8,7 @@ from tt_llm.checkpoint import Checkpoint
 from tt_llm.linear import BranchLinear, StreamLinear, taken
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 
 class MLP:

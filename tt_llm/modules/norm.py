@@ -8,7 +8,7 @@ from tt_llm.checkpoint import Checkpoint
 from tt_llm.config import TILE
 from tt_llm.mesh import all_gather, replicate, scatter
 from tt_llm.op_configs import OpConfigs
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import Split
 
 
 class RMSNorm:

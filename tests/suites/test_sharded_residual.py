@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tt_llm.split import SHARDED_STREAM_DIM
+from tt_llm.tensor_parallel import SHARDED_STREAM_DIM
 
 pytestmark = pytest.mark.usefixtures("needs_ttnn")
 

@@ -17,7 +17,7 @@ from harness.emulator.mode import Mode, using
 from harness.faults import MESH_FAULTS
 from harness.metrics import pcc
 from harness.oplog import OpRecord, recorded
-from tt_llm import split as split_rule
+from tt_llm import tensor_parallel
 from tt_llm.linear import StreamLinear
 from tt_llm.mesh import joined, open_mesh, replicate, to_host
 
@@ -180,7 +180,7 @@ def test_of_a_sharded_stream_only_statistics_and_sums_travel(
     """With the rule's size lowered to the model's: normed columns are multiplied where they are, and joined for the LM head."""
     tokens = model.prompt(LENGTH, users=2)
     alone = prefill_and_decode(load(model, "performance"), tokens)
-    monkeypatch.setattr(split_rule, "SHARDED_STREAM_DIM", 256)
+    monkeypatch.setattr(tensor_parallel, "SHARDED_STREAM_DIM", 256)
     generator = tt_llm.load(str(model.folder), on((2, 4)), "performance", 4, 256)
     strict.watch(monkeypatch.setattr)
     for ours, theirs in zip(prefill_and_decode(generator, tokens), alone, strict=True):
@@ -208,7 +208,7 @@ def test_a_sum_along_the_wrong_axis_is_seen(model: Any, on: Any, monkeypatch: py
     """Columns of different parts of the stream added up: the rows then differ."""
     from tt_llm import linear
 
-    monkeypatch.setattr(linear, "HEADS_AXIS", split_rule.STREAM_AXIS)
+    monkeypatch.setattr(linear, "HEADS_AXIS", tensor_parallel.STREAM_AXIS)
     generator = tt_llm.load(str(model.folder), on((2, 4)), "performance", 4, 256)
     strict.watch(monkeypatch.setattr)
     with pytest.raises(strict.NotReplicated, match=r"layers\.0\.post_attention_layernorm: device 4 differs"):

@@ -10,7 +10,7 @@ import torch
 
 from tt_llm import InputError
 from tt_llm.config import ModelConfig
-from tt_llm.split import division, split
+from tt_llm.tensor_parallel import division, split
 
 DEVICES = (1, 2, 3, 4, 8, 12)
 LLAMA_70B = {
