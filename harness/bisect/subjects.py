@@ -78,7 +78,7 @@ class WholeModel:
 
 
 class OneModule:
-    """A module alone, on the activations that the reference had at its door."""
+    """A module alone, on the activations that the reference had at its boundary."""
 
     metric = "relative L2"
 
