@@ -156,7 +156,12 @@ class ModuleRunner:
         n_blocks = per_user * spec.batch
         shuffled = torch.randperm(n_blocks, generator=torch.Generator().manual_seed(PAGE_SEED))
         self._page_table = shuffled.reshape(spec.batch, per_user).int()
-        self._cache = PagedKVCache(self._device, one_layer, n_blocks, self._modules.precision.kv_cache)
+        self._cache = PagedKVCache(
+            mesh_device=self._device,
+            tp=one_layer,
+            n_blocks=n_blocks,
+            dtype=self._modules.precision.kv_cache,
+        )
         if self._decoding:
             pages = []
             for name in ("k_cache", "v_cache"):

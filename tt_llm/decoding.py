@@ -30,7 +30,9 @@ class DecodeInputs(NamedTuple):
 class Decoding:
     """Traced decode steps of a model over a cache, with page tables of `blocks` blocks a user."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, model: Model, cache: PagedKVCache, blocks: int) -> None:
+    def __init__(
+        self, *, mesh_device: ttnn.MeshDevice, model: Model, cache: PagedKVCache, blocks: int
+    ) -> None:
         release_traces(mesh_device)  # the inputs must stay
         self.cache, self.blocks = cache, blocks
         self._device = mesh_device

@@ -47,6 +47,7 @@ class Generator:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         model: Model,
         precision: precisions.Precision,
@@ -63,7 +64,12 @@ class Generator:
         # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
         padded_len = padded_prefill_length(max_seq_len)
         n_blocks = max_batch_size * blocks_for(padded_len)
-        self.kv_cache = PagedKVCache(mesh_device, model.tp, n_blocks, precision.kv_cache)
+        self.kv_cache = PagedKVCache(
+            mesh_device=mesh_device,
+            tp=model.tp,
+            n_blocks=n_blocks,
+            dtype=precision.kv_cache,
+        )
         self.page_table = default_page_table(max_batch_size, padded_len)
         self.enable_trace = True
         self._decoding: Decoding | None = None
@@ -187,7 +193,9 @@ class Generator:
         """The traced steps over a cache; those of one cache and one width of page table are kept at a time."""
         decoding = self._decoding
         if decoding is None or decoding.cache is not cache or decoding.blocks != blocks:
-            decoding = self._decoding = Decoding(self.mesh_device, self.model, cache, blocks)
+            decoding = self._decoding = Decoding(
+                mesh_device=self.mesh_device, model=self.model, cache=cache, blocks=blocks
+            )
         return decoding
 
     def generate(

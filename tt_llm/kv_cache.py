@@ -24,7 +24,7 @@ class PagedKVCache:
     """
 
     def __init__(
-        self, mesh_device: ttnn.MeshDevice, tp: TensorParallel, n_blocks: int, dtype: ttnn.DataType
+        self, *, mesh_device: ttnn.MeshDevice, tp: TensorParallel, n_blocks: int, dtype: ttnn.DataType
     ) -> None:
         release_traces(mesh_device)  # the cache must stay
         self.n_blocks = n_blocks

@@ -18,6 +18,7 @@ class Linear:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         weight: torch.Tensor,
         config: LinearConfig,
@@ -66,6 +67,7 @@ class ColumnParallelLinear:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weight: torch.Tensor,
@@ -75,7 +77,14 @@ class ColumnParallelLinear:
     ) -> None:
         """weight [1, 1, dim, N] on the host, columns as they lie over the devices."""
         dims = tp.shard_dims(-1, -2)
-        self._linear = Linear(mesh_device, weight, config, weight_dtype, output_dtype, dims)
+        self._linear = Linear(
+            mesh_device=mesh_device,
+            weight=weight,
+            config=config,
+            weight_dtype=weight_dtype,
+            output_dtype=output_dtype,
+            dims=dims,
+        )
         self._reduces = tp.is_2d
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
@@ -118,6 +127,7 @@ class RowParallelLinear:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weight: torch.Tensor,
@@ -130,13 +140,17 @@ class RowParallelLinear:
         self._gathers = configs.all_gather_matmul
         self._reduces = tp.devices > 1 and not self._gathers
         self._sharded = tp.residual_is_sharded
+        dims: ShardDims = tp.shard_dims(-2, -1)
         if self._gathers:
-            self._linear = Linear(
-                mesh_device, tp.pad_residual(weight), config, weight_dtype, output_dtype, -1
-            )
-        else:
-            dims = tp.shard_dims(-2, -1)
-            self._linear = Linear(mesh_device, weight, config, weight_dtype, output_dtype, dims)
+            weight, dims = tp.pad_residual(weight), -1
+        self._linear = Linear(
+            mesh_device=mesh_device,
+            weight=weight,
+            config=config,
+            weight_dtype=weight_dtype,
+            output_dtype=output_dtype,
+            dims=dims,
+        )
         self._is_2d = tp.is_2d
         self._config = config
         self._dim = tp.local.dim

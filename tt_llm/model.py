@@ -25,6 +25,7 @@ class Modules:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         config: ModelConfig,
         weights: Checkpoint,
@@ -38,36 +39,67 @@ class Modules:
         rows, columns = mesh_device.shape
         shape = parallel_shape(config, (rows, columns), precision.all_gather_matmul)
         self.tp = TensorParallel.of(config, *shape)
-        self.configs = OpConfigs(mesh_device, self.tp, precision)
-        self._shared = mesh_device, self.tp, weights, self.configs
+        self.configs = OpConfigs(mesh_device=mesh_device, tp=self.tp, precision=precision)
+        self._weights = weights
         self._max_seq_len = max_seq_len
         self._layers: dict[int, Decoder] = {}
 
     @cached_property
     def embedding(self) -> Embedding:
         """Token ids to the residual."""
-        return Embedding(*self._shared, self.precision)
+        return Embedding(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            precision=self.precision,
+        )
 
     @cached_property
     def rope(self) -> Rope:
         """The angles of all positions, shared by the layers."""
-        return Rope(self.mesh_device, self.config, self.configs, self._max_seq_len)
+        return Rope(
+            mesh_device=self.mesh_device,
+            config=self.config,
+            configs=self.configs,
+            max_seq_len=self._max_seq_len,
+        )
 
     def layer(self, index: int) -> Decoder:
         """A decoder layer, 0 to n_layers - 1; InputError for one that the weights do not have."""
         if index not in self._layers:
-            self._layers[index] = Decoder(*self._shared, self.precision, self.rope, index)
+            self._layers[index] = Decoder(
+                mesh_device=self.mesh_device,
+                tp=self.tp,
+                weights=self._weights,
+                configs=self.configs,
+                precision=self.precision,
+                rope=self.rope,
+                layer=index,
+            )
         return self._layers[index]
 
     @cached_property
     def final_norm(self) -> RMSNorm:
         """What the LM head is fed through."""
-        return RMSNorm(*self._shared, "model.norm")
+        return RMSNorm(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            name="model.norm",
+        )
 
     @cached_property
     def lm_head(self) -> LMHead:
         """Normed hidden state to logits."""
-        return LMHead(*self._shared, self.precision)
+        return LMHead(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            precision=self.precision,
+        )
 
 
 class Model:

@@ -52,7 +52,7 @@ class LinearConfig:
 class OpConfigs:
     """Everything an op call needs beside its tensors. Read-only after construction."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, tp: TensorParallel, precision: Precision) -> None:
+    def __init__(self, *, mesh_device: ttnn.MeshDevice, tp: TensorParallel, precision: Precision) -> None:
         config = tp.local
         device_grid = mesh_device.compute_with_storage_grid_size()
         self.grid = (min(device_grid.x, MAX_GRID[0]), min(device_grid.y, MAX_GRID[1]))

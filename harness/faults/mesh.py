@@ -14,9 +14,9 @@ def dropped_all_reduce(patch: pytest.MonkeyPatch) -> None:
     """The MLP of layer 0 does not sum over the devices: each goes on with its own part."""
     from tt_llm.modules.mlp import MLP
 
-    def unsummed(init: Any, self: MLP, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if args[-1] == 0:
+    def unsummed(init: Any, self: MLP, *, layer: int, **kwargs: Any) -> None:
+        init(self, layer=layer, **kwargs)
+        if layer == 0:
             self._down._reduces = False
 
     around(patch, MLP, "__init__", unsummed)

@@ -35,7 +35,7 @@ def test_a_cache_that_exceeds_dram_is_refused_before_the_host_pays(
     used, peak = dram_used(mesh_device), peak_bytes()
     n_blocks = 24 * 10**9 // (2 * 32 * 64 * 2)
     with pytest.raises(OutOfMemoryError, match="out of DRAM") as caught:
-        PagedKVCache(mesh_device, tp, n_blocks, ttnn.bfloat16)
+        PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=n_blocks, dtype=ttnn.bfloat16)
     message = one_line(caught.value)
     assert "12 banks" in message
     assert "free of" in message

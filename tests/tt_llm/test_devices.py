@@ -45,7 +45,9 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("emulated", [Mode.FAST, Mode.DEVICE])
-def test_whole_sums_give_one_devices_bits(emulated: Mode, make_tiny: Any, load: Any, mesh: Any) -> None:
+def test_the_all_gather_matmul_gives_one_devices_bits(
+    emulated: Mode, make_tiny: Any, load: Any, mesh: Any
+) -> None:
     """Policy accuracy, padded heads and all: every logit of prefill and decode is that of one device."""
     model = make_tiny(**SMOLLM2_HEADS)
     tokens = model.prompt(LENGTH, users=2)

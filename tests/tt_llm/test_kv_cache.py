@@ -63,7 +63,7 @@ def test_a_bad_table_is_refused(one_line: Any, table: torch.Tensor, parts: list[
 def test_a_new_cache_is_zero_and_has_the_models_shape(tiny: Any, mesh_device: Any, dtype: Any) -> None:
     """Each layer has keys and values of [blocks, n_kv_heads, 32, head_dim], all zero."""
     tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
-    cache = PagedKVCache(mesh_device, tp, 5, dtype)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=5, dtype=dtype)
     assert cache.n_blocks == 5
     assert len(cache.layers) == 2
     for pair in cache.layers:
@@ -78,7 +78,7 @@ def test_a_new_cache_is_zero_and_has_the_models_shape(tiny: Any, mesh_device: An
 def test_gather_follows_the_page_table(tiny: Any, mesh_device: Any) -> None:
     """Position p of a user comes from row p % 32 of the block that the table names p // 32th."""
     tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
-    cache = PagedKVCache(mesh_device, tp, 6, ttnn.bfloat16)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=6, dtype=ttnn.bfloat16)
     keys = torch.randn(6, 3, 32, 64).bfloat16()
     values = torch.randn(6, 3, 32, 64).bfloat16()
     cache.layers[1] = (
@@ -99,9 +99,8 @@ def test_blocks_are_copied_whole_in_every_layer(
     tiny: Any, mesh_device: Any, dtype: Any, sources: list[int], destinations: list[int]
 ) -> None:
     """A destination then holds its source's bits; no other block has changed."""
-    cache = PagedKVCache(
-        mesh_device, TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1), 6, dtype
-    )
+    tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=6, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
     cache.layers = [
         tuple(replicate(torch.randn(6, 3, 32, 64, generator=generator), mesh_device, dtype) for _ in range(2))

@@ -43,7 +43,9 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture(params=list(POLICIES))
 def configs(request: pytest.FixtureRequest, mesh_device: Any, config: ModelConfig) -> OpConfigs:
-    return OpConfigs(mesh_device, TensorParallel.of(config, 1), POLICIES[request.param])
+    return OpConfigs(
+        mesh_device=mesh_device, tp=TensorParallel.of(config, 1), precision=POLICIES[request.param]
+    )
 
 
 def linears(configs: OpConfigs, config: ModelConfig) -> list[tuple[Any, int, int, int]]:

@@ -124,7 +124,7 @@ def test_any_page_table_gives_the_same_answer(tiny: Any, load: Any) -> None:
     tokens = model.prompt(61, users=2, seed=3)
     generator = load(model)
     tp, mesh = generator.model.tp, generator.mesh_device
-    mine = PagedKVCache(mesh, tp, 20, generator.precision.kv_cache)
+    mine = PagedKVCache(mesh_device=mesh, tp=tp, n_blocks=20, dtype=generator.precision.kv_cache)
     table = torch.randperm(20, generator=torch.Generator().manual_seed(0))[:16].reshape(2, 8).int()
     own = generator.kv_cache.gather(0, generator.page_table, 128)
 

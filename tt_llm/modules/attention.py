@@ -19,6 +19,7 @@ class Attention:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weights: Checkpoint,
@@ -31,9 +32,22 @@ class Attention:
         qkv = tp.qkv(*weights.qkv(layer, local.head_dim))
         wo = tp.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
         dtype = precision.attention_weights
-        self._qkv = ColumnParallelLinear(mesh_device, tp, qkv, configs.qkv, dtype, ttnn.bfloat16)
+        self._qkv = ColumnParallelLinear(
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=qkv,
+            config=configs.qkv,
+            weight_dtype=dtype,
+            output_dtype=ttnn.bfloat16,
+        )
         self._wo = RowParallelLinear(
-            mesh_device, tp, wo, configs.wo, configs, dtype, precision.sublayer_output
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=wo,
+            config=configs.wo,
+            configs=configs,
+            weight_dtype=dtype,
+            output_dtype=precision.sublayer_output,
         )
         self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
         self._scale = local.head_dim**-0.5

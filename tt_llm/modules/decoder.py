@@ -19,6 +19,7 @@ class Decoder:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weights: Checkpoint,
@@ -27,12 +28,35 @@ class Decoder:
         rope: Rope,
         layer: int,
     ) -> None:
-        prefix = f"model.layers.{layer}"
-        norm, gather_output = (mesh_device, tp, weights, configs), not tp.is_2d
-        self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm", gather_output)
-        self.attention = Attention(mesh_device, tp, weights, configs, precision, rope, layer)
-        self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm", gather_output)
-        self.mlp = MLP(mesh_device, tp, weights, configs, precision, layer)
+        def norm(name: str) -> RMSNorm:
+            return RMSNorm(
+                mesh_device=mesh_device,
+                tp=tp,
+                weights=weights,
+                configs=configs,
+                name=f"model.layers.{layer}.{name}",
+                gather_output=not tp.is_2d,
+            )
+
+        self.attention_norm = norm("input_layernorm")
+        self.attention = Attention(
+            mesh_device=mesh_device,
+            tp=tp,
+            weights=weights,
+            configs=configs,
+            precision=precision,
+            rope=rope,
+            layer=layer,
+        )
+        self.mlp_norm = norm("post_attention_layernorm")
+        self.mlp = MLP(
+            mesh_device=mesh_device,
+            tp=tp,
+            weights=weights,
+            configs=configs,
+            precision=precision,
+            layer=layer,
+        )
         self._configs = configs
         self._dtype = precision.residual
 

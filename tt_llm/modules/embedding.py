@@ -17,6 +17,7 @@ class Embedding:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weights: Checkpoint,

@@ -18,6 +18,7 @@ class LMHead:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weights: Checkpoint,

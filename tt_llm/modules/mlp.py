@@ -16,6 +16,7 @@ class MLP:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         tp: TensorParallel,
         weights: Checkpoint,
@@ -25,11 +26,26 @@ class MLP:
     ) -> None:
         prefix = f"model.layers.{layer}.mlp"
         gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
-        wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
-        self._gate = ColumnParallelLinear(mesh_device, tp, tp.pad_hidden(gate, -1), *wide)
-        self._up = ColumnParallelLinear(mesh_device, tp, tp.pad_hidden(up, -1), *wide)
-        narrow = configs.down, configs, precision.down_weights, precision.sublayer_output
-        self._down = RowParallelLinear(mesh_device, tp, tp.pad_hidden(down, -2), *narrow)
+        self._gate, self._up = (
+            ColumnParallelLinear(
+                mesh_device=mesh_device,
+                tp=tp,
+                weight=tp.pad_hidden(weight, -1),
+                config=configs.gate_up,
+                weight_dtype=precision.gate_up_weights,
+                output_dtype=ttnn.bfloat16,
+            )
+            for weight in (gate, up)
+        )
+        self._down = RowParallelLinear(
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=tp.pad_hidden(down, -2),
+            config=configs.down,
+            configs=configs,
+            weight_dtype=precision.down_weights,
+            output_dtype=precision.sublayer_output,
+        )
         self._config = configs.gate_up
         self._gated_dtype = precision.silu_mul_output
 
