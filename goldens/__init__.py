@@ -6,9 +6,9 @@ goldens.
 folder may import ttnn, tt_llm or harness: a golden must not know what it will be compared with.
 """
 
-from goldens.blank import blank
 from goldens.catalog import GOLDEN_FORMAT, MODULES, GoldenSpec, decode_positions, key
 from goldens.corpus import Text, load_text, windows
+from goldens.dummy import dummy_golden
 from goldens.errors import CorpusError, GoldenCorrupt, GoldenError, GoldenMissing, GoldenStale
 from goldens.make import make, missing
 from goldens.prompts import FIRST_PROMPTS, PROMPTS
@@ -33,8 +33,8 @@ __all__ = [
     "GoldenStore",
     "Reference",
     "Text",
-    "blank",
     "decode_positions",
+    "dummy_golden",
     "key",
     "load_text",
     "make",

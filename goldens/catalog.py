@@ -1,7 +1,7 @@
 """Every golden by name: the module, its shape, what its inputs and outputs are, and what its key depends on.
 
 A golden's inputs are real activations: the values one forward of the reference over consecutive corpus
-windows shows at that module's door. Batch entry (user) b is window b of `seq_len` tokens. Shapes: B batch, S
+windows shows at that module's boundary. Batch entry (user) b is window b of `seq_len` tokens. Shapes: B batch, S
 seq_len, nq and nkv query and KV heads, hd head dimension, D hidden size, V vocabulary; R is S for rows "all"
 and 1, the last position, for rows "last". q and k are in Hugging Face's half-split RoPE order.
 
@@ -55,6 +55,7 @@ from goldens.prompts import PROMPTS
 from goldens.reference import DTYPES
 from goldens.registers import N_WINDOWS, registers_digest
 from goldens.sketch import sketch
+from goldens.store import Tensors
 
 GOLDEN_FORMAT = 1  # raise it when the meaning or layout of a golden changes: every older one becomes stale
 
@@ -70,8 +71,6 @@ MODULES = (
     "generate",
 )
 SKETCHED = ("model", "teacher_forced", "text")  # whose output are logits of known text
-
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -194,14 +193,14 @@ def decode_positions(batch: int, seq_len: int) -> list[int]:
 
 def points(spec: GoldenSpec) -> set[str]:
     """The points of `Reference.run` that this golden is made of."""
-    at = _place(spec)
+    prefix = _prefix(spec)
     if spec.module == "embedding":
         return {"embedding.output"}
     if spec.module in ("model", "teacher_forced", "text"):
         return {"logits"}
     if spec.module == "rope":
-        return {f"{at}.{tap}" for tap in ("q_pre_rope", "k_pre_rope", "q", "k")}
-    names = {f"{at}.input", f"{at}.output"}
+        return {f"{prefix}.{tap}" for tap in ("q_pre_rope", "k_pre_rope", "q", "k")}
+    names = {f"{prefix}.input", f"{prefix}.output"}
     if spec.module in ("attention", "decoder"):
         names |= {f"layers.{spec.layer}.attention.{tap}" for tap in "kv"}
     return names
@@ -227,7 +226,7 @@ def assemble(spec: GoldenSpec, tokens: torch.Tensor, taps: Tensors) -> tuple[Ten
     prefill = spec.phase == "prefill"
     positions = list(range(spec.seq_len)) if prefill else decode_positions(spec.batch, spec.seq_len)
     start_pos: Tensors = {} if prefill else {"start_pos": torch.tensor(positions, dtype=torch.int32)}
-    at = _place(spec)
+    prefix = _prefix(spec)
 
     def rows(tensor: torch.Tensor, dim: int = 1, where: list[int] = positions) -> torch.Tensor:
         return tensor if prefill else _user_rows(tensor, where, dim)
@@ -235,26 +234,26 @@ def assemble(spec: GoldenSpec, tokens: torch.Tensor, taps: Tensors) -> tuple[Ten
     if spec.module == "embedding":
         return {"tokens": rows(tokens), **start_pos}, {"output": rows(taps["embedding.output"])}
     if spec.module in ("model", "lm_head"):
-        known = logit_rows(spec) or ()  # the taps hold these positions only
-        where = [] if prefill else [known.index(position) for position in positions]
+        tap_positions = logit_rows(spec) or ()  # the taps hold these positions only
+        where = [] if prefill else [tap_positions.index(position) for position in positions]
         if spec.module == "model":
             return {"tokens": tokens, **start_pos}, {"output": rows(taps["logits"], where=where)}
         inputs = {"x": rows(taps["lm_head.input"], where=where), **start_pos}
         return inputs, {"output": rows(taps["lm_head.output"], where=where)}
     if spec.module == "rope":
-        inputs = {tap: rows(taps[f"{at}.{tap}_pre_rope"], dim=2) for tap in "qk"} | start_pos
+        inputs = {tap: rows(taps[f"{prefix}.{tap}_pre_rope"], dim=2) for tap in "qk"} | start_pos
         if prefill:
             inputs["positions"] = torch.arange(spec.seq_len, dtype=torch.int32)
-        return inputs, {tap: rows(taps[f"{at}.{tap}"], dim=2) for tap in "qk"}
+        return inputs, {tap: rows(taps[f"{prefix}.{tap}"], dim=2) for tap in "qk"}
 
-    inputs = {"x": rows(taps[f"{at}.input"]), **start_pos}
-    outputs = {"output": rows(taps[f"{at}.output"])}
+    inputs = {"x": rows(taps[f"{prefix}.input"]), **start_pos}
+    outputs = {"output": rows(taps[f"{prefix}.output"])}
     if spec.module in ("attention", "decoder"):
         for name in "kv":
             heads = taps[f"layers.{spec.layer}.attention.{name}"]
             outputs[name if prefill else f"{name}_row"] = rows(heads, dim=2)
             if not prefill:
-                inputs[f"{name}_cache"] = _filled_before(heads, positions)
+                inputs[f"{name}_cache"] = _cache_before(heads, positions)
     return inputs, outputs
 
 
@@ -264,9 +263,9 @@ def as_kept(spec: GoldenSpec, inputs: Tensors, outputs: Tensors) -> Tensors:
         return outputs
     rows = logit_rows(spec) or ()
     tokens = inputs["tokens"]
-    following = torch.full((len(tokens), spec.total_len), -1, dtype=torch.int64)
-    following[:, :-1] = tokens[:, 1:]
-    return sketch(outputs["output"], following[:, list(rows)])
+    next_tokens = torch.full((len(tokens), spec.total_len), -1, dtype=torch.int64)
+    next_tokens[:, :-1] = tokens[:, 1:]
+    return sketch(outputs["output"], next_tokens[:, list(rows)])
 
 
 def pad_prompts(
@@ -284,8 +283,8 @@ def pad_prompts(
     return {"tokens": tokens, "prompt_lens": lengths}, outputs
 
 
-def _place(spec: GoldenSpec) -> str:
-    """Where in the reference the module sits: the prefix of its points."""
+def _prefix(spec: GoldenSpec) -> str:
+    """What the names of the module's points in the reference start with."""
     if spec.layer is None:
         return spec.module
     inner = {"decoder": "", "rope": ".attention"}.get(spec.module, f".{spec.module}")
@@ -297,7 +296,7 @@ def _user_rows(tensor: torch.Tensor, positions: list[int], dim: int) -> torch.Te
     return torch.stack([tensor[user].narrow(dim - 1, position, 1) for user, position in enumerate(positions)])
 
 
-def _filled_before(heads: torch.Tensor, positions: list[int]) -> torch.Tensor:
+def _cache_before(heads: torch.Tensor, positions: list[int]) -> torch.Tensor:
     """A KV cache [B, nkv, S, hd] as it is before user b decodes at positions[b]: zero from there on."""
     before = torch.arange(heads.shape[2])[None, :] < torch.tensor(positions)[:, None]  # [B, S]
     return torch.where(before[:, None, :, None], heads, torch.zeros((), dtype=heads.dtype))

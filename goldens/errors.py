@@ -25,9 +25,9 @@ class GoldenStale(GoldenError):
     """The store holds this golden only for other weights, another text or other settings."""
 
     def __init__(self, name: str, key: str, others: list[str]) -> None:
-        held = ", ".join(other[:12] for other in others)
+        keys = ", ".join(other[:12] for other in others)
         super().__init__(
-            f"golden {name} is stale: key {key[:12]} is needed, the store has {held} "
+            f"golden {name} is stale: key {key[:12]} is needed, the store has {keys} "
             f"(made from other weights, text or settings): {MAKE}"
         )
 

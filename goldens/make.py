@@ -8,7 +8,6 @@ import torch
 
 from goldens.catalog import (
     GoldenSpec,
-    Tensors,
     as_kept,
     assemble,
     depends,
@@ -21,7 +20,7 @@ from goldens.corpus import Text, windows
 from goldens.prompts import PROMPTS
 from goldens.reference import Reference
 from goldens.registers import register_windows
-from goldens.store import GoldenStore
+from goldens.store import GoldenStore, Tensors
 
 ReferenceFactory = Callable[[str], Reference]
 Progress = Callable[[int, int, str], None]

@@ -100,7 +100,7 @@ class Reference:
 
         Points, with B batch, S sequence, D hidden size, V vocabulary, n query or KV heads, hd head dimension:
             embedding.output, final_norm.input, final_norm.output       [B, S, D]
-            layers.<i>.input, layers.<i>.output, the residual stream    [B, S, D]
+            layers.<i>.input, layers.<i>.output, the residual    [B, S, D]
             layers.<i>.<m>.input, .output, m one of `SUBMODULES`        [B, S, D]
             layers.<i>.attention.<t>, t one of `HEAD_TAPS`              [B, n, S, hd]
             lm_head.input                                               [B, R, D]
@@ -121,10 +121,10 @@ class Reference:
         try:
             for point in sorted(points - {"logits"}):
                 hooks += self._tap(point, taps)
-            cached = any(point.endswith((".attention.k", ".attention.v")) for point in points)
+            use_cache = any(point.endswith((".attention.k", ".attention.v")) for point in points)
             output = self.model(
                 input_ids=tokens,
-                use_cache=cached,
+                use_cache=use_cache,
                 logits_to_keep=torch.tensor(rows if wants_logits else [tokens.shape[1] - 1]),
             )
         finally:
@@ -141,7 +141,7 @@ class Reference:
         """
         tokens = torch.tensor([list(prompt)], dtype=torch.int64)
         self._check(tokens)
-        made = self.model.generate(
+        generation = self.model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=count,
@@ -149,8 +149,8 @@ class Reference:
             output_logits=True,
             return_dict_in_generate=True,
         )
-        ids = [int(token) for token in made.sequences[0, tokens.shape[1] :]]
-        return ids, torch.cat(made.logits).float().cpu()
+        ids = [int(token) for token in generation.sequences[0, tokens.shape[1] :]]
+        return ids, torch.cat(generation.logits).float().cpu()
 
     @functools.cached_property
     def model(self) -> Any:

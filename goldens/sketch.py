@@ -20,13 +20,12 @@ from __future__ import annotations
 import torch
 
 from goldens.errors import GoldenError
+from goldens.store import Tensors
 
 TOP = 32
 STEP = 1 / 16  # nats
 LAST, KEPT = 254, 255
 ROWS = 64  # at a time
-
-Tensors = dict[str, torch.Tensor]
 
 
 def sketch(logits: torch.Tensor, following: torch.Tensor) -> Tensors:
@@ -40,12 +39,12 @@ def sketch(logits: torch.Tensor, following: torch.Tensor) -> Tensors:
         raise GoldenError(f"a vocabulary of {vocab} is not sketched: {TOP} tokens a row are kept as they are")
     lead = logits.shape[:-1]
     rows, true = logits.reshape(-1, vocab), following.reshape(-1)
-    parts = [_rows(rows[i : i + ROWS], true[i : i + ROWS]) for i in range(0, rows.shape[0], ROWS)]
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return {name: tensor.reshape(*lead, *tensor.shape[1:]) for name, tensor in joined.items()}
+    blocks = [_rows(rows[i : i + ROWS], true[i : i + ROWS]) for i in range(0, rows.shape[0], ROWS)]
+    whole = {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+    return {name: tensor.reshape(*lead, *tensor.shape[1:]) for name, tensor in whole.items()}
 
 
-def blank_sketch(lead: tuple[int, ...], vocab: int) -> Tensors:
+def dummy_sketch(lead: tuple[int, ...], vocab: int) -> Tensors:
     """A sketch of that shape with nothing in it."""
     one = sketch(torch.zeros(1, vocab), torch.zeros(1, dtype=torch.int64))
     return {name: torch.zeros_like(t).expand(*lead, *t.shape[1:]) for name, t in one.items()}

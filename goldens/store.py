@@ -89,7 +89,7 @@ class GoldenStore:
             GoldenCorrupt: the manifest is unreadable, or the data are not what it says.
         """
         if not self.has(name, key):
-            others = [other for held, other in self.list() if held == name]
+            others = [other for stored, other in self.list() if stored == name]
             raise GoldenStale(name, key, others) if others else GoldenMissing(name, self.url)
         return self._load(name, key, full=False)
 
@@ -100,8 +100,10 @@ class GoldenStore:
         Raises:
             GoldenError: a file cannot be written (a full disk, say); nothing half-written is left.
         """
-        named = {f"input.{n}": t for n, t in inputs.items()} | {f"output.{n}": t for n, t in outputs.items()}
-        tensors = {n: t.detach().contiguous() for n, t in named.items()}
+        by_name = {f"input.{n}": t for n, t in inputs.items()} | {
+            f"output.{n}": t for n, t in outputs.items()
+        }
+        tensors = {n: t.detach().contiguous() for n, t in by_name.items()}
         shards = _shards(tensors)
         data = [safetensors.torch.save({n: tensors[n] for n in shard}) for shard in shards]
         facts: dict[str, Any] = {
@@ -125,8 +127,8 @@ class GoldenStore:
 
     def list(self) -> Sequence[tuple[str, str]]:
         """Every stored golden as (name, key), sorted; a golden without a manifest does not count."""
-        found = self._fs.glob(f"{self._root}/*/*.json") if self._fs.exists(self._root) else []
-        pairs = [str(path).rsplit("/", 2)[1:] for path in found]
+        paths = self._fs.glob(f"{self._root}/*/*.json") if self._fs.exists(self._root) else []
+        pairs = [str(path).rsplit("/", 2)[1:] for path in paths]
         return sorted(
             (_name(folder), file.removesuffix(".json")) for folder, file in pairs if not file.startswith(".")
         )
@@ -159,12 +161,12 @@ class GoldenStore:
 
     def leftovers(self) -> dict[str, int]:
         """Files that belong to no golden, with their bytes: temporary ones of a broken write, and data without a manifest."""
-        held = {self._path(name, key, "json").removesuffix(".json") for name, key in self.list()}
-        found = self._fs.find(self._root) if self._fs.exists(self._root) else []
+        goldens = {self._path(name, key, "json").removesuffix(".json") for name, key in self.list()}
+        paths = self._fs.find(self._root) if self._fs.exists(self._root) else []
         return {
             str(path): int(self._fs.size(path))
-            for path in sorted(map(str, found))
-            if path.endswith((".tmp", ".safetensors")) and _golden_of(path) not in held
+            for path in sorted(map(str, paths))
+            if path.endswith((".tmp", ".safetensors")) and _golden_of(path) not in goldens
         }
 
     def remove_leftovers(self) -> None:
@@ -174,15 +176,15 @@ class GoldenStore:
 
     def _data_files(self, name: str, key: str) -> Sequence[str]:
         folder = self._path(name, key, "x").rpartition("/")[0]
-        found = self._fs.glob(f"{folder}/{key}*.safetensors") if self._fs.exists(folder) else []
-        return sorted(map(str, found))
+        paths = self._fs.glob(f"{folder}/{key}*.safetensors") if self._fs.exists(folder) else []
+        return sorted(map(str, paths))
 
     def _path(self, name: str, key: str, kind: str) -> str:
         return f"{self._root}/{_slug(name)}/{key}.{kind}"
 
     def _write(self, files: dict[str, bytes], name: str) -> None:
         temporary = {path: _temporary(path) for path in files}
-        needed = sum(map(len, files.values()))
+        size = sum(map(len, files.values()))
         try:
             for path, content in files.items():
                 self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
@@ -196,7 +198,7 @@ class GoldenStore:
         except OSError as error:
             reason = error.strerror or str(error)
             raise GoldenError(
-                f"golden {name} cannot be written to {self.url} ({needed:,} bytes needed): {reason}"
+                f"golden {name} cannot be written to {self.url} ({size:,} bytes needed): {reason}"
             ) from error
         finally:
             for path in temporary.values():
@@ -224,15 +226,15 @@ class GoldenStore:
                 )
             if (full or manifest["size"] < FULL_CHECK_BYTES) and _digest(tensor) != facts["sha256"]:
                 raise GoldenCorrupt(name, f"the digest of {n} differs from the manifest's")
-        ordered = dict(sorted(tensors.items()))
-        inputs = {n.removeprefix("input."): t for n, t in ordered.items() if n.startswith("input.")}
-        outputs = {n.removeprefix("output."): t for n, t in ordered.items() if n.startswith("output.")}
+        tensors = dict(sorted(tensors.items()))
+        inputs = {n.removeprefix("input."): t for n, t in tensors.items() if n.startswith("input.")}
+        outputs = {n.removeprefix("output."): t for n, t in tensors.items() if n.startswith("output.")}
         return Golden(inputs, outputs, manifest)
 
     def _manifest(self, name: str, key: str) -> dict[str, Any]:
         try:
             manifest = json.loads(self._fs.cat_file(self._path(name, key, "json")))
-            known = [manifest["name"], manifest["key"]]
+            identity = [manifest["name"], manifest["key"]]
             for facts in manifest["tensors"].values():
                 facts["shape"], facts["dtype"], facts["sha256"]
             int(manifest["size"])
@@ -240,8 +242,10 @@ class GoldenStore:
                 int(shard["size"]), list(shard["tensors"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise GoldenCorrupt(name, f"manifest unreadable: {error!r}") from error
-        if known != [name, key]:
-            raise GoldenCorrupt(name, f"its manifest is that of {known[0]} with key {str(known[1])[:12]}")
+        if identity != [name, key]:
+            raise GoldenCorrupt(
+                name, f"its manifest is that of {identity[0]} with key {str(identity[1])[:12]}"
+            )
         return dict(manifest)
 
     def _check_header(self, path: str, shard: dict[str, Any], name: str) -> None:

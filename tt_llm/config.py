@@ -50,7 +50,7 @@ def rope_multipliers(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.T
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes in elements; `dim` is the width of the residual stream, `hidden_dim` that of the MLP."""
+    """Sizes in elements; `dim` is the width of the residual, `hidden_dim` that of the MLP."""
 
     name: str
     dim: int
@@ -151,9 +151,11 @@ def _refuse_quantized(hf: Any, folder: Path) -> None:
             " them the usual names, and leave that out"
         )
     for name in QUANTIZED:
-        said = getattr(hf, name, None)
-        if said:
-            method = (said.get("quant_method") if isinstance(said, dict) else None) or "of an unnamed method"
+        settings = getattr(hf, name, None)
+        if settings:
+            method = (
+                settings.get("quant_method") if isinstance(settings, dict) else None
+            ) or "of an unnamed method"
             raise InputError(
                 f"model {folder}: its config.json has a {name} ({method}); quantised weights are not supported,"
                 " give the model before it was quantised or a dequantised copy"
@@ -162,19 +164,19 @@ def _refuse_quantized(hf: Any, folder: Path) -> None:
 
 def _eos_token_ids(hf: Any, folder: Path) -> tuple[int, ...]:
     """The tokens that end a generation: transformers asks generation_config.json where there is one, else config.json."""
-    file, said = folder / "generation_config.json", hf.eos_token_id
+    file, value = folder / "generation_config.json", hf.eos_token_id
     if file.is_file():
         try:
-            said = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+            value = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(
                 f"model {folder}: its {file.name} cannot be read ({on_one_line(error)})"
             ) from error
-    ids = said if isinstance(said, list) else [] if said is None else [said]
+    ids = value if isinstance(value, list) else [] if value is None else [value]
     for token in ids:
         if not isinstance(token, int) or isinstance(token, bool):
             raise InputError(
-                f"model {folder}: eos_token_id {said!r}: give a token's number, or a list of them"
+                f"model {folder}: eos_token_id {value!r}: give a token's number, or a list of them"
             )
     return tuple(ids)
 

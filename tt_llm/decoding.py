@@ -30,7 +30,9 @@ class DecodeInputs(NamedTuple):
 class Decoding:
     """Traced decode steps of a model over a cache, with page tables of `blocks` blocks a user."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, model: Model, cache: PagedKVCache, blocks: int) -> None:
+    def __init__(
+        self, *, mesh_device: ttnn.MeshDevice, model: Model, cache: PagedKVCache, blocks: int
+    ) -> None:
         release_traces(mesh_device)  # the inputs must stay
         self.cache, self.blocks = cache, blocks
         self._device = mesh_device
@@ -49,8 +51,8 @@ class Decoding:
 
     def renew(self, tokens: torch.Tensor, positions: torch.Tensor, table: torch.Tensor) -> None:
         """Tells the next step its tokens [32], positions [32] and page table [32, blocks], int32; sends what is new."""
-        news = _fields(tokens, positions, table)
-        stays = [
+        fields = _fields(tokens, positions, table)
+        unchanged = [
             False,
             *[self._positions is not None and torch.equal(self._positions, positions)] * 2,
             self._table is not None and torch.equal(self._table, table),
@@ -58,7 +60,7 @@ class Decoding:
         queue = INPUTS if self._queues == 2 else OPS
         if self._read is not None:
             ttnn.wait_for_event(queue, self._read)
-        for (new, dtype), tensor, same in zip(news, self._inputs, stays, strict=True):
+        for (new, dtype), tensor, same in zip(fields, self._inputs, unchanged, strict=True):
             if not same:
                 ttnn.copy_host_to_device_tensor(self._host(new, dtype), tensor, cq_id=queue)
         self._written = self._event(queue)
@@ -73,12 +75,12 @@ class Decoding:
 
         It may be called after the next step was started.
         """
-        chosen = ttnn.from_device(self._run(self._greedy), blocking=False)
-        arrived = ttnn.record_event(self._device, OPS)
+        host_tokens = ttnn.from_device(self._run(self._greedy), blocking=False)
+        arrival = ttnn.record_event(self._device, OPS)
 
         def tokens() -> torch.Tensor:
-            ttnn.event_synchronize(arrived)
-            return to_host(chosen)[0].long()
+            ttnn.event_synchronize(arrival)
+            return to_host(host_tokens)[0].long()
 
         return tokens
 
@@ -110,9 +112,9 @@ class Decoding:
         return logits
 
     def _choose_tokens(self) -> ttnn.Tensor:
-        chosen = self._model.lm_head.greedy(self._compute_logits())
-        ttnn.copy(chosen, self._inputs.tokens)
-        return chosen
+        tokens = self._model.lm_head.greedy(self._compute_logits())
+        ttnn.copy(tokens, self._inputs.tokens)
+        return tokens
 
     def _put(self, tensor: torch.Tensor, dtype: ttnn.DataType) -> ttnn.Tensor:
         return replicate(tensor, self._device, dtype, ttnn.ROW_MAJOR_LAYOUT)

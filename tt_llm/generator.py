@@ -47,6 +47,7 @@ class Generator:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         model: Model,
         precision: precisions.Precision,
@@ -63,7 +64,12 @@ class Generator:
         # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
         padded_len = padded_prefill_length(max_seq_len)
         n_blocks = max_batch_size * blocks_for(padded_len)
-        self.kv_cache = PagedKVCache(mesh_device, model.shares, n_blocks, precision.kv_cache)
+        self.kv_cache = PagedKVCache(
+            mesh_device=mesh_device,
+            tp=model.tp,
+            n_blocks=n_blocks,
+            dtype=precision.kv_cache,
+        )
         self.page_table = default_page_table(max_batch_size, padded_len)
         self.enable_trace = True
         self._decoding: Decoding | None = None
@@ -82,7 +88,7 @@ class Generator:
         page_table [B, blocks] (default: the generator's own). Returns float32 logits [B, 1, vocab] of each prompt's
         last token, or with `all_logits` [B, S, vocab], zero beyond a prompt's end.
         """
-        users, seq_len = self._checked(tokens)
+        users, seq_len = self._check(tokens)
         lens = [seq_len] * users if prompt_lens is None else prompt_lens
         cache = kv_cache or self.kv_cache
         if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
@@ -99,9 +105,9 @@ class Generator:
         device_table = replicate(padded_table, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
         logits = torch.empty(users, seq_len if all_logits else 1, self.model.config.vocab_size)
         for user, length in enumerate(lens):
-            padded = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
-            padded[0, :length] = tokens[user, :length]
-            ids = replicate(padded, self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
+            prompt = torch.zeros(1, padded_prefill_length(length), dtype=torch.int32)
+            prompt[0, :length] = tokens[user, :length]
+            ids = replicate(prompt, self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT)
             hidden = self.model.prefill(ids, cache, device_table, user)
             positions = range(0 if all_logits else length - 1, length)
             self.model.prefill_logits(hidden, positions, logits[user, : len(positions)])
@@ -134,7 +140,7 @@ class Generator:
         enable_trace: bool | None = None,
     ) -> DecodeOutput:
         """`decode_forward` without waiting for it: the logits stay on the devices, and are good until the next step."""
-        users, _ = self._checked(tokens)
+        users, _ = self._check(tokens)
         if tokens.shape[1] != 1 or tuple(start_pos.shape) != (users,):
             raise InputError(
                 f"decode: tokens {list(tokens.shape)} and start_pos {list(start_pos.shape)}: give [B, 1] and [B]"
@@ -156,7 +162,7 @@ class Generator:
             decoding.renew(ids, positions, padded_table)
             logits = decoding.logits()
         else:
-            logits = self._decoded(ids, positions, padded_table, cache)
+            logits = self._decode_op_by_op(ids, positions, padded_table, cache)
         return DecodeOutput(logits, start_pos)
 
     def read_decode_output(self, output: DecodeOutput) -> torch.Tensor:
@@ -170,10 +176,10 @@ class Generator:
         del self.kv_cache
         self._decoding = None
 
-    def _decoded(
+    def _decode_op_by_op(
         self, ids: torch.Tensor, positions: torch.Tensor, table: torch.Tensor, cache: PagedKVCache
     ) -> ttnn.Tensor:
-        """A decode step op by op."""
+        """A decode step without a trace."""
         row_major = self.mesh_device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT
         return self.model.decode(
             replicate(ids[None], *row_major),
@@ -185,10 +191,12 @@ class Generator:
 
     def _decoding_over(self, cache: PagedKVCache, blocks: int) -> Decoding:
         """The traced steps over a cache; those of one cache and one width of page table are kept at a time."""
-        kept = self._decoding
-        if kept is None or kept.cache is not cache or kept.blocks != blocks:
-            kept = self._decoding = Decoding(self.mesh_device, self.model, cache, blocks)
-        return kept
+        decoding = self._decoding
+        if decoding is None or decoding.cache is not cache or decoding.blocks != blocks:
+            decoding = self._decoding = Decoding(
+                mesh_device=self.mesh_device, model=self.model, cache=cache, blocks=blocks
+            )
+        return decoding
 
     def generate(
         self,
@@ -214,23 +222,23 @@ class Generator:
         tokens = torch.zeros(len(prompts), max(lens), dtype=torch.int32)
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
-        drawing = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(seed)
 
         def choose(logits: torch.Tensor) -> torch.Tensor:
-            return sampling.choose(logits[:, 0], drawing)
+            return sampling.choose(logits[:, 0], random)
 
         first = choose(self.prefill_forward(tokens, prompt_lens=lens))
         stops = self.model.config.eos_token_ids if stop_at_eos else ()
-        traced = self.enable_trace if enable_trace is None else enable_trace
-        at = torch.tensor(lens, dtype=torch.int32)
-        if traced and sampling.temperature == 0:
-            steps = self._greedy_traced(first, at, max_new_tokens)
+        trace = self.enable_trace if enable_trace is None else enable_trace
+        positions = torch.tensor(lens, dtype=torch.int32)
+        if trace and sampling.temperature == 0:
+            steps = self._traced_steps(first, positions, max_new_tokens)
         else:
-            steps = self._chosen_by_host(first, at, max_new_tokens, choose, traced)
+            steps = self._host_steps(first, positions, max_new_tokens, choose, trace)
         generated: list[list[int]] = [[] for _ in prompts]
         running = [True] * len(prompts)
-        for chosen in steps:
-            for user, token in enumerate(chosen.tolist()):
+        for step in steps:
+            for user, token in enumerate(step.tolist()):
                 running[user] = running[user] and token not in stops
                 if running[user]:
                     generated[user].append(token)
@@ -238,7 +246,7 @@ class Generator:
                 break
         return generated
 
-    def _chosen_by_host(
+    def _host_steps(
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
@@ -253,7 +261,7 @@ class Generator:
                 step = tokens[:, None].int(), positions + number
                 tokens = choose(self.decode_forward(*step, enable_trace=enable_trace))
 
-    def _greedy_traced(
+    def _traced_steps(
         self, tokens: torch.Tensor, positions: torch.Tensor, count: int
     ) -> Iterator[torch.Tensor]:
         """The same, greedy, each step started before the tokens of the one before are looked at."""
@@ -265,14 +273,15 @@ class Generator:
         _, table = self._page_table(None, users, self.kv_cache)
         decoding = self._decoding_over(self.kv_cache, table.shape[1])
         decoding.renew(_tile_rows(tokens, 0), _tile_rows(positions, -1), table)
-        arriving = decoding.next_tokens()
+        read = decoding.next_tokens()
         for number in range(1, count):
-            following = decoding.next_tokens() if number < count - 1 else None
-            yield arriving()[:users]
-            if following is not None:
-                arriving = following
+            read_next = decoding.next_tokens() if number < count - 1 else None
+            yield read()[:users]
+            if read_next is not None:
+                read = read_next
 
-    def _checked(self, tokens: torch.Tensor) -> tuple[int, int]:
+    def _check(self, tokens: torch.Tensor) -> tuple[int, int]:
+        """Users and columns of tokens [B, S]; raises InputError for ones that the generator has no room for."""
         if tokens.dim() != 2 or not 1 <= tokens.shape[0] <= self.max_batch_size:
             raise InputError(
                 f"tokens {list(tokens.shape)}: give [B, S] with 1 to {self.max_batch_size} users"

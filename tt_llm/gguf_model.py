@@ -36,7 +36,7 @@ _LIMITS = (1.0, 4.0)
 _LENGTHS = (8192, *(2**n for n in range(24)))
 
 
-def converted(gguf: Path, folder: Path) -> None:
+def convert(gguf: Path, folder: Path) -> None:
     """Writes the folder. Raises InputError for a file that is damaged or whose model is not wholly understood."""
     from transformers.utils import logging
 
@@ -81,9 +81,8 @@ def _read(gguf: Path) -> tuple[Any, Any, list[int]]:
         if fields["general.architecture"] == "llama":
             _mend(config, gguf, fields, shapes, rope_freqs)
         print(f"converting {gguf} to float32 safetensors, once", file=sys.stderr)
-        with contextlib.redirect_stderr(
-            io.StringIO()
-        ):  # a bar of a step a tensor, which no setting turns off
+        # The loader draws a progress bar of a step a tensor, which no setting turns off.
+        with contextlib.redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(**source)
             model, info = AutoModelForCausalLM.from_pretrained(
                 **source, config=config, dtype=torch.float32, output_loading_info=True
@@ -96,8 +95,8 @@ def _read(gguf: Path) -> tuple[Any, Any, list[int]]:
         raise InputError(f"model file {gguf}: tensor {min(info['missing_keys'])} is missing from it")
     if fields["general.architecture"] == "llama" and "llama.attention.head_count_kv" not in fields:
         _reorder_heads(model)
-    named = (fields.get(f"tokenizer.ggml.{name}") for name in _STOPS)
-    return model, tokenizer, list(dict.fromkeys(int(token) for token in named if token is not None))
+    stops = (fields.get(f"tokenizer.ggml.{name}") for name in _STOPS)
+    return model, tokenizer, list(dict.fromkeys(int(token) for token in stops if token is not None))
 
 
 def _header(gguf: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], torch.Tensor | None]:
@@ -132,9 +131,11 @@ def _mend(
     rope_freqs: torch.Tensor | None,
 ) -> None:
     """Gives a Llama's config what the GGUF says beside what transformers' reader takes of it. Raises InputError."""
-    said = {name.removeprefix("llama."): value for name, value in fields.items() if name.startswith("llama.")}
+    metadata = {
+        name.removeprefix("llama."): value for name, value in fields.items() if name.startswith("llama.")
+    }
     for name in _NEEDED:
-        if name not in said:
+        if name not in metadata:
             raise InputError(f"model file {gguf}: it does not say llama.{name}")
     known = {*_TENSORS, *_layer_tensors(range(config.num_hidden_layers))}
     if unknown := sorted(set(shapes) - known):
@@ -142,19 +143,19 @@ def _mend(
             f"model file {gguf}: tensor {unknown[0]} is none that a Llama without biases and experts has"
         )
     width = config.hidden_size // config.num_attention_heads
-    rotated = said.get("rope.dimension_count", said.get("attention.key_length", width))
-    config.head_dim = said.get("attention.key_length", rotated)
+    rotated = metadata.get("rope.dimension_count", metadata.get("attention.key_length", width))
+    config.head_dim = metadata.get("attention.key_length", rotated)
     for name, value in (("rope.dimension_count", rotated), ("attention.value_length", None)):
-        if said.get(name, value) not in (None, config.head_dim):
+        if metadata.get(name, value) not in (None, config.head_dim):
             raise InputError(
-                f"model file {gguf}: llama.{name} is {said[name]}, only heads of one width, here {config.head_dim},"
+                f"model file {gguf}: llama.{name} is {metadata[name]}, only heads of one width, here {config.head_dim},"
                 " that is rotated whole, are supported"
             )
     if "token_embd.weight" in shapes:
         config.vocab_size = shapes["token_embd.weight"][0]
-    kind, factor = said.get("rope.scaling.type", "none"), said.get("rope.scaling.factor", 1.0)
-    if "rope.scale_linear" in said and "rope.scaling.type" not in said:
-        kind, factor = "linear", said["rope.scale_linear"]
+    kind, factor = metadata.get("rope.scaling.type", "none"), metadata.get("rope.scaling.factor", 1.0)
+    if "rope.scale_linear" in metadata and "rope.scaling.type" not in metadata:
+        kind, factor = "linear", metadata["rope.scale_linear"]
     if kind not in ("none", "llama3") and not (kind == "linear" and factor == 1.0):
         raise InputError(
             f"model file {gguf}: rope scaling {kind!r} by {factor:g} is not supported, only that of Llama 3"

@@ -9,7 +9,7 @@ import ttnn
 
 from tt_llm.errors import InputError
 from tt_llm.mesh import replicate, to_host
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 from tt_llm.trace import release_traces
 
 BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
@@ -24,12 +24,12 @@ class PagedKVCache:
     """
 
     def __init__(
-        self, mesh_device: ttnn.MeshDevice, shares: Split, n_blocks: int, dtype: ttnn.DataType
+        self, *, mesh_device: ttnn.MeshDevice, tp: TensorParallel, n_blocks: int, dtype: ttnn.DataType
     ) -> None:
         release_traces(mesh_device)  # the cache must stay
         self.n_blocks = n_blocks
-        self._shares = shares
-        config = shares.local
+        self._tp = tp
+        config = tp.local
         shape = n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim
         zeros = torch.zeros(1, dtype=torch.bfloat16).expand(shape)  # takes no host memory of its own
         self.layers = [
@@ -49,15 +49,15 @@ class PagedKVCache:
             ttnn.ROW_MAJOR_LAYOUT,
         )
         for pages in (pages for layer in self.layers for pages in layer):
-            _, heads, rows, width = pages.shape
+            _, heads, block_size, width = pages.shape
             blocks = {
-                b: ttnn.slice(pages, (b, 0, 0, 0), (b + 1, heads, rows, width))
+                b: ttnn.slice(pages, (b, 0, 0, 0), (b + 1, heads, block_size, width))
                 for b in dict.fromkeys(sources)
             }
             copies = [blocks[source] for source in sources]
-            joined = copies[0] if len(copies) == 1 else ttnn.concat(copies, dim=2)
+            rows = copies[0] if len(copies) == 1 else ttnn.concat(copies, dim=2)
             # Filling one user's pages from its first position on, with a page table that names the destinations.
-            ttnn.experimental.paged_fill_cache(pages, joined, table, batch_idx=0)
+            ttnn.experimental.paged_fill_cache(pages, rows, table, batch_idx=0)
 
     def gather(self, layer: int, page_table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What the cache holds for each user at positions 0 to length - 1.
@@ -65,10 +65,11 @@ class PagedKVCache:
         page_table [users, blocks per user] -> keys, values, each [users, n_kv_heads, length, head_dim], bfloat16 or,
         of a block-float cache, float32; keys in interleaved RoPE order. Each head comes from the first device that holds it.
         """
-        devices = [self.gather_device(layer, page_table, length, d) for d in range(self._shares.devices)]
-        places = [self._shares.place_of_kv(head) for head in range(self._shares.n_kv_heads)]
+        devices = [self.gather_device(layer, page_table, length, d) for d in range(self._tp.devices)]
+        locations = [self._tp.kv_head_location(head) for head in range(self._tp.n_kv_heads)]
         keys, values = (
-            torch.stack([devices[device][part][:, slot] for device, slot in places], dim=1) for part in (0, 1)
+            torch.stack([devices[device][part][:, slot] for device, slot in locations], dim=1)
+            for part in (0, 1)
         )
         return keys, values
 

@@ -1,6 +1,6 @@
 """Projections: one matmul against a weight that lies in DRAM, with a program for prefill and one for decode.
 
-`BranchLinear` leads from the residual stream, `StreamLinear` back to it.
+`ColumnParallelLinear` leads from the residual, `RowParallelLinear` back to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ttnn
 
 from tt_llm.mesh import all_gather, all_reduce, partition, reduce_scatter, scatter
 from tt_llm.op_configs import LINEAR_ROWS, LinearConfig, OpConfigs
-from tt_llm.split import HEADS_AXIS, STREAM_AXIS, Dims, Split
+from tt_llm.tensor_parallel import HEADS_AXIS, RESIDUAL_AXIS, ShardDims, TensorParallel
 
 
 class Linear:
@@ -18,14 +18,15 @@ class Linear:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         weight: torch.Tensor,
         config: LinearConfig,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
-        dims: Dims,
+        dims: ShardDims,
     ) -> None:
-        """weight [1, 1, K, N] on the host, of all devices, divided along `dims`; `config` is that of one device's share."""
+        """weight [1, 1, K, N] on the host, of all devices, sharded along `dims`; `config` is that of one device's part."""
         self._weight = scatter(weight, mesh_device, dims, weight_dtype, config.weight_memory)
         self._config = config
         self._output_dtype = output_dtype
@@ -58,64 +59,77 @@ class Linear:
         )
 
 
-class BranchLinear:
-    """A projection from the normed stream, each device with its heads or its part of the MLP: columns of the weight.
+class ColumnParallelLinear:
+    """A projection from the normed residual: each device has the weight's columns of its heads or of its part of the MLP.
 
-    Of a weight divided along both axes of the mesh a device has some of the rows too, and the devices of a row add.
+    With 2D sharding a device has only some rows of those columns, and an all-reduce over the devices of a row adds.
     """
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weight: torch.Tensor,
         config: LinearConfig,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
     ) -> None:
         """weight [1, 1, dim, N] on the host, columns as they lie over the devices."""
-        dims = shares.dims(-1, -2)
-        self._linear = Linear(mesh_device, weight, config, weight_dtype, output_dtype, dims)
-        self._reduces = shares.both_axes
+        dims = tp.shard_dims(-1, -2)
+        self._linear = Linear(
+            mesh_device=mesh_device,
+            weight=weight,
+            config=config,
+            weight_dtype=weight_dtype,
+            output_dtype=output_dtype,
+            dims=dims,
+        )
+        self._reduces = tp.is_2d
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, dim or a device's part, see `taken`] in DRAM -> [1, 1, S, a device's part of N] in DRAM."""
+        """[1, 1, S, dim or a device's part, see `local_k_slice`] in DRAM -> [1, 1, S, a device's part of N] in DRAM."""
         y = self._linear.prefill(x)
-        return all_reduce(y, STREAM_AXIS) if self._reduces else y
+        return all_reduce(y, RESIDUAL_AXIS) if self._reduces else y
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, dim or a device's part] width-sharded in L1 -> [1, 1, 32, a device's part of N] likewise."""
         y = self._linear.decode(x)
-        return all_reduce(y, STREAM_AXIS) if self._reduces else y
+        return all_reduce(y, RESIDUAL_AXIS) if self._reduces else y
 
 
-def taken(x: ttnn.Tensor, config: LinearConfig) -> ttnn.Tensor:
-    """What a device multiplies of the normed stream: all of it, or as many columns as its part of a weight has rows.
+def local_k_slice(x: ttnn.Tensor, config: LinearConfig) -> ttnn.Tensor:
+    """What a device multiplies of the normed residual: all of it, or as many columns as its part of a weight has rows.
 
     [1, 1, S, dim] or already those columns, in DRAM or width-sharded in L1 -> [1, 1, S, config.k] likewise.
     """
     if x.shape[-1] == config.k:
         return x
     if not x.memory_config().is_sharded():
-        return partition(x, STREAM_AXIS)
-    columns = partition(ttnn.sharded_to_interleaved(x, ttnn.L1_MEMORY_CONFIG), STREAM_AXIS)
+        return partition(x, RESIDUAL_AXIS)
+    columns = partition(ttnn.sharded_to_interleaved(x, ttnn.L1_MEMORY_CONFIG), RESIDUAL_AXIS)
     return ttnn.interleaved_to_sharded(columns, config.decode_input)
 
 
-class StreamLinear:
-    """A projection back to the residual stream: x lies over the devices by columns, y is whole on each of them.
+class RowParallelLinear:
+    """A projection back to the residual: x lies over the devices by columns, y is whole on each of them.
 
-    In prefill of a sharded stream (see `Split`) a device keeps its columns of y alone.
-    By a divided sum: each device multiplies its columns of x by its rows of the weight, and an all-reduce adds. Of a weight
-    divided along both axes of the mesh that makes a device's columns of y, and the devices of a row gather those.
-    By whole sums: the devices gather x, each makes columns of y, and they gather those; y is one device's, bit for bit.
-    Of a 576-wide stream in fp32 that also moves less: bf16 in and fp32 once, where an all-reduce moves fp32 twice.
+    In prefill of a sharded residual (`TensorParallel.residual_is_sharded`) a device keeps its columns of y alone.
+    There are two ways.
+
+    Row-parallel: each device multiplies its columns of x by its rows of the weight, and an all-reduce adds. With 2D sharding
+    that gives a device its columns of y, which the devices of a row gather.
+
+    All-gather matmul (`Precision.all_gather_matmul`): the devices gather x, each computes columns of y from whole sums over
+    K, and they gather those. y is one device's, bit for bit. Of a 576-wide residual in fp32 that also moves less: bf16 in
+    and fp32 once, where an all-reduce moves fp32 twice.
     """
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weight: torch.Tensor,
         config: LinearConfig,
         configs: OpConfigs,
@@ -123,17 +137,23 @@ class StreamLinear:
         output_dtype: ttnn.DataType,
     ) -> None:
         """weight [1, 1, K, dim] on the host, rows as the columns of x lie over the devices."""
-        self._gathers = configs.whole_sums
-        self._reduces = shares.devices > 1 and not self._gathers
-        self._sharded = shares.stream_is_sharded
+        self._gathers = configs.all_gather_matmul
+        self._reduces = tp.devices > 1 and not self._gathers
+        self._sharded = tp.residual_is_sharded
+        dims: ShardDims = tp.shard_dims(-2, -1)
         if self._gathers:
-            self._linear = Linear(mesh_device, shares.stream(weight), config, weight_dtype, output_dtype, -1)
-        else:
-            dims = shares.dims(-2, -1)
-            self._linear = Linear(mesh_device, weight, config, weight_dtype, output_dtype, dims)
-        self._both_axes = shares.both_axes
+            weight, dims = tp.pad_residual(weight), -1
+        self._linear = Linear(
+            mesh_device=mesh_device,
+            weight=weight,
+            config=config,
+            weight_dtype=weight_dtype,
+            output_dtype=output_dtype,
+            dims=dims,
+        )
+        self._is_2d = tp.is_2d
         self._config = config
-        self._dim = shares.local.dim
+        self._dim = tp.local.dim
         self._residual = configs.residual
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
@@ -143,9 +163,9 @@ class StreamLinear:
             y = self._linear.prefill(x)
             return y if self._sharded else all_gather(y, self._dim, ttnn.DRAM_MEMORY_CONFIG)
         y = self._linear.prefill(x)
-        if self._both_axes:
+        if self._is_2d:
             y = all_reduce(y, HEADS_AXIS) if self._reduces else y
-            return y if self._sharded else all_gather(y, self._dim, ttnn.DRAM_MEMORY_CONFIG, STREAM_AXIS)
+            return y if self._sharded else all_gather(y, self._dim, ttnn.DRAM_MEMORY_CONFIG, RESIDUAL_AXIS)
         if self._reduces:
             return reduce_scatter(y) if self._sharded else all_reduce(y)
         return y
@@ -156,8 +176,8 @@ class StreamLinear:
             x = all_gather(x, self._config.k, self._config.decode_input)
             return all_gather(self._linear.decode(x), self._dim, self._residual)
         y = self._linear.decode(x)
-        if self._both_axes:
+        if self._is_2d:
             y = ttnn.sharded_to_interleaved(y, ttnn.L1_MEMORY_CONFIG)
             y = all_reduce(y, HEADS_AXIS) if self._reduces else y
-            return all_gather(y, self._dim, self._residual, STREAM_AXIS)
+            return all_gather(y, self._dim, self._residual, RESIDUAL_AXIS)
         return all_reduce(y) if self._reduces else y

@@ -39,7 +39,14 @@ def load(
     except Exception as error:  # tokenizers raises no type of its own
         raise InputError(f"model {folder}: its tokenizer cannot be read ({on_one_line(error)})") from error
     modules = load_modules(str(folder), mesh_device, precision, max_seq_len, n_layers, weights)
-    return Generator(mesh_device, Model(modules), modules.precision, tokenizer, max_batch_size, max_seq_len)
+    return Generator(
+        mesh_device=mesh_device,
+        model=Model(modules),
+        precision=modules.precision,
+        tokenizer=tokenizer,
+        max_batch_size=max_batch_size,
+        max_seq_len=max_seq_len,
+    )
 
 
 def load_modules(
@@ -62,4 +69,10 @@ def load_modules(
     weights = weights or Checkpoint(folder)
     weights.check(config)
     release_traces(mesh_device)  # of models that are there: weights must stay
-    return Modules(mesh_device, config, weights, policy, padded_prefill_length(max_seq_len))
+    return Modules(
+        mesh_device=mesh_device,
+        config=config,
+        weights=weights,
+        precision=policy,
+        max_seq_len=padded_prefill_length(max_seq_len),
+    )

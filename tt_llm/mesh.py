@@ -1,4 +1,4 @@
-"""Opening a mesh of devices, putting host tensors on it, and the sums and joins over its devices."""
+"""Opening a mesh of devices, putting host tensors on it, and the collectives over its devices."""
 
 from __future__ import annotations
 
@@ -77,37 +77,37 @@ def to_host(tensor: ttnn.Tensor, device: int = 0) -> torch.Tensor:
     return host
 
 
-def joined(tensor: ttnn.Tensor, dim: int, devices: int | None = None) -> torch.Tensor:
+def concat_to_host(tensor: ttnn.Tensor, dim: int, devices: int | None = None) -> torch.Tensor:
     """The slices of the first devices (default: of all) side by side along `dim`: the inverse of `scatter`."""
-    parts = [ttnn.to_torch(part) for part in ttnn.get_device_tensors(tensor)[:devices]]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)  # one part as it is: logits are large
+    slices = [ttnn.to_torch(each) for each in ttnn.get_device_tensors(tensor)[:devices]]
+    return slices[0] if len(slices) == 1 else torch.cat(slices, dim)  # one slice as it is: logits are large
 
 
-# Of the collectives below: `axis` of the mesh along which devices come together, None for all devices of the mesh.
+# Of the collectives below: `cluster_axis` of the mesh along which devices communicate, None for all devices of the mesh.
 
 
-def all_reduce(tensor: ttnn.Tensor, axis: int | None = None) -> ttnn.Tensor:
+def all_reduce(tensor: ttnn.Tensor, cluster_axis: int | None = None) -> ttnn.Tensor:
     """The sum over the devices, on all of them, with the tensor's memory config; on one device the tensor itself."""
-    memory, axes = tensor.memory_config(), _axes(tensor, axis)
+    memory, axes = tensor.memory_config(), _axes(tensor, cluster_axis)
     if axes and memory.is_sharded():
         # Where no dimension divides by the devices, ttnn gathers on a new one, for which no shard spec fits.
         tensor = ttnn.sharded_to_interleaved(tensor, ttnn.L1_MEMORY_CONFIG)
-    for along in axes:
-        summed = ttnn.all_reduce(tensor, cluster_axis=along)
+    for axis in axes:
+        total = ttnn.all_reduce(tensor, cluster_axis=axis)
         ttnn.deallocate(tensor)
-        tensor = summed
+        tensor = total
     return ttnn.interleaved_to_sharded(tensor, memory) if axes and memory.is_sharded() else tensor
 
 
 def all_gather(
-    tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig, axis: int | None = None
+    tensor: ttnn.Tensor, width: int, memory: ttnn.MemoryConfig, cluster_axis: int | None = None
 ) -> ttnn.Tensor:
     """The devices' columns side by side and of those the first `width`, on all devices, lying as `memory` says."""
     inner = ttnn.L1_MEMORY_CONFIG if memory.is_sharded() else memory
     if tensor.memory_config().is_sharded():
         tensor = ttnn.sharded_to_interleaved(tensor, inner)
-    for along in _axes(tensor, axis):
-        tensor = ttnn.all_gather(tensor, 3, cluster_axis=along, memory_config=inner)
+    for axis in _axes(tensor, cluster_axis):
+        tensor = ttnn.all_gather(tensor, 3, cluster_axis=axis, memory_config=inner)
     if tensor.shape[-1] > width:
         tensor = ttnn.slice(tensor, (0, 0, 0, 0), (1, 1, tensor.shape[-2], width))
     return ttnn.interleaved_to_sharded(tensor, memory) if memory.is_sharded() else tensor
@@ -120,14 +120,14 @@ def reduce_scatter(tensor: ttnn.Tensor) -> ttnn.Tensor:
     return tensor
 
 
-def partition(tensor: ttnn.Tensor, axis: int | None = None) -> ttnn.Tensor:
+def partition(tensor: ttnn.Tensor, cluster_axis: int | None = None) -> ttnn.Tensor:
     """Of what all devices hold, each keeps its columns: the inverse of `all_gather`."""
-    for along in reversed(_axes(tensor, axis)):
-        tensor = ttnn.mesh_partition(tensor, 3, cluster_axis=along)
+    for axis in reversed(_axes(tensor, cluster_axis)):
+        tensor = ttnn.mesh_partition(tensor, 3, cluster_axis=axis)
     return tensor
 
 
-def _axes(tensor: ttnn.Tensor, axis: int | None) -> list[int]:
+def _axes(tensor: ttnn.Tensor, cluster_axis: int | None) -> list[int]:
     """The axes of the mesh, or the one given, along which there are several devices; that with consecutive devices first."""
     shape = tensor.device().shape
-    return [a for a in (1, 0) if shape[a] > 1 and axis in (None, a)]
+    return [a for a in (1, 0) if shape[a] > 1 and cluster_axis in (None, a)]

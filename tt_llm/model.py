@@ -17,7 +17,7 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Rope
 from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import division, split
+from tt_llm.tensor_parallel import TensorParallel, parallel_shape
 
 
 class Modules:
@@ -25,6 +25,7 @@ class Modules:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
         config: ModelConfig,
         weights: Checkpoint,
@@ -36,37 +37,69 @@ class Modules:
         self.config = config
         self.precision = precision
         rows, columns = mesh_device.shape
-        self.shares = split(config, *division(config, (rows, columns), precision.whole_sums))
-        self.configs = OpConfigs(mesh_device, self.shares, precision)
-        self._shared = mesh_device, self.shares, weights, self.configs
+        shape = parallel_shape(config, (rows, columns), precision.all_gather_matmul)
+        self.tp = TensorParallel.of(config, *shape)
+        self.configs = OpConfigs(mesh_device=mesh_device, tp=self.tp, precision=precision)
+        self._weights = weights
         self._max_seq_len = max_seq_len
         self._layers: dict[int, Decoder] = {}
 
     @cached_property
     def embedding(self) -> Embedding:
-        """Token ids to the residual stream."""
-        return Embedding(*self._shared, self.precision)
+        """Token ids to the residual."""
+        return Embedding(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            precision=self.precision,
+        )
 
     @cached_property
     def rope(self) -> Rope:
         """The angles of all positions, shared by the layers."""
-        return Rope(self.mesh_device, self.config, self.configs, self._max_seq_len)
+        return Rope(
+            mesh_device=self.mesh_device,
+            config=self.config,
+            configs=self.configs,
+            max_seq_len=self._max_seq_len,
+        )
 
     def layer(self, index: int) -> Decoder:
         """A decoder layer, 0 to n_layers - 1; InputError for one that the weights do not have."""
         if index not in self._layers:
-            self._layers[index] = Decoder(*self._shared, self.precision, self.rope, index)
+            self._layers[index] = Decoder(
+                mesh_device=self.mesh_device,
+                tp=self.tp,
+                weights=self._weights,
+                configs=self.configs,
+                precision=self.precision,
+                rope=self.rope,
+                layer=index,
+            )
         return self._layers[index]
 
     @cached_property
     def final_norm(self) -> RMSNorm:
         """What the LM head is fed through."""
-        return RMSNorm(*self._shared, "model.norm")
+        return RMSNorm(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            name="model.norm",
+        )
 
     @cached_property
     def lm_head(self) -> LMHead:
         """Normed hidden state to logits."""
-        return LMHead(*self._shared, self.precision)
+        return LMHead(
+            mesh_device=self.mesh_device,
+            tp=self.tp,
+            weights=self._weights,
+            configs=self.configs,
+            precision=self.precision,
+        )
 
 
 class Model:
@@ -74,7 +107,7 @@ class Model:
 
     def __init__(self, modules: Modules) -> None:
         self.modules = modules
-        self.config, self.shares, self.configs = modules.config, modules.shares, modules.configs
+        self.config, self.tp, self.configs = modules.config, modules.tp, modules.configs
         self.embedding, self.rope = modules.embedding, modules.rope
         self.layers = [modules.layer(index) for index in range(modules.config.n_layers)]
         self.final_norm, self.lm_head = modules.final_norm, modules.lm_head
@@ -82,7 +115,7 @@ class Model:
     def prefill(
         self, tokens: ttnn.Tensor, cache: PagedKVCache, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
-        """[1, S] uint32 -> the residual stream after the last layer, [1, 1, S, dim or a device's columns]; fills the user's pages."""
+        """[1, S] uint32 -> the residual after the last layer, [1, 1, S, dim or a device's columns]; fills the user's pages."""
         angles = self.rope.prefill_angles(tokens.shape[-1])
         x = self.embedding.prefill(tokens)
         for layer, pages in zip(self.layers, cache.layers, strict=True):
@@ -109,7 +142,7 @@ class Model:
         return self.lm_head(ttnn.sharded_to_interleaved(normed, ttnn.L1_MEMORY_CONFIG))
 
     def prefill_logits(self, hidden: ttnn.Tensor, positions: range, logits: torch.Tensor) -> None:
-        """Writes the logits of some positions of a prefilled stream [1, 1, S, dim] into `logits` [positions, vocab].
+        """Writes the logits of some positions of a prefilled residual [1, 1, S, dim] into `logits` [positions, vocab].
 
         The LM head runs over as few rows as needed, whole tile rows, and at most LM_HEAD_ROWS at a time.
         """
@@ -118,8 +151,8 @@ class Model:
         for start in range(first, positions.stop, LM_HEAD_ROWS):
             end = min(start + LM_HEAD_ROWS, -(-positions.stop // TILE) * TILE, padded)
             rows = ttnn.slice(hidden, (0, 0, start, 0), (1, 1, end, hidden.shape[-1]))
-            made = self.lm_head.to_host(self.lm_head(self.final_norm.prefill(rows)))
-            wanted = range(max(start, positions.start), min(end, positions.stop))
-            logits[wanted.start - positions.start : wanted.stop - positions.start] = made[
-                wanted.start - start : wanted.stop - start
+            block = self.lm_head.to_host(self.lm_head(self.final_norm.prefill(rows)))
+            overlap = range(max(start, positions.start), min(end, positions.stop))
+            logits[overlap.start - positions.start : overlap.stop - positions.start] = block[
+                overlap.start - start : overlap.stop - start
             ]

@@ -11,7 +11,7 @@ import ttnn
 from tt_llm.config import TILE
 from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.precision import Compute, Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 # Columns x rows that every Wormhole card offers with fast dispatch (an N150 keeps the ninth row).
 MAX_GRID = (8, 8)
@@ -52,15 +52,14 @@ class LinearConfig:
 class OpConfigs:
     """Everything an op call needs beside its tensors. Read-only after construction."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, shares: Split, precision: Precision) -> None:
-        config = shares.local
+    def __init__(self, *, mesh_device: ttnn.MeshDevice, tp: TensorParallel, precision: Precision) -> None:
+        config = tp.local
         device_grid = mesh_device.compute_with_storage_grid_size()
         self.grid = (min(device_grid.x, MAX_GRID[0]), min(device_grid.y, MAX_GRID[1]))
         self._dram_banks = mesh_device.dram_grid_size().x
         dim, hidden, qkv = config.dim // TILE, config.hidden_dim // TILE, config.qkv_dim // TILE
         # Those of the undivided model on any mesh: the norm's sums and the blocks of K follow the cores.
-        self._cores = _decode_cores(math.gcd(dim, shares.whole.hidden_dim // TILE), self.grid)
-        gated = self._width_sharded(hidden)
+        self._cores = _decode_cores(math.gcd(dim, tp.whole.hidden_dim // TILE), self.grid)
         head_tiles = config.head_dim // TILE
 
         linear, gate_up = precision.linear, precision.gate_up
@@ -71,24 +70,24 @@ class OpConfigs:
         self.sdpa_decode_compute = precision.sdpa_decode.kernel_config(mesh_device, packer_l1_acc=False)
 
         self.residual = self._width_sharded(dim)
-        # Of weights divided along both axes of the mesh each multiplies its columns of the stream, or makes its columns.
-        stream = shares.stream_share // TILE if shares.both_axes else dim
-        taken = self._width_sharded(stream)
-        self.qkv = self._linear(mesh_device, stream, qkv, linear, taken, self._cores)
-        hidden_cores = gated.shard_spec.num_cores()
-        self.gate_up = self._linear(mesh_device, stream, hidden, gate_up, taken, hidden_cores)
-        # With whole sums WO and down take what all devices hold, and make a share of the stream.
-        self.whole_sums = precision.whole_sums and shares.devices > 1
+        # With 2D sharding a device multiplies its columns of the residual, or computes its columns.
+        residual = tp.residual_shard_dim // TILE if tp.is_2d else dim
+        k_slice = self._width_sharded(residual)
+        self.qkv = self._linear(mesh_device, residual, qkv, linear, k_slice, self._cores)
+        hidden_cores = self._width_sharded(hidden).shard_spec.num_cores()
+        self.gate_up = self._linear(mesh_device, residual, hidden, gate_up, k_slice, hidden_cores)
+        # With the all-gather matmul WO and down take what all devices hold, and compute a device's columns of the residual.
+        self.all_gather_matmul = precision.all_gather_matmul and tp.devices > 1
         heads = config.n_heads
-        if self.whole_sums:
-            heads, hidden = heads * shares.devices, hidden * shares.devices
-            stream = shares.stream_share // TILE
+        if self.all_gather_matmul:
+            heads, hidden = heads * tp.devices, hidden * tp.devices
+            residual = tp.residual_shard_dim // TILE
         by_head = self._heads_sharded(heads, config.head_dim)
         self.wo = self._linear(
-            mesh_device, heads * head_tiles, stream, linear, by_head, self._cores, k_block=head_tiles
+            mesh_device, heads * head_tiles, residual, linear, by_head, self._cores, k_block=head_tiles
         )
         self.down = self._linear(
-            mesh_device, hidden, stream, linear, self._width_sharded(hidden), self._cores
+            mesh_device, hidden, residual, linear, self._width_sharded(hidden), self._cores
         )
 
         self.lm_head_columns = _lm_head_columns(config.vocab_size)
@@ -109,10 +108,10 @@ class OpConfigs:
         self.heads_decode = self.one_tile_row_per_user(config.head_dim)
         self.sdpa_prefill = self._sdpa(q_chunk=128, k_chunk=128)
         # By default all cores are shared out among the heads, and a head's keys are summed by as many as it gets: with
-        # fewer heads a device more of them. Whole sums are parted as on one device, which holds every head.
-        cores = self.grid[0] * self.grid[1] // TILE_ROWS // shares.whole.n_kv_heads
+        # fewer heads a device more of them. With the all-gather matmul a device sums as one alone does, which holds every head.
+        cores = self.grid[0] * self.grid[1] // TILE_ROWS // tp.whole.n_kv_heads
         self.sdpa_decode = self._sdpa(
-            q_chunk=TILE, k_chunk=TILE, cores=max(1, cores) if precision.whole_sums else 16
+            q_chunk=TILE, k_chunk=TILE, cores=max(1, cores) if precision.all_gather_matmul else 16
         )
 
     def one_tile_row_per_user(self, width: int) -> ttnn.MemoryConfig:

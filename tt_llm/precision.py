@@ -51,13 +51,13 @@ class Precision:
     rope: Compute
     sdpa_prefill: Compute
     sdpa_decode: Compute
-    whole_sums: bool  # on several devices: no sum over K is divided, see StreamLinear
+    all_gather_matmul: bool  # on several devices: no sum over K is split, see RowParallelLinear
 
     @property
-    def branch_output(self) -> ttnn.DataType:
-        """Format of what attention and MLP add to the residual stream.
+    def sublayer_output(self) -> ttnn.DataType:
+        """Format of what attention and MLP add to the residual.
 
-        As wide as the stream: ttnn adds two fp32 tensors exactly rounded, but an fp32 and a bf16 one on the
+        The residual's own: ttnn adds two fp32 tensors exactly rounded, but an fp32 and a bf16 one on the
         11-bit adder.
         """
         return self.residual
@@ -82,9 +82,9 @@ _ACCURACY = Precision(
     rope=_HIFI4_FP32,
     sdpa_prefill=_HIFI4_FP32,
     sdpa_decode=_HIFI4_FP32,
-    # A sum divided over devices rounds elsewhere than an undivided one, and thirty layers make of a last bit in an fp32
-    # stream .8% in SmolLM2's logits (relative L2, emulator): as far apart as two roundings of the whole model are.
-    whole_sums=True,
+    # A sum split over devices rounds elsewhere than an undivided one, and thirty layers make of a last bit in an fp32
+    # residual .8% in SmolLM2's logits (relative L2, emulator): as far apart as two roundings of the whole model are.
+    all_gather_matmul=True,
 )
 
 _PERFORMANCE = Precision(
@@ -104,7 +104,7 @@ _PERFORMANCE = Precision(
     # attention of SmolLM2's layer 14 at PCC .9989, its worst row at .986 (emulator, bit-exact to the recorded SDPA).
     sdpa_prefill=_HIFI4_FP32,
     sdpa_decode=_HIFI2_BF16,
-    whole_sums=False,
+    all_gather_matmul=False,
 )
 
 _BFP4_MLP = replace(_PERFORMANCE, name="bfp4_mlp", gate_up_weights=ttnn.bfloat4_b, gate_up=_LOFI_BF16)

@@ -44,7 +44,8 @@ class Sampling:
         if self.top_k:
             least = scores.topk(min(self.top_k, scores.shape[-1])).values[:, -1:]
             scores = scores.masked_fill(scores < least, -torch.inf)
-        shares, order = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)
-        before = shares.cumsum(-1) - shares  # of the likelier ones: the first is always in
-        kept = torch.zeros_like(shares).scatter(-1, order, shares.masked_fill(before >= self.top_p, 0.0))
-        return kept / kept.sum(-1, keepdim=True)
+        probabilities, order = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)
+        before = probabilities.cumsum(-1) - probabilities  # of the likelier ones: the first is always in
+        nucleus = probabilities.masked_fill(before >= self.top_p, 0.0)
+        nucleus = torch.zeros_like(nucleus).scatter(-1, order, nucleus)
+        return nucleus / nucleus.sum(-1, keepdim=True)

@@ -13,10 +13,8 @@ from typing import Any
 
 import ttnn
 
-OPS, INPUTS = (
-    0,
-    1,
-)  # the command queues: one for the ops and what is read, one for the inputs of the next step
+# The command queues: one for the ops and what is read, one for the inputs of the next step.
+OPS, INPUTS = 0, 1
 
 _live: dict[int, set[Any]] = {}  # mesh -> its traces
 
@@ -54,7 +52,7 @@ class TracedStep:
             self._programs = self._device.num_program_cache_entries()
             return output
         if not self._is_live():
-            self._trace, self._output = _captured(self._device, self._body)
+            self._trace, self._output = _capture(self._device, self._body)
         ttnn.execute_trace(self._device, self._trace, cq_id=OPS, blocking=False)
         return self._output
 
@@ -68,7 +66,7 @@ class TracedStep:
         self._trace = self._output = None
 
 
-def _captured(mesh_device: ttnn.MeshDevice, body: Callable[[], ttnn.Tensor]) -> tuple[Any, ttnn.Tensor]:
+def _capture(mesh_device: ttnn.MeshDevice, body: Callable[[], ttnn.Tensor]) -> tuple[Any, ttnn.Tensor]:
     """The trace of the body's ops, and their output; what the body raises ends the capture."""
     trace = ttnn.begin_trace_capture(mesh_device, cq_id=OPS)
     try:

@@ -62,7 +62,12 @@ class LlamaForCausalLM:
                 f"kv_cache_shape {list(kv_cache_shape)} for {num_layers} layers: the model has {list(ours)} for {config.n_layers}"
             )
         g.drop_kv_cache()
-        g.kv_cache = PagedKVCache(g.mesh_device, g.model.shares, kv_cache_shape[0], g.precision.kv_cache)
+        g.kv_cache = PagedKVCache(
+            mesh_device=g.mesh_device,
+            tp=g.model.tp,
+            n_blocks=kv_cache_shape[0],
+            dtype=g.precision.kv_cache,
+        )
         return g.kv_cache
 
     def prefill_forward(

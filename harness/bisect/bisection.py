@@ -11,7 +11,7 @@ import torch
 import ttnn
 
 import tt_llm
-from harness.bisect.doors import Door
+from harness.bisect.boundaries import Boundary
 from harness.bisect.explained import diverges
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows
@@ -39,7 +39,7 @@ class Bisection:
     metric: str
     figure: float
     steps: tuple[Step, ...]
-    doors: tuple[Door, ...]
+    boundaries: tuple[Boundary, ...]
     gains: tuple[Gain, ...]
 
     @property
@@ -48,9 +48,9 @@ class Bisection:
         return [step for step in self.steps if diverges(step)]
 
     @property
-    def wrong_door(self) -> Door | None:
+    def wrong_boundary(self) -> Boundary | None:
         """The first module after which the model's program, in fp32, is not the reference's."""
-        return next((door for door in self.doors if not door.same), None)
+        return next((boundary for boundary in self.boundaries if not boundary.same), None)
 
     @property
     def jumps(self) -> list[Step]:
@@ -70,7 +70,7 @@ class Bisection:
     @property
     def healthy(self) -> bool:
         """Whether nothing diverges, neither an op nor the program."""
-        return not self.divergent and self.wrong_door is None
+        return not self.divergent and self.wrong_boundary is None
 
 
 def growth(step: Step) -> float:
@@ -99,9 +99,13 @@ def bisect(
     places = Places(generator.model)
     watch = Watch(ttnn, places, weights.copy())
     progress("every op against its golden")
-    with torch.inference_mode(), intercepted(ttnn, op_names(), watch), subject.doors(watch.shadows) as doors:
+    with (
+        torch.inference_mode(),
+        intercepted(ttnn, op_names(), watch),
+        subject.boundaries(watch.shadows) as boundaries,
+    ):
         figure = subject.figure(subject.run())
-    found = Bisection(subject.metric, figure, tuple(watch.steps), tuple(doors), ())
+    found = Bisection(subject.metric, figure, tuple(watch.steps), tuple(boundaries), ())
     if not found.healthy:
         return found
     gains = []
@@ -111,7 +115,7 @@ def bisect(
         with torch.inference_mode(), intercepted(ttnn, op_names(), raised):
             gains.append(Gain(what, figure, subject.figure(subject.run())))
     gains.sort(key=lambda gain: gain.after)
-    return Bisection(subject.metric, figure, found.steps, found.doors, tuple(gains))
+    return Bisection(subject.metric, figure, found.steps, found.boundaries, tuple(gains))
 
 
 def _candidates(steps: list[Step]) -> Sequence[tuple[str, Callable[[str, Place], bool]]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.bisect.bisection import Bisection, growth
-from harness.bisect.doors import SAME_PROGRAM
+from harness.bisect.boundaries import SAME_PROGRAM
 from harness.bisect.explained import MARGIN, ROW_MARGIN, limit, share
 from harness.bisect.steps import Step
 from harness.emulator.accumulate import FP32_DEST_ERRATUM
@@ -44,16 +44,20 @@ def verdict(found: Bisection) -> list[str]:
             f"{MARGIN * limit(first.op, first.facts):.2g} ({ROW_MARGIN * limit(first.op, first.facts):.2g})",
             f"  {first.place.line}: {first.place.code}",
         ]
-    door = found.wrong_door
-    if door is not None:
+    boundary = found.wrong_boundary
+    if boundary is not None:
         lines.append(
-            f"WRONG PROGRAM: after {door} the model's ops, all in fp32, are {door.error:.2g} from the reference "
+            f"WRONG PROGRAM: after {boundary} the model's ops, all in fp32, are {boundary.error:.2g} from the reference "
             f"(the same program stays below {SAME_PROGRAM:g}): not an op's arithmetic, but what it is given"
         )
     if not lines:
         lines.append(
             f"NOTHING DIVERGES: {len(found.steps) - sum(found.missing.values())} ops within what formats and multiplier explain"
-            + (f", {len(found.doors)} module outputs the reference's program" if found.doors else "")
+            + (
+                f", {len(found.boundaries)} module outputs the reference's program"
+                if found.boundaries
+                else ""
+            )
         )
     struck = [step for step in found.steps if step.struck]
     if struck:
@@ -83,7 +87,7 @@ def write(path: Path, found: Bisection, about: dict[str, Any]) -> None:
         "figure": found.figure,
         "first_divergent": found.divergent[0].index if found.divergent else None,
         "ops": [_step(step) for step in found.steps],
-        "doors": [asdict(door) for door in found.doors],
+        "doors": [asdict(boundary) for boundary in found.boundaries],
         "not_covered": found.missing,
         "gains": [asdict(gain) for gain in found.gains],
     }

@@ -10,7 +10,7 @@ import torch
 
 import tt_llm
 from goldens import Golden, GoldenSpec, Reference
-from harness.bisect.doors import Door, watched
+from harness.bisect.boundaries import Boundary, watched
 from harness.bisect.places import LAYER_MODULES
 from harness.bisect.shadows import Shadows
 from harness.metrics import compare_tensors, kl_divergence
@@ -30,7 +30,7 @@ class Subject(Protocol):
     def figure(self, output: torch.Tensor) -> float:
         """How far the output is from the reference's."""
 
-    def doors(self, shadows: Shadows) -> AbstractContextManager[list[Door]]:
+    def boundaries(self, shadows: Shadows) -> AbstractContextManager[list[Boundary]]:
         """A context whose list grows by the modules' outputs, where there are modules inside."""
 
 
@@ -64,9 +64,9 @@ class WholeModel:
         return kl_divergence(torch.cat([*rows, self._reference("logits", "decode", 0)]), output).mean
 
     @contextmanager
-    def doors(self, shadows: Shadows) -> Iterator[list[Door]]:
+    def boundaries(self, shadows: Shadows) -> Iterator[list[Boundary]]:
         """Every module's output against the reference's."""
-        found: list[Door] = []
+        found: list[Boundary] = []
         with watched(self._generator.model, shadows, self._reference, found):
             yield found
 
@@ -78,7 +78,7 @@ class WholeModel:
 
 
 class OneModule:
-    """A module alone, on the activations that the reference had at its door."""
+    """A module alone, on the activations that the reference had at its boundary."""
 
     metric = "relative L2"
 
@@ -95,6 +95,6 @@ class OneModule:
         return compare_tensors(output, self._golden.output).rel_l2
 
     @contextmanager
-    def doors(self, shadows: Shadows) -> Iterator[list[Door]]:
+    def boundaries(self, shadows: Shadows) -> Iterator[list[Boundary]]:
         """A module alone has none inside."""
         yield []

@@ -68,34 +68,34 @@ def no_attention_scale(patch: pytest.MonkeyPatch) -> None:
 @fault("attention")
 def keys_and_values_swapped(patch: pytest.MonkeyPatch) -> None:
     """The fused projection has the value weights where the key weights belong."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import TensorParallel
 
-    around(patch, Split, "qkv", lambda qkv, self, q, k, v: qkv(self, q, v, k))
+    around(patch, TensorParallel, "qkv", lambda qkv, self, q, k, v: qkv(self, q, v, k))
 
 
 @fault("attention")
 def queries_of_other_groups(patch: pytest.MonkeyPatch) -> None:
     """Query heads are dealt to the key-value heads in turn, not in groups of neighbours."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import TensorParallel
 
-    def dealt(qkv: Any, self: Split, q: Any, k: Any, v: Any) -> Any:
+    def dealt(qkv: Any, self: TensorParallel, q: Any, k: Any, v: Any) -> Any:
         head_dim = self.local.head_dim
         groups = k.shape[-1] // head_dim
         heads = q.unflatten(-1, (groups, -1, head_dim)).transpose(-3, -2).flatten(-3)
         return qkv(self, heads, k, v)
 
-    around(patch, Split, "qkv", dealt)
+    around(patch, TensorParallel, "qkv", dealt)
 
 
 @fault("attention")
 def output_heads_reversed(patch: pytest.MonkeyPatch) -> None:
     """The output projection takes the heads in the reverse order."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import TensorParallel
 
-    def reversed_heads(wo: Any, self: Split, weight: Any) -> Any:
+    def reversed_heads(wo: Any, self: TensorParallel, weight: Any) -> Any:
         return wo(self, weight.unflatten(-2, (-1, self.local.head_dim)).flip(-3).flatten(-3, -2))
 
-    around(patch, Split, "wo", reversed_heads)
+    around(patch, TensorParallel, "wo", reversed_heads)
 
 
 @fault("attention")

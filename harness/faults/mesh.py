@@ -14,9 +14,9 @@ def dropped_all_reduce(patch: pytest.MonkeyPatch) -> None:
     """The MLP of layer 0 does not sum over the devices: each goes on with its own part."""
     from tt_llm.modules.mlp import MLP
 
-    def unsummed(init: Any, self: MLP, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if args[-1] == 0:
+    def unsummed(init: Any, self: MLP, *, layer: int, **kwargs: Any) -> None:
+        init(self, layer=layer, **kwargs)
+        if layer == 0:
             self._down._reduces = False
 
     around(patch, MLP, "__init__", unsummed)
@@ -38,14 +38,14 @@ def averaged_all_reduce(patch: pytest.MonkeyPatch) -> None:
 @fault("attention", mesh="1x2")
 def wo_sharded_on_the_wrong_dim(patch: pytest.MonkeyPatch) -> None:
     """The rows of WO go to the devices interleaved, not in the order of their heads."""
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import TensorParallel
 
-    def mixed(wo: Any, self: Split, weight: Any) -> Any:
+    def mixed(wo: Any, self: TensorParallel, weight: Any) -> Any:
         right = wo(self, weight)
         rows = right.shape[-2] // self.rows
         return right.unflatten(-2, (rows, self.rows)).transpose(-3, -2).flatten(-3, -2).contiguous()
 
-    around(patch, Split, "wo", mixed)
+    around(patch, TensorParallel, "wo", mixed)
 
 
 @fault("attention", mesh="1x2")
@@ -53,15 +53,15 @@ def swapped_kv_heads(patch: pytest.MonkeyPatch) -> None:
     """The first two devices that differ have one another's key and value heads."""
     from dataclasses import replace
 
-    from tt_llm.split import Split
+    from tt_llm.tensor_parallel import TensorParallel
 
-    def swapped(qkv: Any, self: Split, q: Any, k: Any, v: Any) -> Any:
-        order = list(self.kv)
-        other = self.columns  # of weights divided along both axes the devices of a row hold the same
+    def swapped(qkv: Any, self: TensorParallel, q: Any, k: Any, v: Any) -> Any:
+        order = list(self.kv_heads)
+        other = self.columns  # of weights sharded in 2D the devices of a row hold the same
         order[0], order[other] = order[other], order[0]
-        return qkv(replace(self, kv=tuple(order)), q, k, v)
+        return qkv(replace(self, kv_heads=tuple(order)), q, k, v)
 
-    around(patch, Split, "qkv", swapped)
+    around(patch, TensorParallel, "qkv", swapped)
 
 
 @fault("attention", mesh="1x2")
@@ -83,10 +83,12 @@ def stale_cache_on_one_device(patch: pytest.MonkeyPatch) -> None:
 @fault("lm_head", mesh="1x2")
 def padded_vocabulary_wins(patch: pytest.MonkeyPatch) -> None:
     """The padding of the vocabulary is cut off at the wrong end: its zeros compete, and every token is another one."""
-    from tt_llm.mesh import joined
+    from tt_llm.mesh import concat_to_host
     from tt_llm.modules.lm_head import LMHead
 
-    patch.setattr(LMHead, "to_host", lambda self, logits: joined(logits, -1)[0, 0, :, -self._vocab_size :])
+    patch.setattr(
+        LMHead, "to_host", lambda self, logits: concat_to_host(logits, -1)[0, 0, :, -self._vocab_size :]
+    )
 
 
 @fault("lm_head", mesh="1x2")
@@ -101,7 +103,7 @@ def devices_joined_in_reverse(patch: pytest.MonkeyPatch) -> None:
             around(inside, ttnn, "get_device_tensors", lambda parts, t: parts(t)[::-1])
             return joined(tensor, dim)
 
-    around(patch, lm_head, "joined", reversed_parts)
+    around(patch, lm_head, "concat_to_host", reversed_parts)
 
 
 @fault("mlp", mesh="1x2")

@@ -71,10 +71,10 @@ def positions_in_bf16(patch: pytest.MonkeyPatch) -> None:
 
     from tt_llm.modules.rope import Rope
 
-    def rounded(init: Any, self: Rope, *args: Any) -> None:
+    def rounded(init: Any, self: Rope, **kwargs: Any) -> None:
         with pytest.MonkeyPatch.context() as inside:
             around(inside, torch, "outer", lambda outer, at, rate: outer(at.bfloat16().float(), rate))
-            init(self, *args)
+            init(self, **kwargs)
 
     around(patch, Rope, "__init__", rounded)
 

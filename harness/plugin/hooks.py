@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     from harness.plugin import fixtures
-    from harness.run import journal
+    from harness.run import journal, worker_groups
     from harness.run.outcomes import Outcomes
     from harness.run.session import Session
 
@@ -92,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         adding = config.stash[SPENT] = time_shares.Spent(options.target)
         config.pluginmanager.register(adding, "tt_harness_spent")
         config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
+        config.pluginmanager.register(worker_groups.Controller(), "tt_harness_worker_groups")
     else:
         # The workers share the cores; the emulator's kernels take as many threads as torch.
         torch.set_num_threads(max(1, torch.get_num_threads() // config.workerinput["workercount"]))
@@ -99,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(resumption, "tt_harness_resumption")
         last_words = Path(config.workerinput[crashes.LAST_WORDS])
         config.pluginmanager.register(crashes.Worker(last_words, options.time_limit), "tt_harness_crashes")
+        policies = Path(config.workerinput[worker_groups.POLICIES])
+        config.pluginmanager.register(worker_groups.Worker(policies), "tt_harness_worker_groups")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 
@@ -108,7 +111,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from harness.run.worker_groups import PolicyScheduling
 
-    return PolicyScheduling(config, log, config.stash[OPTIONS].precisions)
+    return PolicyScheduling(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

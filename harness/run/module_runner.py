@@ -12,7 +12,7 @@ import tt_llm
 from goldens import GoldenSpec
 from tt_llm.checkpoint import interleave_rope, split_rope_halves
 from tt_llm.kv_cache import BLOCK_SIZE, TILE_ROWS, PagedKVCache, blocks_for, padded_page_table
-from tt_llm.mesh import joined, replicate, scatter, to_host
+from tt_llm.mesh import concat_to_host, replicate, scatter, to_host
 from tt_llm.op_configs import LM_HEAD_ROWS, padded_prefill_length
 
 Tensors = dict[str, torch.Tensor]
@@ -67,7 +67,7 @@ class ModuleRunner:
             ids[0, : tokens.shape[0]] = tokens[:, 0]
             return self._rows(self._modules.embedding.decode(self._ids(ids)))
         return torch.cat(
-            [self._streamed(self._modules.embedding.prefill(self._ids(row[None]))) for row in tokens]
+            [self._prefill_rows(self._modules.embedding.prefill(self._ids(row[None]))) for row in tokens]
         )
 
     def _norm(self, inputs: Tensors) -> torch.Tensor:
@@ -121,7 +121,7 @@ class ModuleRunner:
     ) -> torch.Tensor:
         if self._decoding:
             return self._rows(decode(self._decode_input(x, normed)))
-        return torch.cat([self._streamed(prefill(self._prefill_input(user, normed))) for user in x])
+        return torch.cat([self._prefill_rows(prefill(self._prefill_input(user, normed))) for user in x])
 
     def _attending(
         self,
@@ -142,7 +142,7 @@ class ModuleRunner:
         angles = self._modules.rope.prefill_angles(padded_prefill_length(x.shape[1]))
         return torch.cat(
             [
-                self._streamed(prefill(self._prefill_input(rows, normed), angles, pages, table, user))
+                self._prefill_rows(prefill(self._prefill_input(rows, normed), angles, pages, table, user))
                 for user, rows in enumerate(x)
             ]
         )
@@ -150,13 +150,18 @@ class ModuleRunner:
     def _fill_cache(self, inputs: Tensors) -> ttnn.Tensor:
         """A cache of one layer with permuted pages, holding what the golden says it holds before a decode step."""
         spec, config = self._spec, self._modules.config
-        shares = self._modules.shares
-        one_layer = replace(shares, local=replace(shares.local, n_layers=1))
+        tp = self._modules.tp
+        one_layer = replace(tp, local=replace(tp.local, n_layers=1))
         per_user = blocks_for(padded_prefill_length(spec.seq_len))
         n_blocks = per_user * spec.batch
         shuffled = torch.randperm(n_blocks, generator=torch.Generator().manual_seed(PAGE_SEED))
         self._page_table = shuffled.reshape(spec.batch, per_user).int()
-        self._cache = PagedKVCache(self._device, one_layer, n_blocks, self._modules.precision.kv_cache)
+        self._cache = PagedKVCache(
+            mesh_device=self._device,
+            tp=one_layer,
+            n_blocks=n_blocks,
+            dtype=self._modules.precision.kv_cache,
+        )
         if self._decoding:
             pages = []
             for name in ("k_cache", "v_cache"):
@@ -171,7 +176,7 @@ class ModuleRunner:
     def _paged(self, heads: torch.Tensor, n_blocks: int) -> ttnn.Tensor:
         # [B, nkv, S, hd] -> on each device [n_blocks, its heads, 32, hd], user b's block i where the page table says
         per_user = self._page_table.shape[1]
-        heads = self._modules.shares.kv_heads(heads)
+        heads = self._modules.tp.expand_kv(heads)
         padded = torch.nn.functional.pad(heads, (0, 0, 0, per_user * BLOCK_SIZE - heads.shape[2]))
         blocks = padded.unflatten(2, (per_user, BLOCK_SIZE)).transpose(1, 2)  # [B, blocks, nkv, 32, hd]
         pages = torch.zeros(n_blocks, *blocks.shape[2:])
@@ -207,10 +212,10 @@ class ModuleRunner:
         return ttnn.bfloat16 if normed else self._modules.precision.residual
 
     def _prefill_input(self, rows: torch.Tensor, normed: bool) -> ttnn.Tensor:
-        # [S, dim] -> [1, 1, padded S, dim] on every device, or of a sharded stream its columns
+        # [S, dim] -> [1, 1, padded S, dim] on every device, or of a sharded residual its columns
         padded = _padded_rows(rows[None], padded_prefill_length(rows.shape[0]))
-        if self._modules.shares.stream_is_sharded and not normed:
-            dims = self._modules.shares.dims(None, -1)
+        if self._modules.tp.residual_is_sharded and not normed:
+            dims = self._modules.tp.shard_dims(None, -1)
             return scatter(padded[None], self._device, dims, self._dtype(normed))
         return self._put(padded, self._dtype(normed))
 
@@ -219,11 +224,11 @@ class ModuleRunner:
         padded = _padded_rows(x.transpose(0, 1), TILE_ROWS)
         return self._put(padded, self._dtype(normed), self._modules.configs.residual)
 
-    def _streamed(self, device: ttnn.Tensor) -> torch.Tensor:
+    def _prefill_rows(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, padded S, dim], or a device's columns of it -> [1, S, dim]
         whole = device.shape[-1] == self._modules.config.dim
-        parts = self._modules.shares.stream_parts  # along both axes of a mesh: the devices of its first row
-        return (to_host(device) if whole else joined(device, -1, parts))[0, :, : self._spec.seq_len]
+        shards = self._modules.tp.residual_shards  # with 2D sharding: the devices of its first row
+        return (to_host(device) if whole else concat_to_host(device, -1, shards))[0, :, : self._spec.seq_len]
 
     def _rows(self, device: ttnn.Tensor) -> torch.Tensor:
         # [1, 1, 32, width] -> [B, 1, width]

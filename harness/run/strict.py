@@ -1,7 +1,7 @@
 """`--tt-strict`: where the model relies on all devices holding the same tensor, they are compared, bit for bit.
 
 A forgotten or wrong all-reduce leaves devices that differ, and reading device 0 alone does not show it. The points are the
-doors of the residual stream: every norm's input, or of a distributed norm its output, and the normed stream that the LM head
+module boundaries on the residual: every norm's input, or of a distributed norm its output, and the normed residual that the LM head
 takes.
 """
 

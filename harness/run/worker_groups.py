@@ -1,31 +1,75 @@
 """`--dist loadgroup`: pytest-xdist keeps the tests of one precision policy on one worker, which then loads one model.
 
-pytest-xdist 3.8 tells its scheduler a test's group by writing it behind the node id, which has no effect with pytest 9.2. Here
-the group is read from the id itself.
+pytest-xdist 3.8 tells its scheduler a test's group by writing it behind the node id, which has no effect with pytest 9.2.
+The scheduler runs in the controller, which collects no tests and is sent their node ids alone. So each worker leaves a file
+with the policies of its tests, and the scheduler reads that.
 """
 
 from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 
+POLICIES = (
+    "tt_policies"  # in an xdist worker's input: the file in which it leaves the policy of each of its tests
+)
+
 
 class PolicyScheduling(LoadGroupScheduling):  # type: ignore[misc]  # pytest-xdist ships no types
-    """A group for each of the run's policies; other tests as their own marks have it."""
+    """A group for each policy; other tests as their own marks have it."""
 
-    def __init__(self, config: pytest.Config, log: Producer, policies: tuple[str, ...]) -> None:
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
         super().__init__(config, log)
-        self._policies = policies
+        self._policies: dict[str, str] = {}
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        self._policies |= json.loads(Path(node.workerinput[POLICIES]).read_text(encoding="utf-8"))
+        super().add_node_collection(node, collection)
 
     def _split_scope(self, nodeid: str) -> str:
-        return policy_of(nodeid, self._policies) or super()._split_scope(nodeid)
+        return self._policies.get(nodeid) or super()._split_scope(nodeid)
 
 
-def policy_of(nodeid: str, policies: tuple[str, ...]) -> str | None:
-    """The policy among a test's parameters, which stand in brackets and are joined by "-"."""
-    parameters = f"-{without_group(nodeid).partition('[')[2].rstrip(']')}-"
-    return next((policy for policy in policies if f"-{policy}-" in parameters), None)
+class Controller:
+    """In the process that hands the tests out: gives each worker its file."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="tt-harness-")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tells a worker where to leave the policies of its tests."""
+        node.workerinput[POLICIES] = str(Path(self._folder.name) / f"{node.gateway.id}.json")
+
+    def pytest_unconfigure(self) -> None:
+        """Removes the files."""
+        self._folder.cleanup()
+
+
+class Worker:
+    """In the worker: leaves the policies of the tests it collected."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @pytest.hookimpl(tryfirst=True)  # before pytest-xdist tells the controller that the tests are collected
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Writes the file."""
+        policies = {item.nodeid: policy for item in session.items if (policy := policy_of(item)) is not None}
+        self._file.write_text(json.dumps(policies), encoding="utf-8")
+
+
+def policy_of(item: pytest.Item) -> str | None:
+    """The precision policy that a test runs under; None where it asks for none."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("tt_precision") if callspec is not None else None
 
 
 def without_group(nodeid: str) -> str:

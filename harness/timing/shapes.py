@@ -101,6 +101,21 @@ def model_pass(
     one_layer = replace(config, n_layers=1)
     room = padded_prefill_length(seq_len + 1)
     with shapes_only():
-        model = Model(Modules(mesh_device, one_layer, _Blank(one_layer), chosen, room))
-        generator = tt_llm.Generator(mesh_device, model, chosen, None, batch, room)
+        model = Model(
+            Modules(
+                mesh_device=mesh_device,
+                config=one_layer,
+                weights=_Blank(one_layer),
+                precision=chosen,
+                max_seq_len=room,
+            )
+        )
+        generator = tt_llm.Generator(
+            mesh_device=mesh_device,
+            model=model,
+            precision=chosen,
+            tokenizer=None,
+            max_batch_size=batch,
+            max_seq_len=room,
+        )
         return logged(generator, step(generator, phase, batch, seq_len)).of_layers(config.n_layers)

@@ -1,4 +1,4 @@
-"""The residual stream after every layer of one prefill: where along the model the error comes from."""
+"""The residual after every layer of one prefill: where along the model the error comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LENGTH = 32  # as many as the simulated Wormhole was read out over, from which t
 
 @pytest.fixture(scope="session")
 def residuals(tt_session, tt_precision) -> list[torch.Tensor]:
-    """What each layer leaves in the stream, [1, LENGTH, dim] each, in one prefill of the corpus's first tokens."""
+    """What each layer leaves in the residual, [1, LENGTH, dim] each, in one prefill of the corpus's first tokens."""
     generator = tt_session.generator(tt_precision)
     seen: list[torch.Tensor] = []
 
@@ -36,9 +36,9 @@ def residuals(tt_session, tt_precision) -> list[torch.Tensor]:
 
 @pytest.mark.tt_golden("decoder", layer=list(range(MOST_LAYERS)), seq_len=LENGTH)
 def test_layer(residuals, tt_session, golden, golden_spec, recorder):
-    """The stream with the error of all layers so far, and what it would predict if the model ended here.
+    """The residual with the error of all layers so far, and what it would predict if the model ended here.
 
-    The prediction (the "logit lens") is shown, not gated: KL from the golden's stream read off in the same way.
+    The prediction (the "logit lens") is shown, not gated: KL from the golden's residual read off in the same way.
     """
     ours = residuals[golden_spec.layer]
     if recorder.no_numbers is None:

@@ -30,9 +30,9 @@ def test_every_device_caches_its_own_heads(generator, tt_session, golden, golden
     """Each key-value head, on every device that holds it, equals the golden's at every position; the others hold zeros."""
     length, users = golden_spec.seq_len, golden_spec.batch
     generator.prefill_forward(tt_session.tokens(length, users).int())
-    shares, head_dim = generator.model.shares, generator.model.config.head_dim
+    tp, head_dim = generator.model.tp, generator.model.config.head_dim
     lines = []
-    for device, heads in enumerate(shares.kv):
+    for device, heads in enumerate(tp.kv_heads):
         k, v = generator.kv_cache.gather_device(
             golden_spec.layer, generator.page_table[:users], length, device
         )
@@ -59,7 +59,7 @@ def test_every_device_caches_its_own_heads(generator, tt_session, golden, golden
 
 @pytest.mark.tt_golden("model", seq_len=128, batch=1)
 def test_devices_agree_after_every_layer(generator, golden, compare):
-    """The residual stream is the same on all devices, bit for bit, where it is not sharded; its logits are the golden's."""
+    """The residual is the same on all devices, bit for bit, where it is not sharded; its logits are the golden's."""
     tokens = golden.inputs["tokens"].int()
     model, cache = generator.model, generator.kv_cache
     device = generator.mesh_device
@@ -70,7 +70,7 @@ def test_devices_agree_after_every_layer(generator, golden, compare):
     x = model.embedding.prefill(replicate(tokens, device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT))
     for layer, (block, pages) in enumerate(zip(model.layers, cache.layers, strict=True)):
         x = block.prefill(x, angles, pages, table, 0)
-        if not model.shares.stream_is_sharded:
+        if not model.tp.residual_is_sharded:
             assert_replicated(x, f"output of layer {layer}")
     logits = torch.zeros(1, tokens.shape[1], model.config.vocab_size)
     model.prefill_logits(x, range(tokens.shape[1]), logits[0])

@@ -17,12 +17,12 @@ def lengths(generator: Generator) -> tuple[int, int]:
     """Tokens of a prompt and of one that fills a chunk more, whose common rows are summed alike; or both in one chunk.
 
     One chunk: ttnn's all-reduce goes over the last dimension whose tiles divide by the devices. Where that is the rows, because
-    the stream's do not, the order of a row's sum hangs on how many there are (read from its kernels). More than 128 rows both:
+    the residual's do not, the order of a row's sum hangs on how many there are (read from its kernels). More than 128 rows both:
     mode `device` sums those loosely (accumulate.EXACT_ROWS).
     """
-    shares, tiles = generator.model.shares, generator.model.config.dim // TILE
-    undivided = all(tiles % devices == 0 for devices in generator.mesh_device.shape) and not shares.both_axes
-    if not (generator.precision.whole_sums or undivided):
+    tp, tiles = generator.model.tp, generator.model.config.dim // TILE
+    undivided = all(tiles % devices == 0 for devices in generator.mesh_device.shape) and not tp.is_2d
+    if not (generator.precision.all_gather_matmul or undivided):
         return 60, SHORT
     return (200, 300) if active().mode == "device" else (SHORT, LONG)
 

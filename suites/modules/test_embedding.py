@@ -1,4 +1,4 @@
-"""Token ids to the residual stream."""
+"""Token ids to the residual."""
 
 from __future__ import annotations
 

@@ -101,9 +101,9 @@ def test_a_healthy_model_has_no_divergent_op(
     """Every op is covered and within what its formats explain, every module's program is the reference's."""
     found = bisect_model(mesh, precision)
     assert found.divergent == []
-    assert found.wrong_door is None
-    assert {door.phase for door in found.doors} == {"prefill", "decode"}
-    assert len(found.doors) == 3 * (1 + 5 * 2 + 1 + 1), "two prompts and a step, through every module"
+    assert found.wrong_boundary is None
+    assert {boundary.phase for boundary in found.boundaries} == {"prefill", "decode"}
+    assert len(found.boundaries) == 3 * (1 + 5 * 2 + 1 + 1), "two prompts and a step, through every module"
     assert found.missing == {}
     assert found.healthy
 
@@ -133,10 +133,10 @@ def test_a_wrong_program_is_told_from_wrong_arithmetic(
     """An op that is given the wrong scale or positions does what it is told: the module's output names it."""
     FAULTS[fault](monkeypatch)
     found = bisect_model()
-    door = found.wrong_door
+    boundary = found.wrong_boundary
     assert found.divergent == []
-    assert door is not None
-    assert (door.module, door.layer, door.phase) == ("attention", 0, phase)
+    assert boundary is not None
+    assert (boundary.module, boundary.layer, boundary.phase) == ("attention", 0, phase)
 
 
 def test_what_buys_most_is_what_costs_most(bisect_model: Bisect) -> None:

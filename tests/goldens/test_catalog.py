@@ -164,11 +164,11 @@ def test_rope_golden_turns_by_its_positions(golden: Callable[..., Golden]) -> No
 def test_decode_rows_are_prefill_rows(golden: Callable[..., Golden], module: str) -> None:
     """A decode golden of a module without memory is its prefill golden at each user's position."""
     prefill, decode = golden(module, "prefill"), golden(module, "decode")
-    door = "tokens" if module == "embedding" else "x"
+    name = "tokens" if module == "embedding" else "x"
     assert decode.output.shape[:2] == (B, 1)
     for user, position in enumerate(decode.inputs["start_pos"].tolist()):
         close(decode.output[user, 0], prefill.output[user, position])
-        assert torch.equal(decode.inputs[door][user, 0], prefill.inputs[door][user, position])
+        assert torch.equal(decode.inputs[name][user, 0], prefill.inputs[name][user, position])
 
 
 def test_modules_join_into_the_model(golden: Callable[..., Golden]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.run.worker_groups import policy_of, without_group
+from harness.run.worker_groups import without_group
 
 TESTS = """
 import os, pathlib, pytest
 
 @pytest.mark.tt_golden("mlp", layer=0, seq_len=[32, 64])
-@pytest.mark.parametrize("again", range(2))
+@pytest.mark.parametrize("again", range(2), ids=["performance", "accuracy"])  # ids say nothing of the policy
 def test_mlp(tt_module, golden, compare, tt_precision, again):
     worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     pathlib.Path(f"{tt_precision}-{again}-{len(golden.inputs['x'][0])}").write_text(worker)
@@ -59,17 +59,3 @@ def test_loadgroup_keeps_a_policys_tests_in_one_worker(judge, tmp_path: Path) ->
 )
 def test_a_tests_own_name(nodeid: str, name: str) -> None:
     assert without_group(nodeid) == name
-
-
-@pytest.mark.parametrize(
-    ("nodeid", "policy"),
-    [
-        ("test_a.py::test_b[accuracy-mlp.layer0]", "accuracy"),
-        ("test_a.py::test_b[0-bfp4_mlp]", "bfp4_mlp"),
-        ("test_a.py::test_b[accuracy]@group", "accuracy"),
-        ("test_a.py::test_b[inaccuracy]", None),
-        ("test_accuracy.py::test_b", None),
-    ],
-)
-def test_a_tests_policy(nodeid: str, policy: str | None) -> None:
-    assert policy_of(nodeid, ("accuracy", "bfp4_mlp")) == policy

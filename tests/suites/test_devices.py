@@ -55,7 +55,7 @@ def judged(model: Path, store: Path, run_suites: Run) -> Run:
 
 
 def test_a_healthy_model_is_green_on_two_devices(judged: Run) -> None:
-    """Every device's cache, every layer's stream, and the perplexity and greedy text of one device alone."""
+    """Every device's cache, every layer's residual, and the perplexity and greedy text of one device alone."""
     records = judged().records
     assert [r for r in records if r.verdict != "pass"] == []
     wanted = {"mesh_perplexity_change", "mesh_agreement_length", "mesh_flip_cost"}
@@ -65,7 +65,7 @@ def test_a_healthy_model_is_green_on_two_devices(judged: Run) -> None:
 
 @pytest.mark.slow
 def test_the_devices_of_a_row_hold_the_same_heads(judged: Run) -> None:
-    """On 2x4, weights divided along both axes: each head on the four devices of its row, and all devices agree."""
+    """On 2x4, weights sharded in 2D: each head on the four devices of its row, and all devices agree."""
     chosen = "-k", "caches_its_own_heads or agree_after_every_layer"
     records = judged("--tt-mesh=2x4", "--tt-precision=performance", *chosen).records
     assert [r for r in records if r.verdict != "pass"] == []

@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "initializer_range": 0.04,
     },
     "untied": {"tie_word_embeddings": False, "num_key_value_heads": 1, "rope_parameters": LLAMA3_ROPE},
-    # Heads together narrower than the stream, and a vocabulary of more than one LM head slice.
+    # Heads together narrower than the residual, and a vocabulary of more than one LM head slice.
     "narrow_heads": {"head_dim": 32, "num_key_value_heads": 1, "vocab_size": 8200},
 }
 

@@ -14,7 +14,7 @@ import tt_llm
 from harness.emulator import OutOfMemoryError
 from tt_llm.config import ModelConfig
 from tt_llm.kv_cache import PagedKVCache
-from tt_llm.split import split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 def peak_bytes() -> int:
@@ -30,12 +30,12 @@ def test_a_cache_that_exceeds_dram_is_refused_before_the_host_pays(
     tiny: Any, mesh_device: Any, one_line: Any
 ) -> None:
     """Keys of 24 GB against 12 GB of DRAM: one line with need and room; the process has not grown by a tenth of it."""
-    shares = split(ModelConfig.from_folder(tiny("mha").folder), 1)
+    tp = TensorParallel.of(ModelConfig.from_folder(tiny("mha").folder), 1)
     gc.collect()  # what earlier tests left on the device
     used, peak = dram_used(mesh_device), peak_bytes()
     n_blocks = 24 * 10**9 // (2 * 32 * 64 * 2)
     with pytest.raises(OutOfMemoryError, match="out of DRAM") as caught:
-        PagedKVCache(mesh_device, shares, n_blocks, ttnn.bfloat16)
+        PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=n_blocks, dtype=ttnn.bfloat16)
     message = one_line(caught.value)
     assert "12 banks" in message
     assert "free of" in message

@@ -1,4 +1,4 @@
-"""A model on several devices: with whole sums one device's bits, with divided sums nearly its logits."""
+"""A model on several devices: with the all-gather matmul one device's bits, row-parallel nearly its logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tt_llm
 from harness.emulator.mode import Mode, using
 from harness.metrics import pcc
 from harness.run import strict
-from tt_llm import split as split_rule
+from tt_llm import tensor_parallel
 from tt_llm.config import TILE
 from tt_llm.mesh import open_mesh
 
@@ -45,7 +45,9 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("emulated", [Mode.FAST, Mode.DEVICE])
-def test_whole_sums_give_one_devices_bits(emulated: Mode, make_tiny: Any, load: Any, mesh: Any) -> None:
+def test_the_all_gather_matmul_gives_one_devices_bits(
+    emulated: Mode, make_tiny: Any, load: Any, mesh: Any
+) -> None:
     """Policy accuracy, padded heads and all: every logit of prefill and decode is that of one device."""
     model = make_tiny(**SMOLLM2_HEADS)
     tokens = model.prompt(LENGTH, users=2)
@@ -57,7 +59,7 @@ def test_whole_sums_give_one_devices_bits(emulated: Mode, make_tiny: Any, load: 
 
 
 def test_divided_sums_stay_close(tiny: Any, load: Any, mesh: Any) -> None:
-    """Policy performance adds the devices' parts in the stream's format: PCC .99 to one device and more."""
+    """Policy performance adds the devices' parts in the residual's format: PCC .99 to one device and more."""
     model = tiny("gqa")
     tokens = model.prompt(LENGTH, users=2)
     alone = prefill_and_decode(load(model, "performance"), tokens)
@@ -69,14 +71,14 @@ def test_divided_sums_stay_close(tiny: Any, load: Any, mesh: Any) -> None:
 
 @pytest.mark.parametrize("precision", ["accuracy", "performance"])
 @pytest.mark.parametrize("shape", ["1x2", "2x2"])
-def test_a_sharded_stream_and_distributed_norms_give_nearly_the_same(
+def test_a_sharded_residual_and_distributed_norms_give_nearly_the_same(
     precision: str, shape: str, tiny: Any, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the rule's size lowered to the model's: the norms' statistics travel, and the logits are one device's to PCC .999."""
     model = tiny("mha")
     tokens = model.prompt(LENGTH, users=2)
     alone = prefill_and_decode(load(model, precision), tokens)
-    monkeypatch.setattr(split_rule, "SHARDED_STREAM_DIM", model.reference.config.hidden_size)
+    monkeypatch.setattr(tensor_parallel, "SHARDED_RESIDUAL_DIM", model.reference.config.hidden_size)
     device = open_mesh(tt_llm.mesh.parse_mesh_shape(shape))
     generator = tt_llm.load(str(model.folder), device, precision, 4, 256)
     assert generator.model.final_norm.distributed
@@ -88,9 +90,9 @@ def test_a_sharded_stream_and_distributed_norms_give_nearly_the_same(
         return post(x, stats, **kwargs)
 
     monkeypatch.setattr(ttnn, "rms_norm_post_all_gather", counting)
-    strict.watch(monkeypatch.setattr)  # the normed stream must be the same on all devices
+    strict.watch(monkeypatch.setattr)  # the normed residual must be the same on all devices
     split = prefill_and_decode(generator, tokens)
-    assert set(gathered) == {TILE * generator.model.shares.stream_parts}
+    assert set(gathered) == {TILE * generator.model.tp.residual_shards}
     for ours, theirs in zip(split, alone, strict=True):
         assert pcc(ours, theirs) >= (0.999 if precision == "accuracy" else 0.99)
     ttnn.close_mesh_device(device)

@@ -109,8 +109,10 @@ def test_decode_refuses(
 
 def test_blocks_are_counted_in_the_callers_cache(generator: Any, one_line: Any) -> None:
     """A page table is held against the cache it is for, smaller or larger than the generator's own."""
-    own = generator.model.shares, generator.precision.kv_cache
-    small, large = (PagedKVCache(generator.mesh_device, own[0], n, own[1]) for n in (2, 20))
+    own = generator.model.tp, generator.precision.kv_cache
+    small, large = (
+        PagedKVCache(mesh_device=generator.mesh_device, tp=own[0], n_blocks=n, dtype=own[1]) for n in (2, 20)
+    )
     with pytest.raises(InputError) as caught:
         generator.prefill_forward(ids(1, 5), kv_cache=small)
     assert "blocks 0 to 3, the cache has 0 to 1" in one_line(caught.value)

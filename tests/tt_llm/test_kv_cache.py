@@ -13,7 +13,7 @@ from tt_llm.checkpoint import interleave_rope
 from tt_llm.config import ModelConfig
 from tt_llm.kv_cache import PagedKVCache, blocks_for, default_page_table, padded_page_table
 from tt_llm.mesh import replicate
-from tt_llm.split import split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 @pytest.mark.parametrize(("positions", "blocks"), [(1, 1), (31, 1), (32, 1), (33, 2), (1024, 32), (1025, 33)])
@@ -62,8 +62,8 @@ def test_a_bad_table_is_refused(one_line: Any, table: torch.Tensor, parts: list[
 @pytest.mark.parametrize("dtype", [ttnn.bfloat16, ttnn.bfloat8_b])
 def test_a_new_cache_is_zero_and_has_the_models_shape(tiny: Any, mesh_device: Any, dtype: Any) -> None:
     """Each layer has keys and values of [blocks, n_kv_heads, 32, head_dim], all zero."""
-    shares = split(ModelConfig.from_folder(tiny("gqa").folder), 1)
-    cache = PagedKVCache(mesh_device, shares, 5, dtype)
+    tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=5, dtype=dtype)
     assert cache.n_blocks == 5
     assert len(cache.layers) == 2
     for pair in cache.layers:
@@ -77,8 +77,8 @@ def test_a_new_cache_is_zero_and_has_the_models_shape(tiny: Any, mesh_device: An
 
 def test_gather_follows_the_page_table(tiny: Any, mesh_device: Any) -> None:
     """Position p of a user comes from row p % 32 of the block that the table names p // 32th."""
-    shares = split(ModelConfig.from_folder(tiny("gqa").folder), 1)
-    cache = PagedKVCache(mesh_device, shares, 6, ttnn.bfloat16)
+    tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=6, dtype=ttnn.bfloat16)
     keys = torch.randn(6, 3, 32, 64).bfloat16()
     values = torch.randn(6, 3, 32, 64).bfloat16()
     cache.layers[1] = (
@@ -99,7 +99,8 @@ def test_blocks_are_copied_whole_in_every_layer(
     tiny: Any, mesh_device: Any, dtype: Any, sources: list[int], destinations: list[int]
 ) -> None:
     """A destination then holds its source's bits; no other block has changed."""
-    cache = PagedKVCache(mesh_device, split(ModelConfig.from_folder(tiny("gqa").folder), 1), 6, dtype)
+    tp = TensorParallel.of(ModelConfig.from_folder(tiny("gqa").folder), 1)
+    cache = PagedKVCache(mesh_device=mesh_device, tp=tp, n_blocks=6, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
     cache.layers = [
         tuple(replicate(torch.randn(6, 3, 32, 64, generator=generator), mesh_device, dtype) for _ in range(2))

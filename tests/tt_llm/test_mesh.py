@@ -12,7 +12,7 @@ from tt_llm import InputError
 from tt_llm.mesh import (
     all_gather,
     all_reduce,
-    joined,
+    concat_to_host,
     open_mesh,
     parse_mesh_shape,
     replicate,
@@ -52,7 +52,7 @@ def test_slices_go_to_the_devices_in_order_and_come_back(pair: Any) -> None:
     tensor = torch.randn(1, 1, 32, 128).bfloat16()
     there = scatter(tensor, pair, -1, ttnn.bfloat16)
     assert torch.equal(to_host(there, 1), tensor[..., 64:])
-    assert torch.equal(joined(there, -1), tensor)
+    assert torch.equal(concat_to_host(there, -1), tensor)
 
 
 def test_a_sum_over_devices_is_the_same_on_all_and_stays_where_it_was(pair: Any) -> None:

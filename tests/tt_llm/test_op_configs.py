@@ -10,7 +10,7 @@ import ttnn
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.op_configs import LINEAR_ROWS, LM_HEAD_COLUMNS, LM_HEAD_ROWS, OpConfigs, padded_prefill_length
 from tt_llm.precision import POLICIES
-from tt_llm.split import split
+from tt_llm.tensor_parallel import TensorParallel
 
 # name: dim, hidden_dim, heads, KV heads, head_dim, vocabulary
 MODELS = {
@@ -43,7 +43,9 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
 
 @pytest.fixture(params=list(POLICIES))
 def configs(request: pytest.FixtureRequest, mesh_device: Any, config: ModelConfig) -> OpConfigs:
-    return OpConfigs(mesh_device, split(config, 1), POLICIES[request.param])
+    return OpConfigs(
+        mesh_device=mesh_device, tp=TensorParallel.of(config, 1), precision=POLICIES[request.param]
+    )
 
 
 def linears(configs: OpConfigs, config: ModelConfig) -> list[tuple[Any, int, int, int]]:
@@ -94,8 +96,8 @@ def test_weights_lie_in_equal_whole_tiles_over_the_banks(
         assert (width - TILE) * banks < n * TILE
 
 
-def test_the_residual_stream_fills_a_rectangle_of_cores(configs: OpConfigs, config: ModelConfig) -> None:
-    """Shard width times cores is the width of the stream, and the cores are a rectangle inside the grid."""
+def test_the_residual_fills_a_rectangle_of_cores(configs: OpConfigs, config: ModelConfig) -> None:
+    """Shard width times cores is the width of the residual, and the cores are a rectangle inside the grid."""
     spec = configs.residual.shard_spec
     cores = spec.num_cores()
     assert spec.shape[0] == TILE

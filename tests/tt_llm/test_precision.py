@@ -25,7 +25,7 @@ def test_an_unknown_policy_is_refused_with_the_known_ones(one_line: Any) -> None
 
 
 def test_accuracy_uses_no_block_floats_and_full_fidelity() -> None:
-    """Policy accuracy keeps bf16 weights and cache, an fp32 stream, and HiFi4 with an fp32 Dest everywhere."""
+    """Policy accuracy keeps bf16 weights and cache, an fp32 residual, and HiFi4 with an fp32 Dest everywhere."""
     accuracy = vars(policy("accuracy"))
     formats = {name: value for name, value in accuracy.items() if isinstance(value, type(ttnn.bfloat16))}
     assert formats.pop("residual") == ttnn.float32
@@ -48,14 +48,14 @@ def test_bfp4_mlp_differs_from_performance_in_gate_and_up_alone() -> None:
 
 
 def test_only_accuracy_sums_as_one_device_does() -> None:
-    """Whole sums cost a gather where the others pay for an all-reduce in a narrower format."""
-    assert [name for name in POLICIES if policy(name).whole_sums] == ["accuracy"]
+    """The all-gather matmul costs a gather where the others pay for an all-reduce in a narrower format."""
+    assert [name for name in POLICIES if policy(name).all_gather_matmul] == ["accuracy"]
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
-def test_branches_are_as_wide_as_the_stream(name: str) -> None:
-    """What attention and MLP add has the residual stream's format."""
-    assert policy(name).branch_output == policy(name).residual
+def test_branches_are_as_wide_as_the_residual(name: str) -> None:
+    """What attention and MLP add has the residual's format."""
+    assert policy(name).sublayer_output == policy(name).residual
 
 
 @pytest.mark.parametrize("fp32_dest", [True, False])

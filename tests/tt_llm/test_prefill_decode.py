@@ -123,8 +123,8 @@ def test_any_page_table_gives_the_same_answer(tiny: Any, load: Any) -> None:
     model = tiny("gqa")
     tokens = model.prompt(61, users=2, seed=3)
     generator = load(model)
-    shares, mesh = generator.model.shares, generator.mesh_device
-    mine = PagedKVCache(mesh, shares, 20, generator.precision.kv_cache)
+    tp, mesh = generator.model.tp, generator.mesh_device
+    mine = PagedKVCache(mesh_device=mesh, tp=tp, n_blocks=20, dtype=generator.precision.kv_cache)
     table = torch.randperm(20, generator=torch.Generator().manual_seed(0))[:16].reshape(2, 8).int()
     own = generator.kv_cache.gather(0, generator.page_table, 128)
 
@@ -138,7 +138,7 @@ def test_any_page_table_gives_the_same_answer(tiny: Any, load: Any) -> None:
     usual = run()
     assert torch.equal(shuffled[0], usual[0])
     assert torch.equal(shuffled[1], usual[1])
-    for layer in range(shares.local.n_layers):
+    for layer in range(tp.local.n_layers):
         theirs = mine.gather(layer, table, 61)
         for a, b in zip(theirs, generator.kv_cache.gather(layer, generator.page_table[:2], 61), strict=True):
             assert torch.equal(a, b)

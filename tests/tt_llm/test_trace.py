@@ -89,7 +89,7 @@ def test_what_must_stay_ends_the_traces_that_could_write_there(
     table = generator.page_table[:3]
     makers: list[Callable[[], object]] = [
         lambda: tt_llm.load(str(tiny("mha").folder), mesh_device, max_batch_size=1, max_seq_len=32),
-        lambda: PagedKVCache(mesh_device, generator.model.shares, 4, ttnn.bfloat16),
+        lambda: PagedKVCache(mesh_device=mesh_device, tp=generator.model.tp, n_blocks=4, dtype=ttnn.bfloat16),
         lambda: step(generator, 0, page_table=table[:, :2]),
     ]
     for make in makers:

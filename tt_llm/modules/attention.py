@@ -5,11 +5,11 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import BranchLinear, StreamLinear, taken
+from tt_llm.linear import ColumnParallelLinear, RowParallelLinear, local_k_slice
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 KVPair = tuple[ttnn.Tensor, ttnn.Tensor]
 
@@ -19,20 +19,36 @@ class Attention:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
         rope: Rope,
         layer: int,
     ) -> None:
-        local = shares.local
-        qkv = shares.qkv(*weights.qkv(layer, local.head_dim))
-        wo = shares.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
+        local = tp.local
+        qkv = tp.qkv(*weights.qkv(layer, local.head_dim))
+        wo = tp.wo(weights.linear(f"model.layers.{layer}.self_attn.o_proj"))
         dtype = precision.attention_weights
-        self._qkv = BranchLinear(mesh_device, shares, qkv, configs.qkv, dtype, ttnn.bfloat16)
-        self._wo = StreamLinear(mesh_device, shares, wo, configs.wo, configs, dtype, precision.branch_output)
+        self._qkv = ColumnParallelLinear(
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=qkv,
+            config=configs.qkv,
+            weight_dtype=dtype,
+            output_dtype=ttnn.bfloat16,
+        )
+        self._wo = RowParallelLinear(
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=wo,
+            config=configs.wo,
+            configs=configs,
+            weight_dtype=dtype,
+            output_dtype=precision.sublayer_output,
+        )
         self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
         self._scale = local.head_dim**-0.5
         self._cache_dtype = precision.kv_cache
@@ -42,13 +58,13 @@ class Attention:
     def prefill(
         self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
-        """One user's prompt, [1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format, as `StreamLinear` gives it;
+        """One user's prompt, [1, 1, S, dim] bf16 -> [1, 1, S, dim] in the residual's format, as `RowParallelLinear` gives it;
         fills the user's pages.
 
         page_table [users, blocks] int32; `user` is its row.
         """
         c = self._configs
-        qkv = self._qkv.prefill(taken(x, c.qkv))  # [1, 1, S, dim] -> [1, 1, S, (nq + 2 nkv) hd]
+        qkv = self._qkv.prefill(local_k_slice(x, c.qkv))  # [1, 1, S, dim] -> [1, 1, S, (nq + 2 nkv) hd]
         q, k, v = ttnn.experimental.nlp_create_qkv_heads(
             qkv, **self._heads, transpose_k_heads=False, memory_config=ttnn.DRAM_MEMORY_CONFIG
         )  # -> [1, nq, S, hd], [1, nkv, S, hd] twice
@@ -64,19 +80,19 @@ class Attention:
             program_config=c.sdpa_prefill,
             compute_kernel_config=c.sdpa_prefill_compute,
         )  # -> [1, nq, S, hd]
-        merged = ttnn.experimental.nlp_concat_heads(heads, memory_config=ttnn.DRAM_MEMORY_CONFIG)
-        return self._wo.prefill(merged)  # [1, 1, S, nq hd] -> [1, 1, S, dim]
+        concat = ttnn.experimental.nlp_concat_heads(heads, memory_config=ttnn.DRAM_MEMORY_CONFIG)
+        return self._wo.prefill(concat)  # [1, 1, S, nq hd] -> [1, 1, S, dim]
 
     def decode(
         self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, positions: ttnn.Tensor
     ) -> ttnn.Tensor:
-        """One token a user, [1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the stream's format.
+        """One token a user, [1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the residual's format.
 
         page_table [32, blocks] int32; positions [32] int32, -1 in rows without a user: nothing is cached for those
         and their output is meaningless.
         """
         c = self._configs
-        qkv = self._qkv.decode(taken(x, c.qkv))  # [1, 1, 32, dim] -> [1, 1, 32, (nq + 2 nkv) hd]
+        qkv = self._qkv.decode(local_k_slice(x, c.qkv))  # [1, 1, 32, dim] -> [1, 1, 32, (nq + 2 nkv) hd]
         qkv = ttnn.sharded_to_interleaved(qkv, ttnn.L1_MEMORY_CONFIG)
         q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(
             qkv, **self._heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG
@@ -95,8 +111,8 @@ class Attention:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )  # -> [1, 32, nq, hd]
         heads = ttnn.interleaved_to_sharded(heads, c.heads_decode)
-        merged = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
-        return self._wo.decode(merged)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
+        concat = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
+        return self._wo.decode(concat)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
 
     def _fill(
         self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, user: int

@@ -11,28 +11,52 @@ from tt_llm.modules.norm import RMSNorm
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 class Decoder:
-    """Residual stream in, residual stream out, in the stream's format and shards, and over the devices as it lies."""
+    """Residual in, residual out: in its format and memory config, and over the devices as it lies."""
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
         rope: Rope,
         layer: int,
     ) -> None:
-        prefix = f"model.layers.{layer}"
-        norm, whole = (mesh_device, shares, weights, configs), not shares.both_axes
-        self.attention_norm = RMSNorm(*norm, f"{prefix}.input_layernorm", whole)
-        self.attention = Attention(mesh_device, shares, weights, configs, precision, rope, layer)
-        self.mlp_norm = RMSNorm(*norm, f"{prefix}.post_attention_layernorm", whole)
-        self.mlp = MLP(mesh_device, shares, weights, configs, precision, layer)
+        def norm(name: str) -> RMSNorm:
+            return RMSNorm(
+                mesh_device=mesh_device,
+                tp=tp,
+                weights=weights,
+                configs=configs,
+                name=f"model.layers.{layer}.{name}",
+                gather_output=not tp.is_2d,
+            )
+
+        self.attention_norm = norm("input_layernorm")
+        self.attention = Attention(
+            mesh_device=mesh_device,
+            tp=tp,
+            weights=weights,
+            configs=configs,
+            precision=precision,
+            rope=rope,
+            layer=layer,
+        )
+        self.mlp_norm = norm("post_attention_layernorm")
+        self.mlp = MLP(
+            mesh_device=mesh_device,
+            tp=tp,
+            weights=weights,
+            configs=configs,
+            precision=precision,
+            layer=layer,
+        )
         self._configs = configs
         self._dtype = precision.residual
 
@@ -40,17 +64,17 @@ class Decoder:
         self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
         """[1, 1, S, dim] -> the same; fills the user's pages."""
-        attended = self.attention.prefill(self.attention_norm.prefill(x), angles, cache, page_table, user)
-        x = ttnn.add(x, attended, dtype=self._dtype)
+        update = self.attention.prefill(self.attention_norm.prefill(x), angles, cache, page_table, user)
+        x = ttnn.add(x, update, dtype=self._dtype)
         return ttnn.add(x, self.mlp.prefill(self.mlp_norm.prefill(x)), dtype=self._dtype)
 
     def decode(
         self, x: ttnn.Tensor, angles: Angles, cache: KVPair, page_table: ttnn.Tensor, positions: ttnn.Tensor
     ) -> ttnn.Tensor:
         """[1, 1, 32, dim] width-sharded -> the same; adds a row to each user's pages."""
-        stream = self._configs.residual
-        attended = self.attention.decode(self.attention_norm.decode(x), angles, cache, page_table, positions)
-        x = ttnn.add(x, attended, dtype=self._dtype, memory_config=stream)
-        ttnn.deallocate(attended)
-        fed = self.mlp.decode(self.mlp_norm.decode(x))
-        return ttnn.add(x, fed, dtype=self._dtype, memory_config=stream)
+        memory = self._configs.residual
+        update = self.attention.decode(self.attention_norm.decode(x), angles, cache, page_table, positions)
+        x = ttnn.add(x, update, dtype=self._dtype, memory_config=memory)
+        ttnn.deallocate(update)
+        update = self.mlp.decode(self.mlp_norm.decode(x))
+        return ttnn.add(x, update, dtype=self._dtype, memory_config=memory)

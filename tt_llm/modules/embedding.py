@@ -1,4 +1,4 @@
-"""Token ids to the residual stream."""
+"""Token ids to the residual."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from tt_llm.kv_cache import TILE_ROWS
 from tt_llm.mesh import partition, replicate
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 class Embedding:
-    """A table of [vocab, dim] rows; the table is bf16 (all that the op takes), the output as wide as the stream."""
+    """A table of [vocab, dim] rows; the table is bf16 (all that the op takes), the output has the residual's format."""
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
@@ -26,11 +27,11 @@ class Embedding:
         table = weights["model.embed_tokens.weight"][None, None]
         self._table = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         self._dtype = precision.residual
-        self._sharded, self._axis = shares.stream_is_sharded, shares.stream_axis
+        self._sharded, self._axis = tp.residual_is_sharded, tp.residual_axis
         self._configs = configs
 
     def prefill(self, tokens: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, S] uint32 -> [1, 1, S, dim], or of a sharded stream a device's columns."""
+        """[1, S] uint32 -> [1, 1, S, dim], or of a sharded residual a device's columns."""
         rows = ttnn.unsqueeze_to_4D(self._rows(tokens))
         return partition(rows, self._axis) if self._sharded else rows
 

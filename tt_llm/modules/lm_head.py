@@ -7,10 +7,10 @@ import ttnn
 from torch.nn.functional import pad
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.mesh import all_gather, joined, scatter
+from tt_llm.mesh import all_gather, concat_to_host, scatter
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 class LMHead:
@@ -18,34 +18,33 @@ class LMHead:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
     ) -> None:
         columns = configs.lm_head_columns
         table = weights.lm_head  # [1, 1, dim, vocab]
-        self._vocab_size, self._devices = table.shape[-1], shares.devices
-        share = -(-shares.local.vocab_size // columns) * columns  # a device's part, in whole slices
+        self._vocab_size, self._devices = table.shape[-1], tp.devices
+        width = -(-tp.local.vocab_size // columns) * columns  # of a device's part, in whole slices
         # One slice at a time, so that no second table is held; what lies beyond the vocabulary is zeros.
         self._slices = [
             scatter(
-                torch.cat(
-                    [_columns(table, d * share + start, columns) for d in range(shares.devices)], dim=-1
-                ),
+                torch.cat([_columns(table, d * width + start, columns) for d in range(tp.devices)], dim=-1),
                 mesh_device,
                 -1,
                 precision.lm_head_weights,
             )
-            for start in range(0, share, columns)
+            for start in range(0, width, columns)
         ]
         self._configs = configs
 
     def __call__(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, R, dim] bf16 interleaved, R <= 1,024 -> [1, 1, R, a device's part of the padded vocabulary] bf16."""
         program = self._configs.lm_head(x.shape[-2])
-        parts = [
+        slices = [
             ttnn.linear(
                 x,
                 weight,
@@ -56,23 +55,23 @@ class LMHead:
             )
             for weight in self._slices
         ]
-        return parts[0] if len(parts) == 1 else ttnn.concat(parts, dim=-1)
+        return slices[0] if len(slices) == 1 else ttnn.concat(slices, dim=-1)
 
     def greedy(self, logits: ttnn.Tensor) -> ttnn.Tensor:
         """What a call returned -> [1, R] uint32, on all devices: each row's most likely token, the lowest of equals."""
-        everything = all_gather(logits, logits.shape[-1] * self._devices, ttnn.DRAM_MEMORY_CONFIG)
+        whole = all_gather(logits, logits.shape[-1] * self._devices, ttnn.DRAM_MEMORY_CONFIG)
         rows = logits.shape[-2]
         last = 0, 0, rows - 1, self._vocab_size - 1
         # By rows, where argmax runs on many cores, and without the padding, whose zeros may be the largest.
-        by_row = ttnn.untilize_with_unpadding(everything, output_tensor_end=last, use_multicore=True)
+        by_row = ttnn.untilize_with_unpadding(whole, output_tensor_end=last, use_multicore=True)
         return ttnn.argmax(ttnn.reshape(by_row, (1, rows, self._vocab_size)), dim=-1)
 
     def to_host(self, logits: ttnn.Tensor) -> torch.Tensor:
         """What a call returned -> [R, vocab] on the host, all devices' parts, without the padding."""
-        return joined(logits, -1)[0, 0, :, : self._vocab_size]
+        return concat_to_host(logits, -1)[0, 0, :, : self._vocab_size]
 
 
 def _columns(table: torch.Tensor, start: int, count: int) -> torch.Tensor:
     """Columns of [1, 1, dim, vocab], zeros beyond its end."""
-    taken = table[..., start : start + count]
-    return pad(taken, (0, count - taken.shape[-1]))
+    columns = table[..., start : start + count]
+    return pad(columns, (0, count - columns.shape[-1]))

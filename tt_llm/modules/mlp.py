@@ -5,10 +5,10 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.linear import BranchLinear, StreamLinear, taken
+from tt_llm.linear import ColumnParallelLinear, RowParallelLinear, local_k_slice
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 class MLP:
@@ -16,8 +16,9 @@ class MLP:
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         precision: Precision,
@@ -25,22 +26,37 @@ class MLP:
     ) -> None:
         prefix = f"model.layers.{layer}.mlp"
         gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
-        wide = configs.gate_up, precision.gate_up_weights, ttnn.bfloat16
-        self._gate = BranchLinear(mesh_device, shares, shares.hidden(gate, -1), *wide)
-        self._up = BranchLinear(mesh_device, shares, shares.hidden(up, -1), *wide)
-        narrow = configs.down, configs, precision.down_weights, precision.branch_output
-        self._down = StreamLinear(mesh_device, shares, shares.hidden(down, -2), *narrow)
+        self._gate, self._up = (
+            ColumnParallelLinear(
+                mesh_device=mesh_device,
+                tp=tp,
+                weight=tp.pad_hidden(weight, -1),
+                config=configs.gate_up,
+                weight_dtype=precision.gate_up_weights,
+                output_dtype=ttnn.bfloat16,
+            )
+            for weight in (gate, up)
+        )
+        self._down = RowParallelLinear(
+            mesh_device=mesh_device,
+            tp=tp,
+            weight=tp.pad_hidden(down, -2),
+            config=configs.down,
+            configs=configs,
+            weight_dtype=precision.down_weights,
+            output_dtype=precision.sublayer_output,
+        )
         self._config = configs.gate_up
         self._gated_dtype = precision.silu_mul_output
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, dim] bf16 -> [1, 1, S, dim] in the stream's format."""
-        x = taken(x, self._config)
+        """[1, 1, S, dim] bf16 -> [1, 1, S, dim] in the residual's format."""
+        x = local_k_slice(x, self._config)
         return self._down.prefill(self._gated(self._gate.prefill(x), self._up.prefill(x)))
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the stream's format."""
-        x = taken(x, self._config)
+        """[1, 1, 32, dim] bf16 width-sharded -> the same shape and shards, in the residual's format."""
+        x = local_k_slice(x, self._config)
         return self._down.decode(self._gated(self._gate.decode(x), self._up.decode(x)))
 
     def _gated(self, gate: ttnn.Tensor, up: ttnn.Tensor) -> ttnn.Tensor:

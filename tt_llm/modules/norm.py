@@ -8,44 +8,45 @@ from tt_llm.checkpoint import Checkpoint
 from tt_llm.config import TILE
 from tt_llm.mesh import all_gather, replicate, scatter
 from tt_llm.op_configs import OpConfigs
-from tt_llm.split import Split
+from tt_llm.tensor_parallel import TensorParallel
 
 
 class RMSNorm:
-    """From the residual stream's format to bf16, what the matmuls take, whole on every device.
+    """From the residual's format to bf16, what the matmuls take, whole on every device.
 
-    Of a stream whose rows lie over the devices (`distributed`, see `Split`) the devices gather the sums of their squares,
-    each scales its own columns, and they gather those: bf16 normed columns travel instead of the stream's. Where the weights
-    that follow are divided along both axes of the mesh, a device's own columns are what it multiplies, and none travel.
+    Of a sharded residual (`distributed`) the devices gather the sums of their squares, each scales its own columns, and they
+    gather those: bf16 normed columns travel instead of the residual's. Where the weights that follow are sharded in 2D, a
+    device's own columns are what it multiplies, and none travel.
     """
 
     def __init__(
         self,
+        *,
         mesh_device: ttnn.MeshDevice,
-        shares: Split,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         name: str,
-        whole: bool = True,
+        gather_output: bool = True,
     ) -> None:
-        """`whole`: whether the columns of a distributed norm are gathered."""
+        """`gather_output`: whether the columns of a distributed norm are gathered."""
         # Row-major rows of a tile's width: no padding.
         gamma = weights[f"{name}.weight"].reshape(1, 1, -1, TILE)
         self.name = name
-        self.distributed = shares.stream_is_sharded
+        self.distributed = tp.residual_is_sharded
         self._gamma = replicate(gamma, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         if self.distributed:
-            dims = shares.dims(None, -2)
+            dims = tp.shard_dims(None, -2)
             self._own_gamma = scatter(gamma, mesh_device, dims, ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT)
-        self._eps = shares.whole.norm_eps
-        self.dim, self._stats_width = shares.whole.dim, shares.stream_parts * TILE
-        self._axis, self._whole = shares.stream_axis, whole
+        self._eps = tp.whole.norm_eps
+        self.dim, self._stats_width = tp.whole.dim, tp.residual_shards * TILE
+        self._axis, self._gather_output = tp.residual_axis, gather_output
         self._configs = configs
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, S, dim, or a device's columns of it] -> [1, 1, S, dim, or without `whole` those columns] in bf16."""
+        """[1, 1, S, dim, or a device's columns of it] -> [1, 1, S, dim, or without `gather_output` those columns] in bf16."""
         if self.distributed:
-            return self._over_devices(x)
+            return self._distributed_prefill(x)
         normed = ttnn.rms_norm(
             x, weight=self._gamma, epsilon=self._eps, compute_kernel_config=self._configs.norm_compute
         )
@@ -63,9 +64,9 @@ class RMSNorm:
         )
         return _as_bf16(normed)
 
-    def _over_devices(self, x: ttnn.Tensor) -> ttnn.Tensor:
+    def _distributed_prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
         compute = self._configs.norm_compute
-        # The sums as wide as the stream: an error of one scales a whole row.
+        # The sums in the residual's format: an error of one scales a whole row.
         sums = ttnn.rms_norm_pre_all_gather(x, dtype=x.dtype, compute_kernel_config=compute)  # [1, 1, S, 32]
         normed = ttnn.rms_norm_post_all_gather(
             x,
@@ -75,11 +76,11 @@ class RMSNorm:
             compute_kernel_config=compute,
             dtype=ttnn.bfloat16,
         )
-        if not self._whole:
+        if not self._gather_output:
             return normed
         return all_gather(normed, self.dim, ttnn.DRAM_MEMORY_CONFIG, self._axis)
 
 
 def _as_bf16(x: ttnn.Tensor) -> ttnn.Tensor:
-    # The norm's output has its input's format, fp32 where the stream is.
+    # The norm's output has its input's format, fp32 where the residual is.
     return x if x.dtype == ttnn.bfloat16 else ttnn.typecast(x, ttnn.bfloat16)

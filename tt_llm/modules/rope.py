@@ -24,7 +24,7 @@ class Rope:
     """Rotates the pairs (2i, 2i+1) of each head by position * frequency_i."""
 
     def __init__(
-        self, mesh_device: ttnn.MeshDevice, config: ModelConfig, configs: OpConfigs, max_seq_len: int
+        self, *, mesh_device: ttnn.MeshDevice, config: ModelConfig, configs: OpConfigs, max_seq_len: int
     ) -> None:
         angles = torch.outer(torch.arange(max_seq_len).float(), config.rope_frequencies())
         angles = angles.repeat_interleave(2, dim=-1)[None, None]  # [1, 1, max_seq_len, head_dim]

@@ -1,4 +1,4 @@
-"""A blank golden is a golden without values."""
+"""A dummy golden has a golden's shapes and no values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from goldens import (
     GoldenStore,
     Reference,
     Text,
-    blank,
+    dummy_golden,
     key,
     make,
 )
@@ -60,12 +60,12 @@ def test_it_has_the_shapes_and_types_of_the_real_one(
     make(SPECS, reference, text, store)
     for spec in SPECS:
         real = store.get(spec.name, key(spec, reference("float32").identity, text.digest))
-        assert forms(blank(spec, model)) == forms(real), spec.name
+        assert forms(dummy_golden(spec, model)) == forms(real), spec.name
 
 
 def test_its_positions_are_real_and_its_values_zero(model: SimpleNamespace) -> None:
     """Users decode where they would; everything else is zero."""
-    golden = blank(GoldenSpec("attention", phase="decode", seq_len=40, batch=3, layer=0), model)
+    golden = dummy_golden(GoldenSpec("attention", phase="decode", seq_len=40, batch=3, layer=0), model)
     assert golden.inputs["start_pos"].tolist() == [39, 0, 32]
     others = [t for name, t in (golden.inputs | golden.outputs).items() if name != "start_pos"]
     assert all(not t.any() for t in others)
@@ -73,7 +73,7 @@ def test_its_positions_are_real_and_its_values_zero(model: SimpleNamespace) -> N
 
 def test_generate_has_prompts_of_several_lengths(model: SimpleNamespace) -> None:
     """As many prompts as the real one, none empty, and what follows each."""
-    golden = blank(GoldenSpec("generate", phase="decode", steps=5, batch=len(PROMPTS)), model)
+    golden = dummy_golden(GoldenSpec("generate", phase="decode", steps=5, batch=len(PROMPTS)), model)
     lengths = golden.inputs["prompt_lens"].tolist()
     assert len(lengths) == len(PROMPTS)
     assert len(set(lengths)) > 1

@@ -1,4 +1,4 @@
-"""A model wide enough for a sharded residual stream takes the real ttnn's ops on many devices, distributed norms included."""
+"""A model wide enough for a sharded residual takes the real ttnn's ops on many devices, distributed norms included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tt_llm.split import SHARDED_STREAM_DIM
+from tt_llm.tensor_parallel import SHARDED_RESIDUAL_DIM
 
 pytestmark = pytest.mark.usefixtures("needs_ttnn")
 
@@ -19,7 +19,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Pat
     return save_llama(
         tmp_path_factory.mktemp("models") / "wide",
         vocab_size=1024,  # a tile for each device of a Galaxy
-        hidden_size=SHARDED_STREAM_DIM,
+        hidden_size=SHARDED_RESIDUAL_DIM,
         intermediate_size=256,
         num_hidden_layers=1,
         num_attention_heads=2,

@@ -1,4 +1,4 @@
-"""Goldens without values: every tensor has the shape the catalog says and is zero. For a device that computes nothing."""
+"""Dummy goldens: every tensor has the shape the catalog says and is zero. For a device that computes nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Protocol
 
 import torch
 
-from goldens.catalog import GoldenSpec, Tensors, assemble, logit_rows, pad_prompts, points
-from goldens.sketch import blank_sketch
-from goldens.store import Golden
+from goldens.catalog import GoldenSpec, assemble, logit_rows, pad_prompts, points
+from goldens.sketch import dummy_sketch
+from goldens.store import Golden, Tensors
 
 PROMPT_LENGTHS = (5, 33, 8, 32)  # of the generate golden: on both sides of a tile's edge
 
@@ -28,7 +28,7 @@ class Sizes(Protocol):
     def head_dim(self) -> int: ...
 
 
-def blank(spec: GoldenSpec, sizes: Sizes) -> Golden:
+def dummy_golden(spec: GoldenSpec, sizes: Sizes) -> Golden:
     """The golden of a spec for a model of those sizes; positions are real, all else is zero, token ids too."""
     if spec.module == "generate":
         logits = _zeros(spec.steps, sizes.vocab_size)
@@ -43,7 +43,7 @@ def blank(spec: GoldenSpec, sizes: Sizes) -> Golden:
         if spec.module == "text":
             inputs["scored"] = torch.zeros(tokens.shape, dtype=torch.bool)
         if spec.kept == "sketch":
-            outputs = blank_sketch(tuple(outputs["output"].shape[:-1]), sizes.vocab_size)
+            outputs = dummy_sketch(tuple(outputs["output"].shape[:-1]), sizes.vocab_size)
     return Golden(inputs, outputs, {"name": spec.name})
 
 

@@ -24,7 +24,7 @@ Rows = Callable[[str, str, int], torch.Tensor]  # (reference point, phase, user 
 
 
 @dataclass(frozen=True)
-class Door:
+class Boundary:
     """A module's output; `error` is the relative L2 of its worst row, in fp32 on both sides."""
 
     module: str
@@ -43,7 +43,7 @@ class Door:
 
 
 @contextmanager
-def watched(model: Any, shadows: Shadows, reference: Rows, found: list[Door]) -> Iterator[None]:
+def watched(model: Any, shadows: Shadows, reference: Rows, found: list[Boundary]) -> Iterator[None]:
     """While it lasts, `found` grows by the output of each module of a `tt_llm.model.Model`, in the order they are made."""
     user, phase = -1, "prefill"
     patched: list[tuple[Any, str]] = []
@@ -56,7 +56,7 @@ def watched(model: Any, shadows: Shadows, reference: Rows, found: list[Door]) ->
         should = reference(point, phase, user)
         made = [rows[: len(should), : should.shape[-1]] for rows in device_rows]
         off = max(error([rows], [should]).worst_row for rows in made)
-        found.append(Door(module, layer, phase, off))
+        found.append(Boundary(module, layer, phase, off))
 
     def watch(owner: Any, module: str, layer: int | None) -> None:
         inside = "" if module == "decoder" else f".{module}"
