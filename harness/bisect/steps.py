@@ -14,7 +14,7 @@ from harness.bisect.inner import swayed
 from harness.bisect.op_goldens import TRANSFERS, Golden, NoGolden, golden_of
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows, Values, apply, held, written
-from harness.emulator.accumulate import FP32_DEST_ERRATUM
+from harness.emulator.arithmetic.accumulate import FP32_DEST_ERRATUM
 from harness.oplog import Args, Kwargs, Op, tensors_in
 
 

@@ -18,8 +18,9 @@ import ttnn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tt_llm
-from harness.emulator import formats, kernels, mode
-from harness.emulator.ops import attention
+from harness.emulator import kernels
+from harness.emulator.arithmetic import formats, mode
+from harness.emulator.ops.attention import prefill
 from harness.records import Phase
 from harness.timing.passes import Pass, logged, step
 from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
@@ -74,7 +75,7 @@ def shapes_only() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         stack.enter_context(mode.using(mode.Mode.FAST))
-        stack.enter_context(patch.object(attention, "attend", attended))
+        stack.enter_context(patch.object(prefill, "attend", attended))
         for rounding in ("host_round", "pack_round", "typecast_round", "unpack"):
             stack.enter_context(patch.object(formats, rounding, kept))
         stack.enter_context(patch.object(formats, "all_finite", lambda x: True))

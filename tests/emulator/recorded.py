@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.emulator import mode
-from harness.emulator.mode import Mode
+from harness.emulator.arithmetic import mode
+from harness.emulator.arithmetic.mode import Mode
 from harness.numerics import recordings
 
 # For tests that hold in both: `@in_device_modes` gives a test the argument `arithmetic`.

@@ -13,7 +13,7 @@ import ttnn
 import tt_llm
 from harness import strict
 from harness.emulator import op_names
-from harness.emulator.mode import Mode, using
+from harness.emulator.arithmetic.mode import Mode, using
 from harness.faults import MESH_FAULTS
 from harness.metrics import pcc
 from harness.oplog import OpRecord, recorded

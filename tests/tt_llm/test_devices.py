@@ -11,7 +11,7 @@ import ttnn
 
 import tt_llm
 from harness import strict
-from harness.emulator.mode import Mode, using
+from harness.emulator.arithmetic.mode import Mode, using
 from harness.metrics import pcc
 from tt_llm import split as split_rule
 from tt_llm.config import TILE

@@ -1,4 +1,4 @@
-"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`, and `mesh_partition`. What they compute is in `harness.emulator.collectives`."""
+"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`, and `mesh_partition`. What they compute is in `arithmetic/collectives.py`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from harness.emulator import collectives, fabric
-from harness.emulator.device import TILE_BYTES
+from harness.emulator.arithmetic import collectives
 from harness.emulator.errors import refuse
-from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
-from harness.emulator.mesh import axis_groups
-from harness.emulator.registry import op
-from harness.emulator.tensor import (
+from harness.emulator.mesh import fabric
+from harness.emulator.mesh.device import TILE_BYTES
+from harness.emulator.mesh.mapping import axis_groups
+from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.tensor import (
     Compute,
     Shards,
     Tensor,
@@ -23,7 +22,9 @@ from harness.emulator.tensor import (
     output_config,
     require_device,
 )
-from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout, Topology
+from harness.emulator.spec.geometry import Shape
+from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, Layout, Topology
 
 _PAGE_ALIGNMENT = {BufferType.DRAM: 32, BufferType.L1: 16}  # bytes
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
