@@ -1,7 +1,7 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, `op_names`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
+import `install`, the ops' `declarations`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
 log only, never ttnn.
 """
 
@@ -12,8 +12,19 @@ from types import ModuleType
 
 from harness.emulator.errors import DeviceError
 from harness.emulator.memory.allocator import OutOfMemoryError, UseAfterFreeError
+from harness.emulator.runtime.declarations import Kind, Op
 
-__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "cpu_path", "install", "op_names"]
+__all__ = [
+    "DeviceError",
+    "Kind",
+    "Op",
+    "OutOfMemoryError",
+    "UseAfterFreeError",
+    "cpu_path",
+    "declarations",
+    "install",
+    "op_names",
+]
 
 
 def install(mode: str = "fast") -> ModuleType:
@@ -43,10 +54,15 @@ def install(mode: str = "fast") -> ModuleType:
 
 def op_names() -> tuple[str, ...]:
     """Every op the emulator models, by its full ttnn name; needs no target in place."""
-    from harness.emulator import ops  # noqa: F401 - registers them
-    from harness.emulator.runtime.dispatch import OPS
+    return tuple(declarations())
 
-    return tuple(OPS)
+
+def declarations() -> dict[str, Op]:
+    """What each op is, by every full ttnn name it has; needs no target in place."""
+    from harness.emulator import ops  # noqa: F401 - declares them
+    from harness.emulator.runtime.declarations import DECLARATIONS
+
+    return DECLARATIONS
 
 
 def cpu_path() -> str:

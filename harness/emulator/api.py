@@ -36,7 +36,7 @@ from harness.emulator.mesh.mapping import (
     replicate_tensor_to_mesh_mapper,
     shard_tensor_to_mesh_mapper,
 )
-from harness.emulator.mesh.queues import (
+from harness.emulator.runtime.command_queues import (
     MeshEvent,
     command_queue,
     event_synchronize,
@@ -45,8 +45,7 @@ from harness.emulator.mesh.queues import (
     synchronize_device,
     wait_for_event,
 )
-from harness.emulator.runtime.dispatch import OPS as _OPS
-from harness.emulator.runtime.signatures import refuse_name
+from harness.emulator.runtime.dispatch import CALLS as _CALLS
 from harness.emulator.runtime.tensor import Tensor
 from harness.emulator.runtime.trace import (
     begin_trace_capture,
@@ -87,6 +86,7 @@ from harness.emulator.spec.program_configs import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
+from harness.emulator.spec.signatures import refuse_name
 from harness.emulator.spec.types import (
     TILE_SIZE,
     Arch,
@@ -138,7 +138,7 @@ def _not_modelled(prefix: str) -> Any:
 def _fill() -> None:
     """Put every registered op where its name says, in this module or a submodule of it."""
     this = sys.modules[__name__]
-    for full_name, function in _OPS.items():
+    for full_name, function in _CALLS.items():
         owner = this
         _, *path, name = full_name.split(".")
         prefix = "ttnn"

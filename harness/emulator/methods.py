@@ -9,7 +9,7 @@ import torch
 
 from harness.emulator.ops.eltwise import binary
 from harness.emulator.ops.movement import movement
-from harness.emulator.ops.placement import placement
+from harness.emulator.ops.placement import layout, typecast
 from harness.emulator.ops.transfer import transfer
 from harness.emulator.runtime.tensor import Tensor
 from harness.emulator.spec.types import DataType, Layout
@@ -21,9 +21,9 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _to(tensor: Tensor, target: Any) -> Tensor:
     if isinstance(target, Layout):
-        return placement.to_layout(tensor, target)
+        return layout.to_layout(tensor, target)
     if isinstance(target, DataType):
-        return placement.typecast(tensor, target)
+        return typecast.typecast(tensor, target)
     return transfer.to_device(tensor, target)
 
 

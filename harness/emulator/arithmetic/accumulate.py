@@ -22,6 +22,7 @@ from torch import Tensor
 from harness.emulator import kernels
 from harness.emulator.arithmetic import mode, mvmul
 from harness.emulator.arithmetic.fidelity import Math, source
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.spec.types import DataType
 
 # Rows up to which mode DEVICE has every rule in `ttnn.matmul` and `ttnn.linear`: decode steps and short prompts, where it is
@@ -29,16 +30,6 @@ from harness.emulator.spec.types import DataType
 EXACT_ROWS = 128
 # K from which Dest is so large beside a group of products that what their alignment loses is lost in the roundings that follow.
 _LOOSE_K = 128
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How K is cut, and what happens to a partial sum between two blocks."""
-
-    width: int  # K elements of a block
-    partial: DataType  # what the packer writes a partial sum in
-    l1_acc: bool = False  # the packer adds partial sums up in L1, each block starts from a zero Dest
-    bias: bool = False  # a bias is added later: the last block too leaves Dest as a partial sum
 
 
 @dataclass(frozen=True)
@@ -50,10 +41,10 @@ class Prepared:
 
 @dataclass
 class Erratum:
-    """An error of the silicon that mode EXACT reproduces, and how many Dest values it struck in this process."""
+    """An error of the silicon that mode EXACT reproduces, and how many Dest values it hit in this process."""
 
     name: str
-    struck: int = 0
+    hits: int = 0
 
 
 FP32_DEST_ERRATUM = Erratum("tt-metal #38306: an fp32 Dest sum of exactly -2**(e-23) becomes -2**(e+4)")
@@ -71,7 +62,7 @@ def matmul(
 
     in0 [..., M, K] goes to SrcB and in1 [..., K, N] to SrcA, as bfloat16 or float32 with raw values; in1's batch dimensions are
     in0's, or all 1. Without `blocks` all of K is one block. With `blocks.bias` the result is the packed partial sum that a bias
-    is to be added to. `loose`: a product of more than EXACT_ROWS rows, which mode DEVICE may sum loosely. A strike of the erratum is
+    is to be added to. `loose`: a product of more than EXACT_ROWS rows, which mode DEVICE may sum loosely. A hit of the erratum is
     counted and warned of.
     """
     weight = in1 if isinstance(in1, Prepared) else prepare(in1, math)
@@ -105,13 +96,15 @@ def _product(
     library = kernels.load()
     if library is not None:
         exact = _exact() or not loose or k < _LOOSE_K
-        struck = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
+        hits = _in_library(library, in0.contiguous(), in1, math, blocks, dest, onto, exact)
     else:
-        struck = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())
-    if struck and not FP32_DEST_ERRATUM.struck:
-        said = f"{struck} values struck by {FP32_DEST_ERRATUM.name}; the next ones are counted, without a warning"
+        hits = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())
+    if hits and not FP32_DEST_ERRATUM.hits:
+        said = (
+            f"{hits} values struck by {FP32_DEST_ERRATUM.name}; the next ones are counted, without a warning"
+        )
         warnings.warn(said, stacklevel=3)
-    FP32_DEST_ERRATUM.struck += struck
+    FP32_DEST_ERRATUM.hits += hits
     return dest.view(*batch, m, shape[2])
 
 
@@ -169,5 +162,5 @@ def _in_library(
         threads=kernels.threads(),
     )
     library.tt_matmul.restype = ctypes.c_int64
-    struck: int = library.tt_matmul(ctypes.byref(product))
-    return struck
+    hits: int = library.tt_matmul(ctypes.byref(product))
+    return hits

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.emulator.arithmetic import formats, fpu, fpu_rules
-from harness.emulator.mesh.device import TILE_BYTES
+from harness.emulator.spec.tiles import TILE_BYTES
 from harness.emulator.spec.types import TILE_SIZE, DataType
 
 RING_CHUNK = 8  # tiles of a slice that a ring reduces one way before it turns

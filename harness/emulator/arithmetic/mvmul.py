@@ -7,7 +7,7 @@ with a 16-bit Dest it has a bfloat16's bits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,6 @@ from harness.emulator.arithmetic import formats
 from harness.emulator.arithmetic.fidelity import Math, part_a, part_b, significands, slice_a, slice_b
 from harness.emulator.spec.types import DataType
 
-if TYPE_CHECKING:
-    from harness.emulator.arithmetic.accumulate import Blocks
-
 GROUP = 8  # products that are aligned to one exponent
 DEPTH = 16  # products of one MVMUL
 TILE = 32
@@ -28,14 +25,24 @@ _ABSENT = -(1 << 14)  # exponent of a product with a zero operand
 _INF = 0x7F800000
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """How K is cut, and what happens to a partial sum between two blocks."""
+
+    width: int  # K elements of a block
+    partial: DataType  # what the packer writes a partial sum in
+    l1_acc: bool = False  # the packer adds partial sums up in L1, each block starts from a zero Dest
+    bias: bool = False  # a bias is added later: the last block too leaves Dest as a partial sum
+
+
 def matmul(
     in0: Tensor, in1: Tensor, math: Math, blocks: Blocks | None, dest: Tensor, onto: bool, exact: bool
 ) -> int:
     """in0 [B, M, K] @ in1 [B or 1, K, N] (Src values) into dest [B, M, N], from zero or (`onto`) from what it holds.
 
-    Returns how often the fp32 Dest erratum struck (0 unless `exact`).
+    Returns how often the fp32 Dest erratum hit (0 unless `exact`).
     """
-    struck = 0
+    hits = 0
     exact = exact or not all(map(formats.all_finite, (in0, in1)))  # Inf and NaN are ordinary numbers there
     k, n = in1.shape[1:]
     in0 = F.pad(in0, (0, -k % TILE))
@@ -48,8 +55,8 @@ def matmul(
             )
             result, count = _blocks(part, w, math, blocks, start, exact)
             into.copy_(result[:, : into.shape[1]])
-            struck += count
-    return struck
+            hits += count
+    return hits
 
 
 def _blocks(
@@ -62,11 +69,11 @@ def _blocks(
     count = -(-in0.shape[1] // blocks.width)
     in_l1 = blocks.l1_acc and count > (1 if blocks.bias else 2)
     stored = torch.zeros(0)  # the partial sum in L1
-    struck = 0
+    hits = 0
     for i in range(count):
         ks = slice(i * blocks.width, (i + 1) * blocks.width)
         dest, more = add(dest, in0[:, ks], in1[ks], math)
-        struck += more
+        hits += more
         last = i == count - 1
         if last and not blocks.bias:
             break
@@ -76,7 +83,7 @@ def _blocks(
             stored = formats.pack_round(dest, blocks.partial)
         reload = last or not in_l1 or (i == count - 2 and not blocks.bias)
         dest = _reloaded(stored, blocks.partial) if reload else torch.zeros_like(dest)
-    return dest, struck
+    return dest, hits
 
 
 def _reloaded(stored: Tensor, partial: DataType) -> Tensor:
@@ -111,21 +118,21 @@ def _add_device(dest: Tensor, in0: Tensor, in1: Tensor, math: Math) -> tuple[Ten
 def _add_exact(dest: Tensor, in0: Tensor, in1: Tensor, math: Math) -> tuple[Tensor, int]:
     """Dest after in0 [M, K] @ in1 [K, N], K a multiple of 32, by every rule."""
     side_b, side_a = significands(in0), significands(in1)
-    struck = 0
+    hits = 0
     for tile in range(0, in0.shape[1], TILE):
         for phase in range(math.phases):
             for start in (tile, tile + DEPTH):
                 ks = slice(start, start + DEPTH)
                 b, a = [x[:, ks] for x in side_b], [x[ks] for x in side_a]
                 dest, count = _mvmul(dest, b, a, phase, math.fp32_dest)
-                struck += count
-    return dest, struck
+                hits += count
+    return dest, hits
 
 
 def _mvmul(
     dest: Tensor, side_b: list[Tensor], side_a: list[Tensor], phase: int, fp32: bool
 ) -> tuple[Tensor, int]:
-    """One MVMUL: dest [M, N], each of side_b [M, 16] and of side_a [16, N]; the new Dest, and strikes of the erratum."""
+    """One MVMUL: dest [M, N], each of side_b [M, 16] and of side_a [16, N]; the new Dest, and hits of the erratum."""
     (eb, mb, sb), (ea, ma, sa) = side_b, side_a
     present = (eb > 0).unsqueeze(-1) & (ea > 0)  # [M, 16, N]
     offset = 127 + (5 if phase & 1 else 0) + (7 if phase & 2 else 0)
@@ -155,9 +162,9 @@ def _mvmul(
     for term, largest in groups:
         aligned = _half_up(term, common - largest)
         total += aligned if fp32 else _half_up(aligned, 13)
-    struck = (total == -1) & fp32
-    total = torch.where(struck, -(1 << 27), total)
-    return _normalise(total, common, 23 if fp32 else 10, 24 if fp32 else 8), int(struck.sum())
+    hit = (total == -1) & fp32
+    total = torch.where(hit, -(1 << 27), total)
+    return _normalise(total, common, 23 if fp32 else 10, 24 if fp32 else 8), int(hit.sum())
 
 
 def _normalise(total: Tensor, exponent: Tensor, unit: int, keep: int) -> Tensor:

@@ -1,53 +1,41 @@
-"""The emulated mesh: its grids, its allocator, and the plan of where a tensor of given spec goes in memory."""
+"""The emulated mesh: its grids, its allocator and its programs; and the device memory of a tensor on it."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from harness.emulator.call_sites import call_site
 from harness.emulator.errors import DeviceError, TraceError, refuse
 from harness.emulator.memory.allocator import Allocator, Buffer, OutOfMemoryError
-from harness.emulator.mesh.queues import Queues
-from harness.emulator.spec.geometry import CoreCoord, CoreGrid, MeshShape, Shape, round_up
-from harness.emulator.spec.memory_config import MemoryConfig, shards_needed
-from harness.emulator.spec.types import (
-    TILE_SIZE,
-    Arch,
-    DataType,
-    Layout,
-    ShardOrientation,
-    TensorMemoryLayout,
-)
-
-if TYPE_CHECKING:
-    from harness.emulator.runtime.tensor import Storage
-    from harness.emulator.runtime.trace import Trace
-
-# What fills a tensor from the host's side: no program is compiled for it.
-_WITHOUT_PROGRAM = frozenset(
-    f"ttnn.{name}"
-    for name in ("from_torch", "to_device", "allocate_tensor_on_device", "empty", "zeros", "ones", "full")
-)
-# Tile bytes: 1,024 elements, and 64 exponent bytes for the block formats (numerics.md, "Formats / tile").
-TILE_BYTES = {
-    DataType.BFLOAT16: 2048,
-    DataType.FLOAT32: 4096,
-    DataType.UINT32: 4096,
-    DataType.INT32: 4096,
-    DataType.UINT16: 2048,
-    DataType.UINT8: 1024,
-    DataType.BFLOAT8_B: 1088,
-    DataType.BFLOAT4_B: 576,
-}
-BLOCK_FLOATS = (DataType.BFLOAT8_B, DataType.BFLOAT4_B)
+from harness.emulator.memory.plan import AllocationPlan
+from harness.emulator.memory.plan import plan as plan_of
+from harness.emulator.mesh.queues import Queues, Uses
+from harness.emulator.spec.geometry import CoreCoord, CoreGrid, MeshShape, Shape
+from harness.emulator.spec.memory_config import MemoryConfig
+from harness.emulator.spec.types import Arch, DataType, Layout
 
 _mesh_ids = itertools.count()
-# What one allocation asks for: (num_pages, page_size, shard_bytes_per_core or None).
-AllocationPlan = tuple[int, int, int | None]
+storage_ids = itertools.count()
+
+
+# Whether a mesh of more than one device was ever opened: until then no tensor lies on several.
+several_opened = False
+
+
+def _note_devices(count: int) -> None:
+    global several_opened
+    several_opened = several_opened or count > 1
+
+
+class Replayable(Protocol):
+    """A trace that was captured on a device."""
+
+    def run(self) -> None: ...
+
+    def enqueue(self, queue: int) -> None: ...
 
 
 class MeshDevice:
@@ -64,6 +52,7 @@ class MeshDevice:
         self._submeshes: list[MeshDevice] = []
         self.shape = shape
         self.num_devices = shape.mesh_size()
+        _note_devices(self.num_devices)
         self.trace_region_size = trace_region_size
         self.allocator = Allocator(compute_grid[0] * compute_grid[1], trace_region_size)
         self.is_open = True
@@ -76,7 +65,7 @@ class MeshDevice:
         self._command_queues = num_command_queues
         self.queues = Queues(num_command_queues)
         self.capturing: int | None = None  # the trace that is being captured
-        self.traces: dict[int, Trace] = {}  # those that may be replayed
+        self.traces: dict[int, Replayable] = {}  # those that may be replayed
         # What was allocated since there are traces.
         self.newcomers: weakref.WeakSet[Storage] = weakref.WeakSet()
 
@@ -141,16 +130,25 @@ class MeshDevice:
         self._misses_allowed = allowed
 
     def allocate(
-        self, op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig
+        self,
+        op: str,
+        shape: Shape,
+        dtype: DataType,
+        layout: Layout,
+        config: MemoryConfig,
+        compiles: bool = True,
     ) -> Buffer:
-        """A buffer for a tensor of this spec, on every device at one address; refuses a spec ttnn refuses."""
+        """A buffer for a tensor of this spec, on every device at one address; refuses a spec ttnn refuses.
+
+        `compiles`: whether the op runs a program, which is compiled at its first call.
+        """
         key = (op, shape, dtype, layout, config)
         plan = self._plans.get(key)
         if plan is None:
             if not self.is_open:
                 refuse(op, "the mesh device is closed")
-            plan = _plan(op, shape, dtype, layout, config, self._grid)
-            if op in _WITHOUT_PROGRAM:
+            plan = plan_of(op, shape, dtype, layout, config, self._grid)
+            if not compiles:
                 self._fillings += 1
             else:
                 self._require_miss_allowed(op)
@@ -190,6 +188,45 @@ class MeshDevice:
         return "x".join(map(str, shape))
 
 
+class Storage:
+    """Device memory of a tensor; `version` counts the writes to it after creation, `id` is never used again.
+
+    `lost`: the buffer, and what overwrote it, of memory that a trace ran over; `buffer` is then None. `uses`: see queues.py.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "device", "id", "lost", "uses", "version")
+
+    def __init__(self, device: MeshDevice, buffer: Buffer) -> None:
+        self.device = device
+        self.buffer: Buffer | None = buffer
+        self.lost: tuple[Buffer, str] | None = None
+        self.uses: Uses | None = None
+        self.version = 0
+        self.id = next(storage_ids)
+        if device.traces:
+            device.newcomers.add(self)
+
+    def free(self) -> None:
+        buffer = self.buffer or (self.lost[0] if self.lost else None)
+        self.buffer = self.lost = None
+        if buffer is not None:
+            self.device.allocator.free(buffer)
+
+    def lose(self, how: str) -> None:
+        """A trace wrote over this memory: until it is written as a whole, nobody may read it."""
+        if self.buffer is not None:
+            self.lost = self.buffer, how
+            self.buffer = None
+
+    def regain(self) -> None:
+        """It was written as a whole."""
+        if self.lost is not None:
+            self.buffer = self.lost[0]
+            self.lost = None
+
+    __del__ = free
+
+
 def open_mesh_device(
     mesh_shape: MeshShape | Sequence[int] | None = None,
     l1_small_size: int = 0,
@@ -206,12 +243,6 @@ def open_mesh_device(
         raise DeviceError(
             f"ttnn.open_mesh_device: mesh_shape {list(shape)} is not (rows, columns), each at least 1"
         )
-    if shape.mesh_size() > 1:
-        from harness.emulator.runtime.replicas import (
-            expect_several,  # which knows tensors, which know this module
-        )
-
-        expect_several()
     if num_command_queues not in (1, 2):
         raise DeviceError(
             f"ttnn.open_mesh_device: num_command_queues {num_command_queues}: a device has 1 or 2"
@@ -234,77 +265,3 @@ def close_mesh_device(mesh_device: MeshDevice) -> None:
 
 def close_device(device: MeshDevice) -> None:
     close_mesh_device(device)
-
-
-def padded_shape(shape: Shape, layout: Layout) -> Shape:
-    """The shape in memory: TILE pads the last two dims to tiles, a vector to one row of them."""
-    if not shape:
-        return Shape((1,)) if layout is Layout.ROW_MAJOR else Shape((TILE_SIZE, TILE_SIZE))
-    if layout is Layout.ROW_MAJOR:
-        return shape
-    if len(shape) == 1:
-        return Shape((TILE_SIZE, round_up(shape[0])))
-    return Shape((*shape[:-2], round_up(shape[-2]), round_up(shape[-1])))
-
-
-def _plan(
-    op: str, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig, grid: CoreCoord
-) -> AllocationPlan:
-    if layout is Layout.TILE:
-        height = round_up(math.prod(shape[:-2]) * round_up(shape[-2])) if len(shape) > 1 else TILE_SIZE
-        width = round_up(shape[-1]) if shape else TILE_SIZE
-        page, pages = TILE_BYTES[dtype], (height // TILE_SIZE) * (width // TILE_SIZE)
-    else:
-        if dtype in BLOCK_FLOATS:
-            refuse(op, f"{dtype} needs TILE layout")
-        height, width = math.prod(shape[:-1]), (shape[-1] if shape else 1)
-        page, pages = width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE), height
-    if not pages or not page:
-        refuse(op, f"the emulator does not model an empty tensor, of shape {list(shape)}")
-    if not config.sharded:
-        return pages, page, None
-    return _sharded_plan(op, config, dtype, layout, height, width, grid)
-
-
-def _sharded_plan(
-    op: str, config: MemoryConfig, dtype: DataType, layout: Layout, height: int, width: int, grid: CoreCoord
-) -> AllocationPlan:
-    spec = config.shard_spec
-    if spec is None:
-        refuse(op, f"{config.memory_layout} memory config has no shard spec")
-    shard_height, shard_width = spec.shape
-    if layout is Layout.TILE and (shard_height % TILE_SIZE or shard_width % TILE_SIZE):
-        refuse(
-            op,
-            f"shard shape {spec.shape} is not a multiple of the {TILE_SIZE}x{TILE_SIZE} tile in TILE layout",
-        )
-    end = spec.grid.bounding_box().end
-    if config.buffer_type.name == "L1" and (end.x >= grid.x or end.y >= grid.y):
-        refuse(op, f"shard grid {spec.grid} reaches outside the device's {grid.x}x{grid.y} worker grid")
-    if config.buffer_type.name == "DRAM" and end.y:
-        refuse(op, f"shard grid {spec.grid} in DRAM must lie on row 0: its banks are one row")
-    down, across = -(-height // shard_height), -(-width // shard_width)
-    if layout is Layout.ROW_MAJOR and width % shard_width:
-        refuse(op, f"the emulator does not model rows of {width} in shards of {shard_width}")
-    if config.memory_layout is TensorMemoryLayout.BLOCK_SHARDED:
-        sides = end.y + 1 - spec.grid.bounding_box().start.y, end.x + 1 - spec.grid.bounding_box().start.x
-        rows, columns = sides if spec.orientation is ShardOrientation.ROW_MAJOR else sides[::-1]
-        if down > rows or across > columns:
-            refuse(
-                op,
-                f"{down}x{across} blocks of {spec.shape} do not lie on {rows}x{columns} cores, {spec.grid}",
-            )
-    if config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED and shard_width != width:
-        refuse(op, f"height-sharded shard width {shard_width} must equal the tensor's padded width {width}")
-    if config.memory_layout is TensorMemoryLayout.WIDTH_SHARDED and shard_height != height:
-        refuse(
-            op, f"width-sharded shard height {shard_height} must equal the tensor's padded height {height}"
-        )
-    if shards_needed(config, height, width) > spec.num_cores():
-        refuse(
-            op,
-            f"{down * across} shards of {spec.shape} cover a tensor of {height}x{width}, "
-            f"but the shard grid {spec.grid} has {spec.num_cores()} cores",
-        )
-    shard_bytes = shard_height * shard_width * TILE_BYTES[dtype] // (TILE_SIZE * TILE_SIZE)
-    return down * across, shard_bytes, shard_bytes

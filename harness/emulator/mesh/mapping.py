@@ -94,10 +94,10 @@ class MeshToTensor:
             )
         self.shape, self.dims = shape, dims
 
-    def join(self, shards: list[torch.Tensor]) -> torch.Tensor:
+    def join(self, shards: Sequence[torch.Tensor]) -> torch.Tensor:
         """Shards in device order -> one tensor."""
         for devices, dim in reversed(list(zip(self.shape, self.dims, strict=True))):
-            shards = [torch.cat(shards[i : i + devices], dim) for i in range(0, len(shards), devices)]
+            shards = [torch.cat(list(shards[i : i + devices]), dim) for i in range(0, len(shards), devices)]
         return shards[0]
 
 

@@ -15,9 +15,12 @@ import harness.emulator.ops.matmul.matmul
 import harness.emulator.ops.movement.embedding
 import harness.emulator.ops.movement.movement
 import harness.emulator.ops.movement.pad
+import harness.emulator.ops.movement.unpad
 import harness.emulator.ops.norm.distributed
 import harness.emulator.ops.norm.norm
-import harness.emulator.ops.placement.placement
+import harness.emulator.ops.placement.layout
+import harness.emulator.ops.placement.memory
+import harness.emulator.ops.placement.typecast
 import harness.emulator.ops.reduction.reduction
 import harness.emulator.ops.rope.rope
 import harness.emulator.ops.transfer.creation

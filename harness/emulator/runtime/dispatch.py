@@ -1,4 +1,4 @@
-"""Every op by its full ttnn name: what the api module is filled from, and where a trace's capture takes the calls."""
+"""The way of every op's call: arguments settled or refused, padding spelled out, then to the executor in force."""
 
 from __future__ import annotations
 
@@ -6,55 +6,42 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from harness.emulator.runtime import padding
+from harness.emulator.runtime import execution, padding
+from harness.emulator.runtime.declarations import Kind, Op, declare
 from harness.emulator.runtime.padding import Fill
-from harness.emulator.runtime.replicas import once
-from harness.emulator.runtime.signatures import Taken, settled
+from harness.emulator.spec.signatures import Taken, settled
 
-_Op = TypeVar("_Op", bound=Callable[..., Any])
-# Called instead of an op: with its name, itself, and its arguments.
-Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-OPS: dict[str, Callable[..., Any]] = {}
-ACROSS: set[str] = set()  # ops that look at the devices of a mesh one by one
-
-_around: Around | None = None
+# What answers for each op, by its full ttnn name: the api module is filled from it.
+CALLS: dict[str, Callable[..., Any]] = {}
 
 
-def set_around(around: Around | None) -> Around | None:
-    """From now on it is called instead of any op, or nothing is; returns what was before."""
-    global _around
-    before, _around = _around, around
-    return before
+def op(
+    *names: str, kind: Kind = Kind.COMPUTE, writes: tuple[str, ...] = (), per_device: bool | None = None
+) -> Callable[[_Function], _Function]:
+    """Declare a function as the op of these ttnn names. Arguments it does not take are settled or refused before it is called.
 
-
-def op(*names: str, across: bool = False) -> Callable[[_Op], _Op]:
-    """Register a function under its ttnn names. Arguments it does not take are settled or refused before it is called.
-
-    `across`: it looks at the devices of a mesh one by one, so it may not be run for one of them alone.
+    `writes`: the arguments that it writes to in place. `per_device`: it looks at the devices of a mesh one by one, as
+    collectives do, so it may not be run for one of them alone.
     """
 
-    def register(function: _Op) -> _Op:
+    def register(function: _Function) -> _Function:
         function.__qualname__ = names[0]
-        body = function if across else once(function)
+        one_by_one = kind is Kind.COLLECTIVE if per_device is None else per_device
+        declaration = Op(names[0], kind, writes, one_by_one, function)
+        declare(declaration, names)
         taken = Taken.of(function)
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
             if not taken.fits(args, kwargs):
-                args, kwargs = settled(names[0], taken, args, kwargs)
+                args, kwargs = settled(declaration.name, taken, args, kwargs)
             if padding.current() is not Fill.HIDDEN:
-                args, kwargs = padding.exposed(names[0], args, kwargs)
-            if _around is None:
-                return body(*args, **kwargs)
-            return _around(names[0], body, args, kwargs)
+                args, kwargs = padding.exposed(declaration.name, args, kwargs)
+            return execution.in_force.call(declaration, args, kwargs)
 
-        if across:
-            ACROSS.update(names)
-        for name in names:
-            if name in OPS:
-                raise ValueError(f"op {name} is registered twice")
-            OPS[name] = called
-        return cast(_Op, called)
+        CALLS.update(dict.fromkeys(names, called))
+        return cast(_Function, called)
 
     return register

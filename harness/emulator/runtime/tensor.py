@@ -1,72 +1,43 @@
 """The emulated tensor: logical shape, dtype, layout and memory config over one torch shard per device.
 
-Shards have the storage dtype and the logical shape (tile padding is metadata; it counts as zero). A `Storage` is the device
-memory under one or more tensors: views made by `reshape` share it, and it returns to the allocator when the last one goes.
-
-An op checks its arguments, then hands what it computes to `make_tensor`, `make_view` or `write` as a function: it is called
-there and then, or, while a trace is captured, kept by the recorder and called when the trace runs.
+Shards have the storage dtype and the logical shape (tile padding is metadata; it counts as zero). Device memory, a `Storage`,
+lies under one or more tensors: views made by `reshape` share it, and it returns to the allocator when the last one goes.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import mmap
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.memory.allocator import Buffer, UseAfterFreeError
-from harness.emulator.mesh.device import MeshDevice, padded_shape
+from harness.emulator.mesh.device import MeshDevice, Storage
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.tiles import padded_shape
 from harness.emulator.spec.types import DataType, Layout, StorageType
 
-storage_ids = itertools.count()
 
-Shards = list[torch.Tensor]
-Compute = Callable[[], Shards]
+class Shards(tuple[torch.Tensor, ...]):
+    """A torch tensor for each device; devices that hold the same share one. Never changed, though what it holds is written to."""
+
+    __slots__ = ()
+
+    def of(self, devices: Iterable[int]) -> Shards:
+        """Those of some devices."""
+        return Shards([self[device] for device in devices])
+
+    def on_all(self, devices: int) -> Shards:
+        """One device's on so many."""
+        return Shards(self * devices)
 
 
-class Storage:
-    """Device memory of a tensor; `version` counts the writes to it after creation, `id` is never used again.
-
-    `lost`: the buffer, and what overwrote it, of memory that a trace ran over; `buffer` is then None. `uses`: see queues.
-    """
-
-    __slots__ = ("__weakref__", "buffer", "device", "id", "lost", "uses", "version")
-
-    def __init__(self, device: MeshDevice, buffer: Buffer) -> None:
-        self.device = device
-        self.buffer: Buffer | None = buffer
-        self.lost: tuple[Buffer, str] | None = None
-        self.uses: Any = None
-        self.version = 0
-        self.id = next(storage_ids)
-        if device.traces:
-            device.newcomers.add(self)
-
-    def free(self) -> None:
-        buffer = self.buffer or (self.lost[0] if self.lost else None)
-        self.buffer = self.lost = None
-        if buffer is not None:
-            self.device.allocator.free(buffer)
-
-    def lose(self, how: str) -> None:
-        """A trace wrote over this memory: until it is written as a whole, nobody may read it."""
-        if self.buffer is not None:
-            self.lost = self.buffer, how
-            self.buffer = None
-
-    def regain(self) -> None:
-        """It was written as a whole."""
-        if self.lost is not None:
-            self.buffer = self.lost[0]
-            self.lost = None
-
-    __del__ = free
+# Computes a tensor's shards.
+Compute = Callable[[], Sequence[torch.Tensor]]
 
 
 class Tensor:
@@ -75,18 +46,29 @@ class Tensor:
     `padding`: what is in its tile padding, None where that is not known (see padding.py).
     """
 
-    __slots__ = ("_derived", "config", "dtype", "layout", "padding", "shape", "shards", "storage")
+    __slots__ = (
+        "__weakref__",
+        "_derived",
+        "config",
+        "dtype",
+        "layout",
+        "padding",
+        "shape",
+        "shards",
+        "storage",
+    )
 
     def __init__(
         self,
-        shards: list[torch.Tensor],
+        shards: Iterable[torch.Tensor],
         shape: Shape,
         dtype: DataType,
         layout: Layout,
         config: MemoryConfig = DRAM_MEMORY_CONFIG,
         storage: Storage | None = None,
     ) -> None:
-        self.shards, self.shape, self.dtype, self.layout = shards, shape, dtype, layout
+        self.shards = shards if type(shards) is Shards else Shards(shards)
+        self.shape, self.dtype, self.layout = shape, dtype, layout
         self.config, self.storage = config, storage
         self._derived: dict[Any, tuple[int, Any]] | None = None
         self.padding: float | None = None
@@ -139,7 +121,10 @@ class Tensor:
     def derived(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value computed from this tensor's contents once, and again only after the tensor was written."""
         version = self.storage.version if self.storage is not None else 0
-        key = key, tuple(map(id, self.shards))  # some devices' worth differs from all devices' (see replicas)
+        key = (
+            key,
+            tuple(map(id, self.shards)),
+        )  # some devices' worth differs from all devices', see distinct_shards.py
         cache = self._derived
         if cache is None:
             cache = self._derived = {}
@@ -156,11 +141,16 @@ class Tensor:
 
     def own(self) -> None:
         """To be called before writing in place: devices that shared a shard get one each."""
+        if len(set(map(id, self.shards))) == len(self.shards):
+            return
         seen: set[int] = set()
-        for device, shard in enumerate(self.shards):
+        shards = []
+        for shard in self.shards:
             if id(shard) in seen:
-                self.shards[device] = _untouched(shard) if _all_zero(shard) else shard.clone()
+                shard = _untouched(shard) if _all_zero(shard) else shard.clone()
             seen.add(id(shard))
+            shards.append(shard)
+        self.shards = Shards(shards)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -202,86 +192,6 @@ def require_layout(op: str, layout: Layout, *tensors: Tensor) -> None:
             refuse(op, f"tensor of shape {list(tensor.shape)} has {tensor.layout}, the op needs {layout}")
 
 
-class Recorder(Protocol):
-    """What stands between the ops and their computation while a trace is captured or replayed.
-
-    The tensors it is given have no shards yet; those of `make` no memory either.
-    """
-
-    def make(self, op: str, compute: Compute | Shards, tensor: Tensor, device: MeshDevice) -> Tensor:
-        """A new tensor."""
-
-    def view(self, compute: Compute, tensor: Tensor) -> Tensor:
-        """Another tensor on memory there is."""
-
-    def write(self, op: str, compute: Callable[[], None], target: Tensor) -> None:
-        """A tensor is to be written in place."""
-
-
-recorder: Recorder | None = None
-
-
-def set_recorder(one: Recorder | None) -> Recorder | None:
-    """Puts it, or none, in force; returns the one before."""
-    global recorder
-    before, recorder = recorder, one
-    return before
-
-
-def make_tensor(
-    op: str,
-    shards: Compute | Shards,
-    shape: Shape,
-    dtype: DataType,
-    layout: Layout,
-    config: MemoryConfig,
-    device: MeshDevice,
-) -> Tensor:
-    """A device tensor around `shards` (storage dtype, logical shape, aliased by nothing that is written), allocated.
-
-    Give them as a function: an op that gives the shards themselves is run as a whole, checks and all, when a trace runs.
-    """
-    if recorder is None:
-        made = shards() if callable(shards) else shards
-        buffer = device.allocate(op, shape, dtype, layout, config)
-        return Tensor(made, shape, dtype, layout, config, Storage(device, buffer))
-    return recorder.make(op, shards, Tensor([], shape, dtype, layout, config), device)
-
-
-def make_view(
-    shards: Compute, shape: Shape, dtype: DataType, layout: Layout, config: MemoryConfig, storage: Storage
-) -> Tensor:
-    """Another tensor on the memory of `storage`; `shards` gives views of its shards."""
-    if recorder is None:
-        return Tensor(shards(), shape, dtype, layout, config, storage)
-    return recorder.view(shards, Tensor([], shape, dtype, layout, config, storage))
-
-
-def write(op: str, target: Tensor, compute: Callable[[], None]) -> Tensor:
-    """Runs `compute`, which writes to the shards of `target` in place. Returns `target`."""
-    device = device_of(target)
-    device.require_program(op, target.shape, target.dtype, target.layout, target.config)
-    if recorder is None:
-        overwrite(target, compute)
-    else:
-        recorder.write(op, compute, target)
-    return target
-
-
-def overwrite(target: Tensor, compute: Callable[[], None]) -> None:
-    """The writing itself: each device its own shard before, what was derived from them forgotten after."""
-    target.own()
-    compute()
-    target.written()
-
-
-def same_spec(op: str, like: Tensor, shards: Compute | Shards, config: MemoryConfig | None = None) -> Tensor:
-    """A tensor with `like`'s shape, dtype and layout, at `config` or where `like` is."""
-    return make_tensor(
-        op, shards, like.shape, like.dtype, like.layout, config or like.config, device_of(like)
-    )
-
-
 def device_of(tensor: Tensor) -> MeshDevice:
     assert tensor.storage is not None
     return tensor.storage.device
@@ -290,3 +200,25 @@ def device_of(tensor: Tensor) -> MeshDevice:
 def output_config(like: Tensor, requested: MemoryConfig | None) -> MemoryConfig:
     """ttnn's rule of most ops: the requested config, else the input's."""
     return like.config if requested is None else requested
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among an op's arguments or results."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+
+
+def replaced(value: Any, replacement: Callable[[Tensor], Tensor]) -> Any:
+    """The same value with other tensors in it."""
+    if isinstance(value, Tensor):
+        return replacement(value)
+    if isinstance(value, dict):
+        return {key: replaced(item, replacement) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(replaced(item, replacement) for item in value)
+    return value

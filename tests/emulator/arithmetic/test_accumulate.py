@@ -10,10 +10,10 @@ from torch import Tensor
 
 from harness.emulator import kernels
 from harness.emulator.arithmetic import accumulate, mode, mvmul
-from harness.emulator.arithmetic.accumulate import Blocks
 from harness.emulator.arithmetic.fidelity import Math
 from harness.emulator.arithmetic.formats import pack_round
 from harness.emulator.arithmetic.mode import Mode
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.spec.types import DataType, MathFidelity
 from tests.emulator.arithmetic.test_fpu import (
     EVERY_MATH,
@@ -333,18 +333,18 @@ def test_the_erratum_is_counted_and_named_once(scale: float, monkeypatch: pytest
     hit = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)) < 0.2
     dest = torch.where(hit, -(1 + 2.0**-23), -0.5) * scale
     count = int(hit.sum())
-    monkeypatch.setattr(accumulate.FP32_DEST_ERRATUM, "struck", 0)
+    monkeypatch.setattr(accumulate.FP32_DEST_ERRATUM, "hits", 0)
     with (
         mode.using(Mode.EXACT),
         pytest.warns(UserWarning, match=rf"^{count} values struck by tt-metal #38306"),
     ):
         struck = accumulate.accumulate_into(dest, one, other, FP32_HIFI4)
     assert torch.equal(struck, torch.where(hit, -16.0, 0.5) * scale)
-    assert accumulate.FP32_DEST_ERRATUM.struck == count
+    assert accumulate.FP32_DEST_ERRATUM.hits == count
     with mode.using(Mode.EXACT), warnings.catch_warnings():
         warnings.simplefilter("error")
         accumulate.accumulate_into(dest, one, other, FP32_HIFI4)
-    assert accumulate.FP32_DEST_ERRATUM.struck == 2 * count
+    assert accumulate.FP32_DEST_ERRATUM.hits == 2 * count
 
 
 @pytest.mark.parametrize("loose", [False, True])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.emulator.arithmetic import accumulate, formats, fpu, mode
-from harness.emulator.arithmetic.accumulate import Blocks
 from harness.emulator.arithmetic.fidelity import Math
 from harness.emulator.arithmetic.mode import Mode
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.arithmetic.sfpu import functions as sfpu
 from harness.emulator.spec.types import DataType, MathFidelity
 

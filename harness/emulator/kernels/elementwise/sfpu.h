@@ -57,7 +57,7 @@ inline W scaled_by(W x, float factor) {
     return pick(zero, W{}, product);
 }
 
-// `correction` of attention_sfpu.py, with the polynomial.
+// `correction` of sfpu_steps.py, with the polynomial.
 inline W correction(W x, float scale) {
     const W scaled = mul(x, scale);
     const I whole = larger(smaller(to_int16(mul(scaled, 1.44269504088896340736f)), all_int(127)), all_int(-127));

@@ -18,15 +18,8 @@ from harness.emulator.ops.kv_cache.positions import (
     unsigned_list,
 )
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import (
-    Compute,
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    require_device,
-    require_layout,
-)
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Compute, Tensor, device_of, require_device, require_layout
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.spec.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, Layout
@@ -100,7 +93,7 @@ def scaled_dot_product_attention_decode(
         cached = [length.of_present(cache)[:, :, :seen] for cache in (keys, values)]
         return step.attend(x, cached[0], cached[1], length, mask)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return list(map(attend, q.shards, k.shards, v.shards, lengths(), mask()))
 
     return _decoded(_DECODE, shards, q, memory_config)
@@ -184,7 +177,7 @@ def paged_scaled_dot_product_attention_decode(
         ]
         return step.attend(x, gathered[0], gathered[1], length, mask)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths(), mask()))
 
     return _decoded(_PAGED, shards, q, memory_config)

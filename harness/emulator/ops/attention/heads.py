@@ -6,11 +6,10 @@ import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor
 from harness.emulator.runtime.tensor import (
-    Shards,
     Tensor,
     device_of,
-    make_tensor,
     output_config,
     require_device,
     require_layout,
@@ -45,7 +44,7 @@ def nlp_create_qkv_heads(
     head_dim = _head_dim(_CREATE, input.shape, num_heads, kv_heads)
     batch, _, rows, _ = input.shape
 
-    def part(first: int, heads: int, transposed: bool = False) -> Shards:
+    def part(first: int, heads: int, transposed: bool = False) -> list[torch.Tensor]:
         columns = [x.view(batch, rows, -1, head_dim)[:, :, first : first + heads] for x in input.shards]
         views = [c.permute(0, 2, 3, 1) if transposed else c.transpose(1, 2) for c in columns]
         return [view.contiguous() for view in views]
@@ -93,7 +92,7 @@ def nlp_create_qkv_heads_decode(
         refuse(_CREATE_DECODE, f"input must be [1, 1, B <= {TILE_SIZE}, W], got {list(input_tensor.shape)}")
     device, dtype = device_of(input_tensor), input_tensor.dtype
 
-    def part(first: int, heads: int) -> Shards:
+    def part(first: int, heads: int) -> list[torch.Tensor]:
         return [
             x.view(1, batch, -1, head_dim)[:, :, first : first + heads].contiguous()
             for x in input_tensor.shards
@@ -120,7 +119,7 @@ def nlp_concat_heads(input_tensor: Tensor, *, memory_config: MemoryConfig | None
     batch, heads, rows, head_dim = input_tensor.shape
     shape = Shape((batch, 1, rows, heads * head_dim))
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [
             x.transpose(1, 2).clone(memory_format=torch.contiguous_format).view(shape)
             for x in input_tensor.shards

@@ -19,7 +19,8 @@ from harness.emulator.ops.attention.decode_setting import DEFAULT, exp_is_approx
 from harness.emulator.ops.eltwise.binary import multiply
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Shards, Tensor, device_of, make_tensor, require_device
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Tensor, device_of, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.spec.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
@@ -88,7 +89,7 @@ def scaled_dot_product_attention(
         values = fidelity.matmul_operands(_EMPTY, values, math)[1]
         return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         seen = attn_mask if is_fast else mask
         masks = itertools.repeat(None) if seen is None else seen.shards
         given = list(zip(q.shards, k.shards, v.shards, masks, strict=False))
@@ -128,7 +129,7 @@ def _padded(
 def _at_once(
     attend: Callable[..., torch.Tensor],
     devices: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]],
-) -> Shards:
+) -> list[torch.Tensor]:
     """All devices' attention as one batch: a device has a head or two, too little to share among the CPU's threads."""
     if len(devices) <= 1:
         return list(itertools.starmap(attend, devices))

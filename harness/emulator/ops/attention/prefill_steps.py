@@ -336,7 +336,7 @@ def _one_sum(left: torch.Tensor, right: torch.Tensor, math: Math) -> torch.Tenso
     numbers = products.Numbers.TF32 if torch.float32 in (left.dtype, right.dtype) else products.Numbers.WIDE
     rows = products.form(left, numbers).flatten(1, 2)
     result = torch.stack([products.multiply(x, y, numbers) for x, y in zip(rows, right, strict=True)])
-    return result.unflatten(1, left.shape[1:3])
+    return result.view(*left.shape[:3], -1)
 
 
 def bf16(dest: torch.Tensor) -> torch.Tensor:

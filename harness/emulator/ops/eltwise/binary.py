@@ -12,18 +12,11 @@ from harness.emulator.arithmetic.mode import Mode, current
 from harness.emulator.errors import refuse
 from harness.emulator.ops.eltwise.binary_steps import Binary
 from harness.emulator.ops.eltwise.unary import activation_function, activation_name, function_name
-from harness.emulator.ops.placement.placement import typecast
+from harness.emulator.ops.placement.typecast import typecast
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import (
-    Compute,
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    require_device,
-    write,
-)
+from harness.emulator.runtime.execution import make_tensor, write
+from harness.emulator.runtime.tensor import Compute, Tensor, device_of, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import MemoryConfig
 from harness.emulator.spec.program_configs import UnaryWithParam
@@ -119,7 +112,7 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
                 x, y = _fpu_operands(x), _fpu_operands(y)
             return _finish(name, compute, x, y, activations, out_dtype, on_fpu or fpu_multiply)
 
-        def shards() -> Shards:
+        def shards() -> list[torch.Tensor]:
             return list(map(combine, a.shards, b.shards))
 
         if output_tensor is not None:
@@ -232,7 +225,7 @@ def _with_scalar(
         result = compute(number, x.float()) if reverse else compute(x.float(), number)
         return packed(result, out_dtype)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [combine(x) for x in a.shards]
 
     if output is not None:

@@ -13,7 +13,8 @@ from harness.emulator.arithmetic.sfpu import functions as sfpu
 from harness.emulator.errors import refuse
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Shards, Tensor, output_config, require_device, same_spec, write
+from harness.emulator.runtime.execution import same_spec, write
+from harness.emulator.runtime.tensor import Tensor, output_config, require_device
 from harness.emulator.spec.memory_config import MemoryConfig
 from harness.emulator.spec.program_configs import UnaryWithParam
 from harness.emulator.spec.types import DataType, Layout, UnaryOpType
@@ -112,7 +113,7 @@ def _applied(
     function = activation_function(op_name, name)
     function_name(op_name, name)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         if whole:
             return [_of_integer(name, s, dtype) for s in x.shards]
         if fast:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from harness.emulator.arithmetic import formats
 from harness.emulator.errors import refuse
 from harness.emulator.ops.kv_cache.positions import unsigned
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Tensor, require_device, require_layout, write
+from harness.emulator.runtime.execution import write
+from harness.emulator.runtime.tensor import Tensor, require_device, require_layout
 from harness.emulator.spec.program_configs import WormholeComputeKernelConfig
 from harness.emulator.spec.types import TILE_SIZE, DataType, Layout
 
@@ -18,7 +20,7 @@ _UPDATE = "ttnn.update_cache"
 _UPDATE_TOKEN = "ttnn.kv_cache.update_cache_for_token_"
 
 
-@op(_FILL)
+@op(_FILL, kind=Kind.IN_PLACE, writes=("cache_tensor",))
 def fill_cache(cache_tensor: Tensor, input_tensor: Tensor, batch_idx: int, *, update_idx: int = 0) -> Tensor:
     """Write one user's [1, nkv, rows, D] from position `update_idx`, a multiple of 32, on. Returns the cache.
 
@@ -27,13 +29,13 @@ def fill_cache(cache_tensor: Tensor, input_tensor: Tensor, batch_idx: int, *, up
     return _filled(_FILL, cache_tensor, input_tensor, batch_idx, update_idx)
 
 
-@op(_FILL_USER)
+@op(_FILL_USER, kind=Kind.IN_PLACE, writes=("cache",))
 def fill_cache_for_user_(cache: Tensor, input: Tensor, batch_index: int, *, update_idx: int = 0) -> Tensor:
     """`fill_cache`."""
     return _filled(_FILL_USER, cache, input, batch_index, update_idx)
 
 
-@op(_UPDATE)
+@op(_UPDATE, kind=Kind.IN_PLACE, writes=("cache",))
 def update_cache(
     cache: Tensor,
     input: Tensor,
@@ -49,7 +51,7 @@ def update_cache(
     return _updated(_UPDATE, cache, input, update_idx, batch_offset)
 
 
-@op(_UPDATE_TOKEN)
+@op(_UPDATE_TOKEN, kind=Kind.IN_PLACE, writes=("cache",))
 def update_cache_for_token_(
     cache: Tensor,
     input: Tensor,

@@ -17,8 +17,10 @@ from harness.emulator.ops.kv_cache.positions import (
     unsigned,
     unsigned_list,
 )
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Tensor, require_device, require_layout, write
+from harness.emulator.runtime.execution import write
+from harness.emulator.runtime.tensor import Tensor, require_device, require_layout
 from harness.emulator.spec.program_configs import WormholeComputeKernelConfig
 from harness.emulator.spec.types import TILE_SIZE, DataType, Layout
 
@@ -28,7 +30,7 @@ _FUSED = "ttnn.experimental.paged_fused_update_cache"
 _INTEGERS = (DataType.UINT32, DataType.INT32)
 
 
-@op(_FILL)
+@op(_FILL, kind=Kind.IN_PLACE, writes=("cache_tensor",))
 def paged_fill_cache(
     cache_tensor: Tensor,
     input_tensor: Tensor,
@@ -103,7 +105,7 @@ def paged_fill_cache(
     return write(_FILL, cache_tensor, fill)
 
 
-@op(_UPDATE)
+@op(_UPDATE, kind=Kind.IN_PLACE, writes=("cache_tensor",))
 def paged_update_cache(
     cache_tensor: Tensor,
     input_tensor: Tensor,
@@ -132,7 +134,7 @@ def paged_update_cache(
     )
 
 
-@op(_FUSED)
+@op(_FUSED, kind=Kind.IN_PLACE, writes=("cache_tensor1", "cache_tensor2"))
 def paged_fused_update_cache(
     cache_tensor1: Tensor,
     input_tensor1: Tensor,

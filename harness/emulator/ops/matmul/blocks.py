@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from harness.emulator.arithmetic.accumulate import Blocks
-from harness.emulator.mesh.device import TILE_BYTES
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.runtime.tensor import Tensor
 from harness.emulator.spec.geometry import CoreCoord, CoreGrid, round_up
 from harness.emulator.spec.memory_config import MemoryConfig
 from harness.emulator.spec.program_configs import WormholeComputeKernelConfig
+from harness.emulator.spec.tiles import TILE_BYTES
 from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, TensorMemoryLayout
 
 _NARROW = 8  # beyond this ratio of an output's sides one dimension of cores shares it

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from harness.emulator.arithmetic import accumulate, fidelity, formats, fpu, products
 from harness.emulator.arithmetic.mode import Mode, current
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.arithmetic.sfpu import functions as sfpu
 from harness.emulator.errors import refuse
 from harness.emulator.ops.eltwise.binary import add
@@ -22,7 +23,8 @@ from harness.emulator.ops.matmul.shapes import FLOATS, biased_shape, fuses, prod
 from harness.emulator.ops.movement.movement import reshaped
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Compute, Tensor, device_of, make_tensor, require_device, write
+from harness.emulator.runtime.execution import make_tensor, write
+from harness.emulator.runtime.tensor import Compute, Tensor, device_of, require_device
 from harness.emulator.spec.geometry import CoreGrid, Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
 from harness.emulator.spec.program_configs import UnaryWithParam, WormholeComputeKernelConfig
@@ -36,6 +38,39 @@ _HIFI2 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi2, packer_l1
 _HIFI4 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi4, packer_l1_acc=True)
 _HIFI2_FP32 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi2, fp32_dest_acc_en=True)
 _HIFI4_FP32 = WormholeComputeKernelConfig(math_fidelity=MathFidelity.HiFi4, fp32_dest_acc_en=True)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of `matmul` or `linear`: their arguments."""
+
+    name: str
+    a: Tensor
+    b: Tensor
+    bias: Tensor | None
+    transpose_a: bool
+    transpose_b: bool
+    memory_config: MemoryConfig | None
+    dtype: DataType | None
+    program_config: Any
+    activation: str | UnaryWithParam | UnaryOpType | None
+    config: WormholeComputeKernelConfig | None
+    core_grid: CoreGrid | None
+    out: Tensor | None
+
+    @property
+    def out_dtype(self) -> DataType:
+        return self.dtype or self.a.dtype
+
+    @property
+    def memory(self) -> MemoryConfig | None:
+        """Where the result is asked for."""
+        return self.memory_config or (self.out.config if self.out is not None else None)
+
+    @property
+    def placed(self) -> bool:
+        """Whether the call says on which cores it runs. Else ttnn does, and runs an activation as an op of its own."""
+        return self.program_config is not None or self.core_grid is not None
 
 
 @op("ttnn.matmul")
@@ -58,19 +93,21 @@ def matmul(
     A vector a [K] is one row, a vector b [K] one column; the result lacks that dimension.
     """
     return _matmul(
-        "ttnn.matmul",
-        input_tensor_a,
-        input_tensor_b,
-        None,
-        transpose_a,
-        transpose_b,
-        memory_config,
-        dtype,
-        program_config,
-        activation,
-        compute_kernel_config,
-        core_grid,
-        optional_output_tensor,
+        _Call(
+            name="ttnn.matmul",
+            a=input_tensor_a,
+            b=input_tensor_b,
+            bias=None,
+            transpose_a=transpose_a,
+            transpose_b=transpose_b,
+            memory_config=memory_config,
+            dtype=dtype,
+            program_config=program_config,
+            activation=activation,
+            config=compute_kernel_config,
+            core_grid=core_grid,
+            out=optional_output_tensor,
+        )
     )
 
 
@@ -92,105 +129,81 @@ def linear(
 ) -> Tensor:
     """`matmul` plus a bias and an activation. Product and bias broadcast."""
     return _matmul(
-        "ttnn.linear",
-        input_tensor_a,
-        input_tensor_b,
-        bias,
-        transpose_a,
-        transpose_b,
-        memory_config,
-        dtype,
-        program_config,
-        activation,
-        compute_kernel_config,
-        core_grid,
-        optional_output_tensor,
+        _Call(
+            name="ttnn.linear",
+            a=input_tensor_a,
+            b=input_tensor_b,
+            bias=bias,
+            transpose_a=transpose_a,
+            transpose_b=transpose_b,
+            memory_config=memory_config,
+            dtype=dtype,
+            program_config=program_config,
+            activation=activation,
+            config=compute_kernel_config,
+            core_grid=core_grid,
+            out=optional_output_tensor,
+        )
     )
 
 
-def _matmul(
-    name: str,
-    a: Tensor,
-    b: Tensor,
-    bias: Tensor | None,
-    transpose_a: bool,
-    transpose_b: bool,
-    memory_config: MemoryConfig | None,
-    dtype: DataType | None,
-    program_config: Any,
-    activation: str | UnaryWithParam | UnaryOpType | None,
-    config: WormholeComputeKernelConfig | None,
-    core_grid: CoreGrid | None,
-    out: Tensor | None,
-) -> Tensor:
-    require_device(name, a, b)
-    if not a.shape or not b.shape:
-        refuse(name, f"both tensors need a dimension at least, got {list(a.shape)} and {list(b.shape)}")
-    vector = len(b.shape) == 1
+def _matmul(call: _Call) -> Tensor:
+    name, a, bias, dtype = call.name, call.a, call.bias, call.out_dtype
+    require_device(name, a, call.b)
+    if not a.shape or not call.b.shape:
+        refuse(name, f"both tensors need a dimension at least, got {list(a.shape)} and {list(call.b.shape)}")
+    vector = len(call.b.shape) == 1
     if vector:
-        b = reshaped(name, b, (b.shape[0], 1))
-    if config is None:
-        config = _default_config(a, b, dtype or a.dtype, program_config is None and core_grid is None)
-    shape = product_shape(name, a, b, transpose_a, transpose_b)
-    out_dtype = dtype or a.dtype
-    if out_dtype not in FLOATS:
-        refuse(name, f"the emulator does not model a result of {out_dtype}; typecast a floating point one")
+        call = replace(call, b=reshaped(name, call.b, (call.b.shape[0], 1)))
+    b = call.b
+    config = call.config or _default_config(a, b, dtype, not call.placed)
+    shape = product_shape(name, a, b, call.transpose_a, call.transpose_b)
+    if dtype not in FLOATS:
+        refuse(name, f"the emulator does not model a result of {dtype}; typecast a floating point one")
     whole = Shape(shape[:-1]) if vector else shape
     if bias is not None:
         whole = biased_shape(name, bias, whole)
         if vector or not fuses(name, bias, shape, b):
-            product = _matmul(
-                name,
-                a,
-                b,
-                None,
-                transpose_a,
-                transpose_b,
-                memory_config or (out.config if out is not None else None),
-                dtype,
-                program_config,
-                None,
-                config,
-                core_grid,
-                None,
-            )
-            if vector:
-                product = reshaped(name, product, shape[:-1])
-            if activation is None:
-                return add(product, bias, output_tensor=out)
-            return activated(name, add(product, bias), activation, out)
-    memory = memory_config or (out.config if out is not None else DRAM_MEMORY_CONFIG)
+            return _then_biased(replace(call, config=config), bias, shape[:-1] if vector else None)
+    memory = call.memory or DRAM_MEMORY_CONFIG
     device = device_of(a)
-    fused = activation
-    if program_config is not None:
-        check_program(name, program_config, a, b, shape, config, device)
-        fused = activation or getattr(program_config, "fused_activation", None)
+    activation = call.activation
+    if call.program_config is not None:
+        check_program(name, call.program_config, a, b, shape, config, device)
+        activation = activation or getattr(call.program_config, "fused_activation", None)
     if memory.sharded and memory.shard_spec is None:
-        memory = output_shard_spec(name, memory, shape, program_config, a, device)
-    bias_shards = bias.shards if bias is not None else None
+        memory = output_shard_spec(name, memory, shape, call.program_config, a, device)
+    transposed = call.transpose_a, call.transpose_b
     shards: Compute
     if current() is Mode.FAST:
-        apply = activation_function(name, activation_name(fused)) if fused is not None else None
-        shards = functools.partial(
-            _fast, a, b, bias_shards, transpose_a, transpose_b, apply, config, out_dtype
-        )
+        apply = activation_function(name, activation_name(activation)) if activation is not None else None
+        shards = functools.partial(_fast, a, b, bias, *transposed, apply, config, dtype)
     else:
-        sizes = Sizes.of(a, b, transpose_a, transpose_b)
+        sizes = Sizes.of(a, b, *transposed)
         grid = device.compute_with_storage_grid_size()
         room = device.allocator.usage(BufferType.L1).largest_free
-        share = fitting_core_tiles(a.dtype, b.dtype, out_dtype, config, room)
-        width = block_tiles(program_config, core_grid, sizes, a.config, b.config, memory, grid, share)
-        k_blocks = blocks(width, sizes.k, config, out_dtype, bias is not None)
-        name_of = function_name(name, fused) if fused is not None else None
-        in_dest = (
-            program_config is not None or core_grid is not None
-        )  # else the activation is an op of its own
-        last = _Last(bias_shards, name_of, in_dest, out_dtype, config.fp32_dest_acc_en)
-        shards = functools.partial(_modelled, a, b, transpose_a, transpose_b, config, k_blocks, last)
-    made = functools.partial(_as_shape, shards, whole)
-    if out is not None:
-        return _write_output(name, out, made, whole, out_dtype)
-    return make_tensor(name, made, whole, out_dtype, Layout.TILE, memory, device)
+        share = fitting_core_tiles(a.dtype, b.dtype, dtype, config, room)
+        width = block_tiles(
+            call.program_config, call.core_grid, sizes, a.config, b.config, memory, grid, share
+        )
+        k_blocks = blocks(width, sizes.k, config, dtype, bias is not None)
+        function = function_name(name, activation) if activation is not None else None
+        last = _Last(bias, function, call.placed, dtype, config.fp32_dest_acc_en)
+        shards = functools.partial(_modelled, a, b, *transposed, config, k_blocks, last)
+    compute = functools.partial(_as_shape, shards, whole)
+    if call.out is not None:
+        return _write_output(name, call.out, compute, whole, dtype)
+    return make_tensor(name, compute, whole, dtype, Layout.TILE, memory, device)
+
+
+def _then_biased(call: _Call, bias: Tensor, shape: Sequence[int] | None) -> Tensor:
+    """The product, in `shape` if given, then bias and activation as ops of their own."""
+    product = _matmul(replace(call, bias=None, memory_config=call.memory, activation=None, out=None))
+    if shape is not None:
+        product = reshaped(call.name, product, shape)
+    if call.activation is None:
+        return add(product, bias, output_tensor=call.out)
+    return activated(call.name, add(product, bias), call.activation, call.out)
 
 
 def _as_shape(shards: Compute, shape: Shape) -> list[torch.Tensor]:
@@ -201,7 +214,7 @@ def _as_shape(shards: Compute, shape: Shape) -> list[torch.Tensor]:
 class _Last:
     """What happens to a sum after its last K block."""
 
-    bias: list[torch.Tensor] | None
+    bias: Tensor | None
     activation: str | None
     in_dest: bool  # the activation works on Dest, before the pack, not on the packed result
     dtype: DataType
@@ -209,7 +222,9 @@ class _Last:
 
     def __call__(self, dest: torch.Tensor, index: int) -> torch.Tensor:
         if self.bias is not None:  # the packed partial sum is unpacked to SrcA, so TF32 at most
-            dest = fpu.add(fidelity.source(dest, self.fp32_dest), self.bias[index], fp32_dest=self.fp32_dest)
+            dest = fpu.add(
+                fidelity.source(dest, self.fp32_dest), self.bias.shards[index], fp32_dest=self.fp32_dest
+            )
         if self.activation is None:
             return formats.pack_round(dest, self.dtype)
         if self.in_dest:
@@ -225,7 +240,7 @@ def _modelled(
     transpose_a: bool,
     transpose_b: bool,
     config: WormholeComputeKernelConfig,
-    k_blocks: accumulate.Blocks,
+    k_blocks: Blocks,
     last: _Last,
 ) -> list[torch.Tensor]:
     """Modes `device` and `exact`: by the accumulation model. The weight's form for it stays cached on its tensor."""
@@ -258,7 +273,7 @@ def _modelled(
 def _fast(
     a: Tensor,
     b: Tensor,
-    bias: list[torch.Tensor] | None,
+    bias: Tensor | None,
     transpose_a: bool,
     transpose_b: bool,
     apply: Callable[[torch.Tensor], torch.Tensor] | None,
@@ -281,7 +296,7 @@ def _fast(
         y = products.multiply(x, w, numbers)
         y = places[index].spread(y, columns)
         if bias is not None:
-            y = y + bias[index]
+            y = y + bias.shards[index]
         if apply is not None:
             y = apply(y.float())
         shards.append(packed(y, dtype))

@@ -9,14 +9,8 @@ import torch
 from harness.emulator.errors import refuse
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import (
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    output_config,
-    require_device,
-)
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Tensor, device_of, output_config, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import MemoryConfig
 from harness.emulator.spec.types import DataType, Layout
@@ -65,7 +59,7 @@ def embedding(
         )
     shape = Shape((*ids_shape, width))
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         made = []
         for ids, table in zip(input_tensor.shards, weight.shards, strict=True):
             flat = ids.reshape(-1).long()

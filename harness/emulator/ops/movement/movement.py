@@ -12,25 +12,18 @@ import torch
 
 from harness.emulator.arithmetic import formats
 from harness.emulator.errors import refuse
-from harness.emulator.mesh.device import BLOCK_FLOATS, padded_shape
-from harness.emulator.ops.placement.placement import to_memory_config
+from harness.emulator.ops.placement.memory import to_memory_config
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import (
-    Compute,
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    make_view,
-    output_config,
-    require_device,
-)
+from harness.emulator.runtime.execution import make_tensor, make_view
+from harness.emulator.runtime.tensor import Compute, Tensor, device_of, output_config, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.tiles import BLOCK_FLOATS, padded_shape
 from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, Layout
 
 
-@op("ttnn.reshape")
+@op("ttnn.reshape", kind=Kind.VIEW)
 def reshape(
     input_tensor: Tensor,
     shape: Sequence[int],
@@ -46,7 +39,7 @@ def reshape(
     return reshaped("ttnn.reshape", input_tensor, shape, memory_config)
 
 
-@op("ttnn.unsqueeze_to_4D")
+@op("ttnn.unsqueeze_to_4D", kind=Kind.VIEW)
 def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     """Leading ones added up to four dimensions."""
     if len(tensor.shape) > 4:
@@ -54,7 +47,7 @@ def unsqueeze_to_4D(tensor: Tensor) -> Tensor:
     return reshaped("ttnn.unsqueeze_to_4D", tensor, tensor.shape.to_rank(4))
 
 
-@op("ttnn.unsqueeze")
+@op("ttnn.unsqueeze", kind=Kind.VIEW)
 def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     """A dimension of 1 before `dim`."""
     dims = list(input_tensor.shape)
@@ -62,7 +55,7 @@ def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
     return reshaped("ttnn.unsqueeze", input_tensor, dims)
 
 
-@op("ttnn.squeeze")
+@op("ttnn.squeeze", kind=Kind.VIEW)
 def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of 1 named by `dim`, or without all of them."""
     rank = len(input_tensor.shape)
@@ -147,7 +140,7 @@ def slice(
     if new != shape and 0 not in new and (len(shape) < 2 or any(r.start % TILE_SIZE for r in ranges[-2:])):
         dtype = _through_rows(name, input_tensor)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [copied(x[tuple(ranges)]) for x in input_tensor.shards]
 
     return rearranged(name, input_tensor, shards, new, memory_config, dtype)
@@ -186,7 +179,7 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
     if layout is Layout.TILE and broken:
         dtype = _through_rows(name, first)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
 
     config = memory_config or DRAM_MEMORY_CONFIG
@@ -207,7 +200,7 @@ def repeat(
     if cut and any(t != 1 for t in times[-2:]):
         _through_rows(name, input_tensor)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [x.repeat(times) for x in input_tensor.shards]
 
     return rearranged(name, input_tensor, shards, new, memory_config)
@@ -228,7 +221,7 @@ def repeat_interleave(
     axis = dim_of(name, dim, len(shape))
     shape[axis] *= repeats
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [x.repeat_interleave(repeats, axis) for x in input_tensor.shards]
 
     return rearranged(name, input_tensor, shards, Shape(shape), memory_config)
@@ -294,7 +287,7 @@ def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
     new = Shape(dims)
     config = output_config(x, memory_config)
 
-    def views() -> Shards:
+    def views() -> list[torch.Tensor]:
         return [s.view(new) for s in x.shards]
 
     if x.storage is None:
@@ -310,7 +303,7 @@ def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
         refuse(name, f"the emulator does not model a sharded {list(x.shape)} reshaped to {list(new)}")
     repacked = x.dtype in BLOCK_FLOATS and x.shape[-1:] != new[-1:]
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         copies = [s.clone().view(new) for s in x.shards]
         return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
 
@@ -335,7 +328,7 @@ def _permute(name: str, x: Tensor, dims: Sequence[int], memory_config: MemoryCon
         refuse(name, f"{list(dims)} is no order of the {rank} dimensions of {list(x.shape)}")
     repacked = x.dtype in BLOCK_FLOATS and order[-1] != rank - 1
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         copies = [copied(s.permute(order)) for s in x.shards]
         return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
 

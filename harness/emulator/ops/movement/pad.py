@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 from harness.emulator.arithmetic import casts, formats
 from harness.emulator.errors import refuse
-from harness.emulator.mesh.device import BLOCK_FLOATS, padded_shape
 from harness.emulator.ops.movement.movement import copied, rearranged
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Shards, Tensor, require_device
+from harness.emulator.runtime.tensor import Tensor, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import MemoryConfig
+from harness.emulator.spec.tiles import BLOCK_FLOATS, padded_shape
 from harness.emulator.spec.types import DataType, Layout
 
 
@@ -64,7 +65,7 @@ def pad(
             )
         fill = int(number)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         padded = [copied(F.pad(s, flat, value=fill)) for s in x.shards]
         return [formats.typecast_round(s, x.dtype) for s in padded] if x.dtype in BLOCK_FLOATS else padded
 

@@ -15,11 +15,10 @@ from harness.emulator.ops.norm import norm_steps
 from harness.emulator.ops.norm.norm import math_of, per_column
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor
 from harness.emulator.runtime.tensor import (
-    Shards,
     Tensor,
     device_of,
-    make_tensor,
     output_config,
     require_device,
     require_layout,
@@ -111,7 +110,7 @@ def rms_norm_post_all_gather(
         result = result if factor is None else result.mul_(factor)
         return packed(result if offset is None else result.add_(offset), out)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [normalised(index) for index in range(len(x.shards))]
 
     return make_tensor(name, shards, x.shape, out, Layout.TILE, output_config(x, memory_config), device_of(x))

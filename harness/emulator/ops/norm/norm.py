@@ -14,14 +14,13 @@ from harness.emulator.errors import refuse
 from harness.emulator.ops.norm import norm_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import same_spec
 from harness.emulator.runtime.tensor import (
     Compute,
-    Shards,
     Tensor,
     output_config,
     require_device,
     require_layout,
-    same_spec,
 )
 from harness.emulator.spec.geometry import round_up
 from harness.emulator.spec.memory_config import MemoryConfig
@@ -128,7 +127,7 @@ def _norm(
         math = math_of(compute_kernel_config, centred)
         cores = _cores(x, program_config)
 
-        def exact() -> Shards:
+        def exact() -> list[torch.Tensor]:
             return [
                 norm_steps.normalise(
                     torch.atleast_2d(shard),

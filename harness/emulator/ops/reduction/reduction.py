@@ -14,17 +14,16 @@ from harness.emulator.arithmetic.mode import Mode
 from harness.emulator.errors import refuse
 from harness.emulator.ops.reduction import softmax_steps
 from harness.emulator.ops.rounding import packed
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor, write
 from harness.emulator.runtime.tensor import (
     Compute,
-    Shards,
     Tensor,
     device_of,
-    make_tensor,
     output_config,
     require_device,
     require_layout,
-    write,
 )
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import MemoryConfig
@@ -63,8 +62,15 @@ def argmax(
     rank = len(x.shape)
     axis = None if dim is None else _axis(name, dim, rank)
     if rank == 0:
-        indices = [torch.zeros((), dtype=torch.int64)] * len(x.shards)
-        return make_tensor(name, indices, x.shape, DataType.UINT32, x.layout, x.config, device_of(x))
+        return make_tensor(
+            name,
+            lambda: [torch.zeros((), dtype=torch.int64)] * len(x.shards),
+            x.shape,
+            DataType.UINT32,
+            x.layout,
+            x.config,
+            device_of(x),
+        )
     if x.dtype not in _ARGMAX[x.layout]:
         known = ", ".join(d.name for d in _ARGMAX[x.layout])
         refuse(name, f"a {x.layout.name} input must be one of {known}, got {x.dtype}")
@@ -73,7 +79,7 @@ def argmax(
     if x.dtype not in _ARGMAX[Layout.TILE] and axis not in (None, rank - 1):
         refuse(name, f"of {x.dtype} only the last dim is reduced, got dim {dim} of shape {list(x.shape)}")
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return [_first_largest(s, dim, keepdim) for s in x.shards]
 
     shape = _reduced(x.shape, range(rank) if axis is None else (axis,), keepdim)
@@ -83,7 +89,7 @@ def argmax(
     return make_tensor(name, shards, shape, DataType.UINT32, Layout.ROW_MAJOR, config, device_of(x))
 
 
-@op("ttnn.plus_one")
+@op("ttnn.plus_one", kind=Kind.IN_PLACE, writes=("input_tensor",))
 def plus_one(
     input_tensor: Tensor, sub_core_grids: object = None, skip_negative_entries: bool = False
 ) -> Tensor:
@@ -127,7 +133,7 @@ def softmax(
         refuse(name, f"dim {dim} of a FLOAT32 input needs fp32_dest_acc_en in the compute kernel config")
     fast = mode.current() is Mode.FAST or not rank
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         if fast:
             return [packed(torch.softmax(s.float(), axis), dtype) for s in x.shards]
         rows = [s if rank > 1 else s[None] for s in x.shards]
@@ -187,7 +193,7 @@ def _reduction(
                 s = along(s, axis, scalar if place == 0 else 1.0)
             return s.reshape(shape) if axes else s.clone()
 
-        def shards() -> Shards:
+        def shards() -> list[torch.Tensor]:
             return [whole(s) for s in x.shards]
 
         shape = _reduced(x.shape, axes, keepdim)

@@ -15,15 +15,13 @@ from harness.emulator.ops.kv_cache.positions import unsigned
 from harness.emulator.ops.rope import rope_steps
 from harness.emulator.ops.rounding import packed
 from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor, same_spec
 from harness.emulator.runtime.tensor import (
-    Shards,
     Tensor,
     device_of,
-    make_tensor,
     output_config,
     require_device,
     require_layout,
-    same_spec,
 )
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import MemoryConfig
@@ -92,8 +90,8 @@ def rotary_embedding_llama(
             return rope_steps.turn(x, turned[..., :width], cos, sin, math)
         return _turn(x, _transformed(padded, transform)[..., :width].contiguous(), cos, sin)
 
-    def shards() -> Shards:
-        transforms: Shards = trans_mat.derived("tiles", tiles)
+    def shards() -> list[torch.Tensor]:
+        transforms: list[torch.Tensor] = trans_mat.derived("tiles", tiles)
         return list(map(rotate, input_tensor.shards, cos_cache.shards, sin_cache.shards, transforms))
 
     return same_spec(_LLAMA, input_tensor, shards, output_config(input_tensor, memory_config))
@@ -123,7 +121,7 @@ def rotary_embedding_hf(
     positions = 1 if is_decode_mode else rows
     rotate = _halves(compute_kernel_config)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         tables = ([table[:, :, :positions] for table in each.shards] for each in (cos_cache, sin_cache))
         return list(map(rotate, input_tensor.shards, *tables))
 
@@ -162,7 +160,7 @@ def rotary_embedding(
     rotate = _halves(compute_kernel_config)
     short = -rows % TILE_SIZE
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         tables = ([table[:, :, seen] for table in each.shards] for each in (cos_cache, sin_cache))
         return [F.pad(x, (0, 0, 0, short)) for x in map(rotate, input_tensor.shards, *tables)]
 

@@ -8,15 +8,18 @@ import torch
 
 from harness.emulator.arithmetic import formats
 from harness.emulator.errors import refuse
-from harness.emulator.mesh.device import BLOCK_FLOATS, MeshDevice
+from harness.emulator.mesh.device import MeshDevice
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Tensor, device_of, make_tensor
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Tensor, device_of
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.tiles import BLOCK_FLOATS
 from harness.emulator.spec.types import DataType, Layout
 
 
-@op("ttnn.full")
+@op("ttnn.full", kind=Kind.CREATION)
 def full(
     shape: Sequence[int],
     fill_value: float,
@@ -29,7 +32,7 @@ def full(
     return _filled("ttnn.full", shape, fill_value, dtype, layout, device, memory_config)
 
 
-@op("ttnn.zeros")
+@op("ttnn.zeros", kind=Kind.CREATION)
 def zeros(
     shape: Sequence[int],
     dtype: DataType | None = None,
@@ -41,7 +44,7 @@ def zeros(
     return _filled("ttnn.zeros", shape, 0, dtype, layout, device, memory_config)
 
 
-@op("ttnn.ones")
+@op("ttnn.ones", kind=Kind.CREATION)
 def ones(
     shape: Sequence[int],
     dtype: DataType | None = None,
@@ -53,7 +56,7 @@ def ones(
     return _filled("ttnn.ones", shape, 1, dtype, layout, device, memory_config)
 
 
-@op("ttnn.empty")
+@op("ttnn.empty", kind=Kind.CREATION)
 def empty(
     shape: Sequence[int],
     dtype: DataType | None = None,
@@ -129,9 +132,12 @@ def _filled(
         stored = formats.host_round(torch.tensor([float(value)], dtype=torch.float64).float(), dtype)
     except ValueError as error:  # a number that has no value in an integer
         refuse(name, str(error))
-    with torch.inference_mode(False):
-        made = torch.full(tuple(shape), stored.item(), dtype=formats.storage_dtype(dtype))
-    shards = [made] * (device.num_devices if device is not None else 1)
+
+    def shards() -> list[torch.Tensor]:
+        with torch.inference_mode(False):
+            values = torch.full(tuple(shape), stored.item(), dtype=formats.storage_dtype(dtype))
+        return [values] * (device.num_devices if device is not None else 1)
+
     if device is None:
-        return Tensor(shards, Shape(shape), dtype, layout, config)
+        return Tensor(shards(), Shape(shape), dtype, layout, config)
     return make_tensor(name, shards, Shape(shape), dtype, layout, config, device)

@@ -10,12 +10,16 @@ import torch
 from harness.emulator.arithmetic import formats
 from harness.emulator.errors import refuse
 from harness.emulator.memory import heap
-from harness.emulator.mesh.device import BLOCK_FLOATS, MeshDevice
+from harness.emulator.mesh.device import MeshDevice, Storage
 from harness.emulator.mesh.mapping import MeshToTensor, TensorToMesh
+from harness.emulator.runtime import execution, races
+from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.tensor import Storage, Tensor, make_tensor, overwrite, require_device
+from harness.emulator.runtime.execution import make_tensor, make_view, overwrite
+from harness.emulator.runtime.tensor import Tensor, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.tiles import BLOCK_FLOATS
 from harness.emulator.spec.types import DataType, Layout
 
 # What ttnn takes a torch dtype for when no dtype is given, and gives back in to_torch.
@@ -43,7 +47,7 @@ _TO_TORCH = {
 }
 
 
-@op("ttnn.from_torch")
+@op("ttnn.from_torch", kind=Kind.CREATION)
 def from_torch(
     tensor: torch.Tensor,
     dtype: DataType | None = None,
@@ -82,12 +86,12 @@ def from_torch(
         shape = Shape(pieces[0].shape)
         # Allocated first: what does not fit the device must not fill the host's memory either.
         storage = (
-            Storage(device, device.allocate(name, shape, dtype, layout, config))
+            Storage(device, device.allocate(name, shape, dtype, layout, config, False))
             if device is not None
             else None
         )
         try:
-            stored = {id(piece): _stored(piece, dtype) for piece in pieces}
+            stored = {id(piece): _on_host(piece, dtype) for piece in pieces}
         except ValueError as error:  # a number that has no value in an integer
             refuse(name, str(error))
         shards = [stored[id(piece)] for piece in pieces]
@@ -98,7 +102,7 @@ def from_torch(
     return made
 
 
-@op("ttnn.as_tensor")
+@op("ttnn.as_tensor", kind=Kind.CREATION)
 def as_tensor(
     tensor: torch.Tensor,
     dtype: DataType | None = None,
@@ -117,7 +121,7 @@ def as_tensor(
     )
 
 
-@op("ttnn.to_torch", across=True)
+@op("ttnn.to_torch", kind=Kind.TRANSFER, per_device=True)
 def to_torch(
     tensor: Tensor,
     dtype: torch.dtype | None = None,
@@ -152,7 +156,7 @@ def to_torch(
     return value if dtype is None else value.to(dtype)
 
 
-@op("ttnn.to_device", across=True)
+@op("ttnn.to_device", kind=Kind.TRANSFER, per_device=True)
 def to_device(
     tensor: Tensor,
     device: MeshDevice,
@@ -164,10 +168,15 @@ def to_device(
     name = "ttnn.to_device"
     if tensor.storage is not None:
         return tensor
-    shards = tensor.shards if len(tensor.shards) == device.num_devices else tensor.shards * device.num_devices
+    shards = tensor.shards
+    if len(shards) != device.num_devices:
+        shards = shards.on_all(device.num_devices)
     config = memory_config or tensor.config
-    stored = {id(s): s.clone() for s in shards}
-    copies = [stored[id(s)] for s in shards]
+
+    def copies() -> list[torch.Tensor]:
+        stored = {id(s): s.clone() for s in shards}
+        return [stored[id(s)] for s in shards]
+
     made = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
     assert made.storage is not None
     made.padding = tensor.padding
@@ -175,7 +184,7 @@ def to_device(
     return made
 
 
-@op("ttnn.from_device")
+@op("ttnn.from_device", kind=Kind.TRANSFER)
 def from_device(tensor: Tensor, blocking: bool = True, *, queue_id: int | None = None) -> Tensor:
     """A copy on the host."""
     name = "ttnn.from_device"
@@ -188,7 +197,7 @@ def from_device(tensor: Tensor, blocking: bool = True, *, queue_id: int | None =
     )
 
 
-@op("ttnn.copy_host_to_device_tensor")
+@op("ttnn.copy_host_to_device_tensor", kind=Kind.TRANSFER, writes=("device_tensor",))
 def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id: int | None = None) -> None:
     """Overwrite a device tensor in place, address kept, with a host tensor of the same spec."""
     name = "ttnn.copy_host_to_device_tensor"
@@ -206,7 +215,7 @@ def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id
             refuse(name, f"{what} of the host tensor, {mine}, must equal the device tensor's, {theirs}")
     sources = host_tensor.shards
     if len(sources) != len(device_tensor.shards):
-        sources = sources * len(device_tensor.shards)
+        sources = sources.on_all(len(device_tensor.shards))
     assert device_tensor.storage is not None
     _queued(name, cq_id, device_tensor.storage, writes=True)
 
@@ -217,7 +226,7 @@ def copy_host_to_device_tensor(host_tensor: Tensor, device_tensor: Tensor, cq_id
     overwrite(device_tensor, copy)
 
 
-@op("ttnn.allocate_tensor_on_device")
+@op("ttnn.allocate_tensor_on_device", kind=Kind.CREATION)
 def allocate_tensor_on_device(
     shape: Shape,
     dtype: DataType,
@@ -226,38 +235,51 @@ def allocate_tensor_on_device(
     memory_config: MemoryConfig = DRAM_MEMORY_CONFIG,
 ) -> Tensor:
     """A device tensor to be written later; it holds zeros."""
-    with torch.inference_mode(False):
-        shards = [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * mesh_device.num_devices
+
+    def shards() -> list[torch.Tensor]:
+        with torch.inference_mode(False):
+            return [torch.zeros(tuple(shape), dtype=formats.storage_dtype(dtype))] * mesh_device.num_devices
+
     return make_tensor(
         "ttnn.allocate_tensor_on_device", shards, Shape(shape), dtype, layout, memory_config, mesh_device
     )
 
 
-@op("ttnn.deallocate")
+@op("ttnn.deallocate", kind=Kind.BUFFER)
 def deallocate(tensor: Tensor, force: bool = True) -> None:
     """Give a tensor's memory back now."""
     tensor.deallocate(force)
 
 
-@op("ttnn.get_device_tensors", across=True)
+@op("ttnn.get_device_tensors", kind=Kind.BUFFER, per_device=True)
 def get_device_tensors(tensor: Tensor) -> list[Tensor]:
     """One tensor per device, on the host side of the API: each shares the whole tensor's memory."""
-    return [
-        Tensor([s], tensor.shape, tensor.dtype, tensor.layout, tensor.config, tensor.storage)
-        for s in tensor.shards
-    ]
+    spec = tensor.shape, tensor.dtype, tensor.layout, tensor.config
+    storage, devices = tensor.storage, range(len(tensor.shards))
+    if storage is None:
+        return [Tensor([shard], *spec) for shard in tensor.shards]
+
+    def part(device: int) -> Tensor:
+        return make_view(lambda: [tensor.shards[device]], *spec, storage)
+
+    return [part(device) for device in devices]
 
 
 def _queued(
     op: str, cq_id: int | None, storage: Storage, *, writes: bool = False, blocking: bool = False
 ) -> None:
     """Puts a transfer on its queue; `blocking`: the host waits for it."""
-    device = storage.device
-    queues = device.queues
+    queues = storage.device.queues
     number = queues.number(op, cq_id)
-    queues.enqueue(op, number, () if writes else (storage,), (storage,) if writes else ())
-    if blocking and queues.watched:
-        queues.host_waits(queues.record(device, number))
+    reads, written = ((), (storage,)) if writes else ((storage,), ())
+    races.enqueue(op, storage.device, number, reads, written)
+    if blocking and queues.several:
+        queues.host_waits(queues.reached(number))
+
+
+def _on_host(piece: torch.Tensor, dtype: DataType) -> torch.Tensor:
+    """What the host makes of a piece before it is written to the device."""
+    return execution.in_force.host_value(lambda: _stored(piece, dtype), tuple(piece.shape), dtype)
 
 
 def _stored(piece: torch.Tensor, dtype: DataType) -> torch.Tensor:

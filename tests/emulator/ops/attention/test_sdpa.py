@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from harness.emulator.arithmetic import accumulate, formats, fpu
 from harness.emulator.arithmetic.fidelity import Math
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.ops.attention import decode_steps, prefill_steps
 from harness.emulator.spec.types import DataType, MathFidelity
 from harness.numerics.recordings import Recording
@@ -161,7 +162,7 @@ def test_decode_gives_the_recorded_stream(step):
         heads = decode_steps.attend(
             vectors["decode_q"][step].view(2, 3, 3, HD), keys, values, counts, setting
         )
-        blocks = accumulate.Blocks(64, DataType.BFLOAT16, l1_acc=True)
+        blocks = Blocks(64, DataType.BFLOAT16, l1_acc=True)
         out = accumulate.matmul(heads.reshape(2, 576), vectors["decode_wo"], BF16_DEST, blocks)
         stream = fpu.add(arrays["hidden"][step, 0], formats.pack_round(out, DataType.BFLOAT16))
     assert torch.equal(formats.pack_round(stream, DataType.BFLOAT16), vectors["decode_resid1"][step])

@@ -11,8 +11,9 @@ import torch
 
 from harness.emulator import api, kernels
 from harness.emulator.arithmetic import mode
-from harness.emulator.arithmetic.accumulate import EXACT_ROWS, Blocks
+from harness.emulator.arithmetic.accumulate import EXACT_ROWS
 from harness.emulator.arithmetic.mode import Mode
+from harness.emulator.arithmetic.mvmul import Blocks
 from harness.emulator.memory.allocator import L1_BANK_SIZE
 from harness.emulator.ops.matmul.blocks import Sizes, block_tiles, blocks, fitting_core_tiles
 from harness.emulator.spec.geometry import CoreCoord, CoreGrid, CoreRange, CoreRangeSet

@@ -15,11 +15,11 @@ import torch
 
 import harness.emulator
 from harness.emulator import DeviceError, api
-from harness.emulator.runtime.dispatch import OPS
-from harness.emulator.runtime.signatures import known
+from harness.emulator.runtime.dispatch import CALLS
+from harness.emulator.spec.signatures import known
 
 ROOT = Path(__file__).parents[3]
-FILE = Path(harness.emulator.__file__).parent / "runtime" / "ttnn_api.txt"
+FILE = Path(harness.emulator.__file__).parent / "spec" / "ttnn_api.txt"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def test_the_list_is_what_the_installed_ttnn_has() -> None:
     assert done.stdout == FILE.read_text()
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", CALLS)
 def test_an_op_takes_nothing_that_ttnn_does_not(name: str) -> None:
     """Its arguments are ttnn's, by name, and in ttnn's order by place."""
-    mine = inspect.signature(OPS[name]).parameters.values()
+    mine = inspect.signature(CALLS[name]).parameters.values()
     signatures = known()[name]
     theirs = {argument for each in signatures for argument in each.arguments}
     assert {each.name for each in mine if each.kind is not each.VAR_POSITIONAL} <= theirs
@@ -52,17 +52,17 @@ def test_an_op_takes_nothing_that_ttnn_does_not(name: str) -> None:
     assert any(each.by_place[: len(places)] == places for each in signatures)
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", CALLS)
 def test_every_argument_that_an_op_lacks_is_refused_by_name(name: str) -> None:
     """One of ttnn's, with a value that is not its default, before the op looks at anything; one of nobody's, too."""
-    mine, own = inspect.signature(OPS[name]).parameters, OPS[name].__qualname__
+    mine, own = inspect.signature(CALLS[name]).parameters, CALLS[name].__qualname__
     for each in known()[name]:
         for argument in each.arguments.keys() - mine.keys():
             words = f"{own}: the emulator does not model argument {argument}, which ttnn takes; try --tt-target shadow"
             with pytest.raises(DeviceError, match=f"^{re.escape(words)}$"):
-                OPS[name](**{argument: object()})
+                CALLS[name](**{argument: object()})
     with pytest.raises(TypeError, match=rf"^{own}: unexpected argument 'nobodys'; ttnn takes \w+"):
-        OPS[name](nobodys=1)
+        CALLS[name](nobodys=1)
 
 
 def test_a_default_says_nothing(x: Any) -> None:
