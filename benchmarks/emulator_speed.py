@@ -4,7 +4,7 @@
     python benchmarks/emulator_speed.py ops [--mode fast,device,exact] [--rounds 7]
     python benchmarks/emulator_speed.py memory [--precision accuracy] [--mode device]
 
-`--cpu avx2` before the command takes this CPU for a lesser one (harness/emulator/cpu.py).
+`--cpu avx2` before the command takes this CPU for a lesser one (harness/emulator/kernels/cpu.py).
 The two sides take turns, so that a slow moment of the machine meets both; a figure is the median of the rounds' ratios.
 """
 
@@ -24,7 +24,8 @@ import torch.nn.functional as F
 import typer
 from safetensors import safe_open
 
-from harness.emulator import cpu, cpu_path
+from harness.emulator import cpu_path
+from harness.emulator.kernels import cpu
 from harness.results.schema import cpu_model
 from harness.targets import activate
 
@@ -63,7 +64,7 @@ def model(
     """Prefill of 1,024 tokens with logits of every position, and a decode step of 32 users at position 512."""
     activate("emulator", mode=mode.split(",")[0])
     import tt_llm
-    from harness.emulator.mode import Mode, using
+    from harness.emulator.arithmetic.mode import Mode, using
     from tt_llm.checkpoint import locate
     from tt_llm.mesh import open_mesh
 
@@ -97,7 +98,7 @@ def model(
 def ops(mode: Modes = "fast,device,exact", rounds: Rounds = 7) -> None:
     """SmolLM2's ops at prefill of 1,024 tokens and at a decode step of 32 users, one by one, and the simulator's matmul."""
     activate("emulator")
-    from harness.emulator.mode import Mode, using
+    from harness.emulator.arithmetic.mode import Mode, using
 
     print(f"{torch.get_num_threads()} threads, median of {rounds} interleaved rounds")
     for each in mode.split(","):

@@ -38,7 +38,7 @@ def throughput(
     activate("emulator")
     from lm_eval.models.huggingface import HFLM
 
-    from harness.emulator.mode import Mode, using
+    from harness.emulator.arithmetic.mode import Mode, using
     from tt_llm.checkpoint import locate
 
     hf = HFLM(str(locate(model)), dtype="float32", device="cpu", batch_size=HFLM_BATCH, max_length=1024)
@@ -58,7 +58,7 @@ def throughput(
 def sharing(model: Model = "smollm2", mode: Modes = "fast", questions: int = 8, rounds: Rounds = 3) -> None:
     """Which of four sentences goes on with a long text: its tokens read once, or with each sentence."""
     activate("emulator")
-    from harness.emulator.mode import Mode, using
+    from harness.emulator.arithmetic.mode import Mode, using
     from harness.evaluation.lm_eval_model import CausalLM
 
     device = _device(model)
@@ -79,7 +79,7 @@ def sharing(model: Model = "smollm2", mode: Modes = "fast", questions: int = 8, 
 
 
 def _device(model: str) -> Any:
-    from harness.emulator.mode import current
+    from harness.emulator.arithmetic.mode import current
     from harness.evaluation.lm_eval_model import DeviceLM
 
     return DeviceLM(model, emulator_mode=current().value)

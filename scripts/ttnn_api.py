@@ -1,4 +1,4 @@
-"""Writes what the installed ttnn offers, as harness/emulator/ttnn_api.txt keeps it: run it after a change of ttnn's version.
+"""Writes what the installed ttnn offers, as harness/emulator/spec/ttnn_api.txt keeps it: run it after a change of ttnn's version.
 
 One line per public name of the modules that the emulator has; an op that the emulator has comes with its arguments, one line for
 each of its signatures. `...` stands for a default that is no literal.

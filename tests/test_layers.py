@@ -18,17 +18,23 @@ PLANTED = {
     "tt_llm/config.py": "import goldens",
     "goldens/store.py": "import ttnn",
     "harness/metrics/tensors.py": "import tt_llm",
-    "harness/emulator/types.py": "import tt_llm",
+    "harness/emulator/spec/types.py": "import tt_llm",
     "harness/gates/policy.py": "import torch",
     "harness/run/session.py": "import harness.report.tables",
+    "harness/emulator/arithmetic/formats.py": "import harness.emulator.runtime.tensor",
+    "harness/emulator/runtime/tensor.py": "import harness.emulator.runtime.execution",
+    "harness/emulator/ops/placement/memory.py": "import harness.emulator.ops.matmul.matmul",
 }
+ROOMS = "the rooms of the harness lie in layers"
+# One that closes a circle in a room.
+CIRCLE = ("harness/emulator/spec/geometry.py", "import harness.emulator.spec.memory_config")
 
 
 def lint_imports(folder: Path) -> tuple[int, str]:
     """Exit status and output of import-linter over the packages in `folder`."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
+    return done.returncode, " ".join((done.stdout + done.stderr).split())  # it breaks long lines
 
 
 def copy_packages(folder: Path) -> None:
@@ -42,18 +48,18 @@ def test_every_contract_is_kept() -> None:
     """No package imports one above it."""
     status, output = lint_imports(ROOT)
     assert status == 0, output
-    assert f"Contracts: {len(PLANTED)} kept, 0 broken." in output
+    assert f"Contracts: {len(PLANTED) + 1} kept, 0 broken." in output
 
 
 def test_every_contract_can_break(tmp_path: Path) -> None:
     """A forbidden import planted for each contract in a copy of the tree breaks each of them, and is named."""
     copy_packages(tmp_path)
-    for file, line in PLANTED.items():
+    for file, line in (*PLANTED.items(), CIRCLE):
         with (tmp_path / file).open("a") as source:
             source.write(f"\n{line}\n")
     status, output = lint_imports(tmp_path)
     assert status == 1, output
-    assert f"Contracts: 0 kept, {len(PLANTED)} broken." in output
+    assert f"Contracts: 0 kept, {len(PLANTED) + 1} broken." in output
     for file, line in PLANTED.items():
         importer = file.removesuffix(".py").replace("/", ".")
         assert f"{importer} -> {line.removeprefix('import ')}" in output
@@ -63,7 +69,7 @@ def rooms() -> list[list[str]]:
     """The layers of the harness as pyproject has them, the topmost first; rooms of one layer beside one another."""
     configure()
     contracts = read_user_options(str(ROOT / "pyproject.toml")).contracts_options
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (layers,) = (contract["layers"] for contract in contracts if contract["name"] == ROOMS)
     return [layer.split(" | ") for layer in layers]
 
 

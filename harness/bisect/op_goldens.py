@@ -25,14 +25,6 @@ class NoGolden(LookupError):
     """Nothing here says what this call should give; the message says why."""
 
 
-# op -> the parameter it writes into, by place and name
-WRITES = {
-    "ttnn.experimental.paged_fill_cache": (0, "cache_tensor"),
-    "ttnn.experimental.paged_update_cache": (0, "cache_tensor"),
-    "ttnn.plus_one": (0, "input_tensor"),
-    "ttnn.copy": (1, "input_b"),
-}
-COLLECTIVES = ("ttnn.all_gather", "ttnn.all_reduce", "ttnn.reduce_scatter")
 # Calls that compute nothing: to and from the host, and the life of a buffer.
 TRANSFERS = (
     "ttnn.to_torch",

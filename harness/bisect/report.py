@@ -14,7 +14,7 @@ from harness.bisect.bisection import Bisection, growth
 from harness.bisect.boundaries import SAME_PROGRAM
 from harness.bisect.explained import MARGIN, ROW_MARGIN, limit, share
 from harness.bisect.steps import Step
-from harness.emulator.accumulate import FP32_DEST_ERRATUM
+from harness.emulator.arithmetic.accumulate import FP32_DEST_ERRATUM
 from harness.results.schema import write_text_atomically
 
 SHOWN = 8  # rows of a table

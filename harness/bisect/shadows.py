@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from harness.bisect.op_goldens import COLLECTIVES, WRITES, Golden
+from harness.bisect.op_goldens import Golden
+from harness.emulator import Kind, declarations
 from harness.ttnn_calls.op_log import Args, Kwargs, tensors_in
 
 Values = list[torch.Tensor]
@@ -99,7 +100,8 @@ def apply(
     # Looked up once: a tensor's copy to the host is the cost of it. The arguments keep their ids alive.
     given = {id(tensor): look(tensor) for tensor in tensors_in((args, kwargs), kind)}
     devices = max(map(len, given.values()), default=1)
-    if name in COLLECTIVES:
+    op = declarations().get(name)
+    if op is not None and op.kind is Kind.COLLECTIVE:
         return [_across(golden, args, kwargs, kind, given)]
     made: list[tuple[torch.Tensor, ...]] = []
     for device in range(devices):
@@ -112,10 +114,10 @@ def apply(
 
 def written(name: str, args: Args, kwargs: Kwargs, result: Any, kind: type) -> list[Any]:
     """The tensors that a call wrote: the argument it writes into, else its results."""
-    if name in WRITES:
-        place, keyword = WRITES[name]
-        return [args[place] if place < len(args) else kwargs[keyword]]
-    return list(tensors_in(result, kind))
+    op = declarations().get(name)
+    if op is None or op.kind is not Kind.IN_PLACE:
+        return list(tensors_in(result, kind))
+    return op.written(args, kwargs)
 
 
 def _across(

@@ -14,7 +14,7 @@ from harness.bisect.inner import swayed
 from harness.bisect.op_goldens import TRANSFERS, Golden, NoGolden, golden_of
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows, Values, apply, held, written
-from harness.emulator.accumulate import FP32_DEST_ERRATUM
+from harness.emulator.arithmetic.accumulate import FP32_DEST_ERRATUM
 from harness.ttnn_calls.op_log import Args, Kwargs, Op, tensors_in
 
 
@@ -89,9 +89,9 @@ class Watch:
                 inner = worst(computed(golden, name, args, kwargs, kind, lambda t: off[id(t)]), local)
         except NoGolden as reason:
             missing = str(reason)
-        terms, struck = _terms(name, inputs), -FP32_DEST_ERRATUM.struck
+        terms, struck = _terms(name, inputs), -FP32_DEST_ERRATUM.hits
         result = op(*args, **kwargs)
-        struck += FP32_DEST_ERRATUM.struck
+        struck += FP32_DEST_ERRATUM.hits
         outputs = written(name, args, kwargs, result, kind)
         output = outputs[0].dtype.name if outputs else ""
         facts = Facts(facts_in, output, fidelity, fp32_dest, terms, inner)

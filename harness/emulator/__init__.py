@@ -1,7 +1,7 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, `op_names`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
+import `install`, the ops' `declarations`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
 log only, never ttnn.
 """
 
@@ -11,19 +11,31 @@ import sys
 from types import ModuleType
 
 from harness.emulator.errors import DeviceError
-from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
+from harness.emulator.memory.allocator import OutOfMemoryError, UseAfterFreeError
+from harness.emulator.runtime.declarations import Kind, Op
 
-__all__ = ["DeviceError", "OutOfMemoryError", "UseAfterFreeError", "cpu_path", "install", "op_names"]
+__all__ = [
+    "DeviceError",
+    "Kind",
+    "Op",
+    "OutOfMemoryError",
+    "UseAfterFreeError",
+    "cpu_path",
+    "declarations",
+    "install",
+    "op_names",
+]
 
 
 def install(mode: str = "fast") -> ModuleType:
-    """Make `import ttnn` (and its submodules) the emulator, in a mode of emulator/mode.py; returns the module.
+    """Make `import ttnn` (and its submodules) the emulator, in a mode of arithmetic/mode.py; returns the module.
 
-    The environment's TT_EMULATOR_PADDING is read here (see padding.py). Safe to call again. Raises RuntimeError if another ttnn
+    The environment's TT_EMULATOR_PADDING is read here (see runtime/padding.py). Safe to call again. Raises RuntimeError if another ttnn
     is imported already, ValueError for an unknown mode or fill.
     """
-    from harness.emulator import api, padding
-    from harness.emulator.mode import Mode, set_mode
+    from harness.emulator import api
+    from harness.emulator.arithmetic.mode import Mode, set_mode
+    from harness.emulator.runtime import padding
 
     set_mode(Mode(mode))
     padding.set_fill(padding.chosen())
@@ -42,10 +54,15 @@ def install(mode: str = "fast") -> ModuleType:
 
 def op_names() -> tuple[str, ...]:
     """Every op the emulator models, by its full ttnn name; needs no target in place."""
-    from harness.emulator import ops  # noqa: F401 - registers them
-    from harness.emulator.registry import OPS
+    return tuple(declarations())
 
-    return tuple(OPS)
+
+def declarations() -> dict[str, Op]:
+    """What each op is, by every full ttnn name it has; needs no target in place."""
+    from harness.emulator import ops  # noqa: F401 - declares them
+    from harness.emulator.runtime.declarations import DECLARATIONS
+
+    return DECLARATIONS
 
 
 def cpu_path() -> str:
@@ -53,7 +70,8 @@ def cpu_path() -> str:
 
     Compiles the kernels if nothing has yet. Raises ValueError for a CPU that cannot be pretended.
     """
-    from harness.emulator import cpu, kernels
+    from harness.emulator import kernels
+    from harness.emulator.kernels import cpu
 
     said = " (pretended)" if cpu.pretended() else ""
     arithmetic = "compiled kernels" if kernels.load() else "torch for want of compiled kernels"

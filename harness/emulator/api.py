@@ -10,36 +10,17 @@ from typing import Any
 
 from harness.emulator import methods as _methods
 from harness.emulator import ops as _ops
-from harness.emulator.device import (
+from harness.emulator.errors import DeviceError, RaceError, TraceError
+from harness.emulator.memory.allocator import OutOfMemoryError, UseAfterFreeError
+from harness.emulator.mesh.device import (
     MeshDevice,
     close_device,
     close_mesh_device,
     open_device,
     open_mesh_device,
 )
-from harness.emulator.errors import DeviceError, RaceError, TraceError
-from harness.emulator.fabric import set_fabric_config
-from harness.emulator.geometry import (
-    CoreCoord,
-    CoreGrid,
-    CoreRange,
-    CoreRangeSet,
-    MeshShape,
-    Shape,
-    num_cores_to_corerangeset,
-)
-from harness.emulator.memory import OutOfMemoryError, UseAfterFreeError
-from harness.emulator.memory_config import (
-    DRAM_MEMORY_CONFIG,
-    L1_BLOCK_SHARDED_MEMORY_CONFIG,
-    L1_HEIGHT_SHARDED_MEMORY_CONFIG,
-    L1_MEMORY_CONFIG,
-    L1_WIDTH_SHARDED_MEMORY_CONFIG,
-    MemoryConfig,
-    ShardSpec,
-    create_sharded_memory_config,
-)
-from harness.emulator.mesh import (
+from harness.emulator.mesh.fabric import set_fabric_config
+from harness.emulator.mesh.mapping import (
     ConcatMesh2dToTensor,
     ConcatMeshToTensor,
     MeshComposerConfig,
@@ -55,7 +36,44 @@ from harness.emulator.mesh import (
     replicate_tensor_to_mesh_mapper,
     shard_tensor_to_mesh_mapper,
 )
-from harness.emulator.program_configs import (
+from harness.emulator.runtime.command_queues import (
+    MeshEvent,
+    command_queue,
+    event_synchronize,
+    get_current_command_queue_id_for_thread,
+    record_event,
+    synchronize_device,
+    wait_for_event,
+)
+from harness.emulator.runtime.dispatch import CALLS as _CALLS
+from harness.emulator.runtime.tensor import Tensor
+from harness.emulator.runtime.trace import (
+    begin_trace_capture,
+    end_trace_capture,
+    execute_trace,
+    is_trace_capture_active,
+    release_trace,
+)
+from harness.emulator.spec.geometry import (
+    CoreCoord,
+    CoreGrid,
+    CoreRange,
+    CoreRangeSet,
+    MeshShape,
+    Shape,
+    num_cores_to_corerangeset,
+)
+from harness.emulator.spec.memory_config import (
+    DRAM_MEMORY_CONFIG,
+    L1_BLOCK_SHARDED_MEMORY_CONFIG,
+    L1_HEIGHT_SHARDED_MEMORY_CONFIG,
+    L1_MEMORY_CONFIG,
+    L1_WIDTH_SHARDED_MEMORY_CONFIG,
+    MemoryConfig,
+    ShardSpec,
+    create_sharded_memory_config,
+)
+from harness.emulator.spec.program_configs import (
     DispatchCoreConfig,
     LayerNormDefaultProgramConfig,
     LayerNormShardedMultiCoreProgramConfig,
@@ -68,26 +86,8 @@ from harness.emulator.program_configs import (
     WormholeComputeKernelConfig,
     init_device_compute_kernel_config,
 )
-from harness.emulator.queues import (
-    MeshEvent,
-    command_queue,
-    event_synchronize,
-    get_current_command_queue_id_for_thread,
-    record_event,
-    synchronize_device,
-    wait_for_event,
-)
-from harness.emulator.registry import OPS as _OPS
-from harness.emulator.signatures import refuse_name
-from harness.emulator.tensor import Tensor
-from harness.emulator.trace import (
-    begin_trace_capture,
-    end_trace_capture,
-    execute_trace,
-    is_trace_capture_active,
-    release_trace,
-)
-from harness.emulator.types import (
+from harness.emulator.spec.signatures import refuse_name
+from harness.emulator.spec.types import (
     TILE_SIZE,
     Arch,
     BufferType,
@@ -138,7 +138,7 @@ def _not_modelled(prefix: str) -> Any:
 def _fill() -> None:
     """Put every registered op where its name says, in this module or a submodule of it."""
     this = sys.modules[__name__]
-    for full_name, function in _OPS.items():
+    for full_name, function in _CALLS.items():
         owner = this
         _, *path, name = full_name.split(".")
         prefix = "ttnn"

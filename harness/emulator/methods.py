@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
-from harness.emulator.ops import eltwise, movement, placement, transfer
-from harness.emulator.tensor import Tensor
-from harness.emulator.types import DataType, Layout
+from harness.emulator.ops.eltwise import binary
+from harness.emulator.ops.movement import movement
+from harness.emulator.ops.placement import layout, typecast
+from harness.emulator.ops.transfer import transfer
+from harness.emulator.runtime.tensor import Tensor
+from harness.emulator.spec.types import DataType, Layout
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -18,9 +21,9 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _to(tensor: Tensor, target: Any) -> Tensor:
     if isinstance(target, Layout):
-        return placement.to_layout(tensor, target)
+        return layout.to_layout(tensor, target)
     if isinstance(target, DataType):
-        return placement.typecast(tensor, target)
+        return typecast.typecast(tensor, target)
     return transfer.to_device(tensor, target)
 
 
@@ -49,12 +52,12 @@ def _reshape(tensor: Tensor, *shape: Any) -> Tensor:
 
 _METHODS: dict[str, Callable[..., Any]] = {
     "__getitem__": movement.get_item,
-    "__add__": eltwise.add,
-    "__radd__": _reflected(eltwise.add),
-    "__sub__": eltwise.subtract,
-    "__rsub__": _reflected(eltwise.subtract),
-    "__mul__": eltwise.multiply,
-    "__rmul__": _reflected(eltwise.multiply),
+    "__add__": binary.add,
+    "__radd__": _reflected(binary.add),
+    "__sub__": binary.subtract,
+    "__rsub__": _reflected(binary.subtract),
+    "__mul__": binary.multiply,
+    "__rmul__": _reflected(binary.multiply),
     "reshape": _reshape,
     "to": _to,
     "to_torch": _to_torch,

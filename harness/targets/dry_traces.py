@@ -15,29 +15,18 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-# What moves data between host and device, or waits for it; the second and the fourth only where given a device.
+from harness.emulator import Kind, declarations
+
+# Beside the emulator's transfers, what moves data between host and device, or waits for it; beside its creations, what fills
+# a tensor. The creations, and what is below them, are refused only where given a device.
 TRANSFERS = (
-    "to_torch",
-    "from_device",
-    "to_device",
-    "copy_host_to_device_tensor",
     "copy_device_to_host_tensor",
     "synchronize_device",
     "event_synchronize",
     "record_event",
     "wait_for_event",
 )
-CREATIONS = (
-    "from_torch",
-    "as_tensor",
-    "zeros",
-    "ones",
-    "full",
-    "empty",
-    "arange",
-    "rand",
-    "allocate_tensor_on_device",
-)
+CREATIONS = ("arange", "rand")
 TENSOR_TRANSFERS = ("cpu", "to_torch", "to_list", "item")
 TENSOR_CREATIONS = ("to",)
 
@@ -63,8 +52,8 @@ class Traces:
         ttnn.open_mesh_device = self._noting_region(ttnn.open_mesh_device)
         ttnn.wait_for_event, ttnn.event_synchronize = _wait_for_event, _event_synchronize
         for owner, prefix, names, needs in (
-            (ttnn, "ttnn", TRANSFERS, None),
-            (ttnn, "ttnn", CREATIONS, ttnn.MeshDevice),
+            (ttnn, "ttnn", (*_declared(Kind.TRANSFER), *TRANSFERS), None),
+            (ttnn, "ttnn", (*_declared(Kind.CREATION), *CREATIONS), ttnn.MeshDevice),
             (ttnn.Tensor, "ttnn.Tensor", TENSOR_TRANSFERS, None),
             (ttnn.Tensor, "ttnn.Tensor", TENSOR_CREATIONS, ttnn.MeshDevice),
         ):
@@ -146,3 +135,8 @@ def _event_synchronize(mesh_event: Any) -> None:
 def _require_event(call: str, event: Any) -> None:
     if type(event).__name__ != "MeshEvent":
         raise TypeError(f"{call}: expected a ttnn.MeshEvent, got {type(event).__name__}")
+
+
+def _declared(kind: Kind) -> list[str]:
+    """The emulator's ops of a kind, by the last part of their names."""
+    return [name.rpartition(".")[2] for name, op in declarations().items() if op.kind is kind]

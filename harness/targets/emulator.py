@@ -19,7 +19,9 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
         raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
     if mode not in MODES:
         raise ValueError(f"emulator mode {mode!r}: choose one of {', '.join(MODES)}")
-    from harness.emulator import cpu, install, padding
+    from harness.emulator import install
+    from harness.emulator.kernels import cpu
+    from harness.emulator.runtime import padding
 
     cpu.capability()  # another CPU that is pretended must be in force before torch computes
     install(mode)

@@ -11,15 +11,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import ttnn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tt_llm
-from harness.emulator import formats, kernels, mode
-from harness.emulator.ops import attention
+from harness.emulator.arithmetic import mode
+from harness.emulator.runtime.execution import executing
+from harness.emulator.runtime.shapes_only import ShapesOnly
 from harness.results.schema import Phase
 from harness.timing.passes import Pass, logged, step
 from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
@@ -61,24 +61,14 @@ class _Blank(Checkpoint):
 def shapes_only() -> Iterator[None]:
     """While it lasts, tensors made have a shape and a dtype but no values. What it makes is of no use outside.
 
-    Needs the emulator as target, in any mode; numbers are rounded nowhere, and no C++ kernel runs.
+    Needs the emulator as target, in any mode; nothing is computed, and no C++ kernel runs.
     """
-
-    def kept(x: torch.Tensor, dtype: Any, **_: Any) -> torch.Tensor:
-        return x.to(formats.storage_dtype(dtype))
-
-    def attended(q: torch.Tensor, *_: Any) -> torch.Tensor:
-        return torch.empty_like(q)  # not chunk by chunk: there are thousands in a long prompt
 
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         stack.enter_context(mode.using(mode.Mode.FAST))
-        stack.enter_context(patch.object(attention, "attend", attended))
-        for rounding in ("host_round", "pack_round", "typecast_round", "unpack"):
-            stack.enter_context(patch.object(formats, rounding, kept))
-        stack.enter_context(patch.object(formats, "all_finite", lambda x: True))
-        stack.enter_context(patch.object(kernels, "load", lambda *_: None))
+        stack.enter_context(executing(ShapesOnly()))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_Shapes(allow_non_fake_inputs=True))
         yield

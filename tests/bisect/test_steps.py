@@ -17,7 +17,7 @@ from harness.bisect.report import verdict
 from harness.bisect.shadows import Shadows
 from harness.bisect.steps import Step, Watch
 from harness.emulator import kernels
-from harness.emulator.mode import Mode, using
+from harness.emulator.arithmetic.mode import Mode, using
 from tt_llm.mesh import open_mesh
 
 HIFI4_FP32 = ttnn.WormholeComputeKernelConfig(math_fidelity=ttnn.MathFidelity.HiFi4, fp32_dest_acc_en=True)

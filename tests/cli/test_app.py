@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.emulator import cpu, kernels
+from harness.emulator import kernels
+from harness.emulator.kernels import cpu
 from harness.results.schema import read_results
 from harness.targets import silicon, ttsim
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness.conformance.numerics import recordings
-from harness.emulator import mode
-from harness.emulator.mode import Mode
+from harness.emulator.arithmetic import mode
+from harness.emulator.arithmetic.mode import Mode
 
 # For tests that hold in both: `@in_device_modes` gives a test the argument `arithmetic`.
 in_device_modes = pytest.mark.parametrize("arithmetic", [Mode.DEVICE, Mode.EXACT], ids=lambda m: m.value)

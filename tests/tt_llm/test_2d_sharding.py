@@ -12,7 +12,7 @@ import ttnn
 
 import tt_llm
 from harness.emulator import op_names
-from harness.emulator.mode import Mode, using
+from harness.emulator.arithmetic.mode import Mode, using
 from harness.faults import MESH_FAULTS
 from harness.metrics import pcc
 from harness.run import strict

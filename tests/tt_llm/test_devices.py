@@ -10,7 +10,7 @@ import torch
 import ttnn
 
 import tt_llm
-from harness.emulator.mode import Mode, using
+from harness.emulator.arithmetic.mode import Mode, using
 from harness.metrics import pcc
 from harness.run import strict
 from tt_llm import tensor_parallel

@@ -44,8 +44,8 @@ def truncating_packer(patch: pytest.MonkeyPatch) -> None:
     """The packer cuts an fp32 destination to bf16 where it should round half away from zero."""
     import torch
 
-    from harness.emulator import formats
-    from harness.emulator.types import DataType
+    from harness.emulator.arithmetic import formats
+    from harness.emulator.spec.types import DataType
 
     packed = formats.pack_round
 

@@ -1,6 +1,6 @@
 """The emulator's arithmetic in C++, compiled on first use for this machine's CPU.
 
-Every *.cpp of this folder goes into one shared library, kept in the user's cache folder under a name made of the sources,
+Every *.cpp in the folders here goes into one shared library, kept in the user's cache folder under a name made of the sources,
 the compiler and the CPU, so a change of any of them compiles anew. Functions are plain C, called through ctypes. Whoever
 calls one has the same rules in torch for a machine without a compiler.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from harness.emulator import cpu
+from harness.emulator.kernels import cpu
 
 Library = ctypes.CDLL
 
@@ -67,8 +67,9 @@ def _compile(compiler: str, march: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         built = Path(folder) / target.name
-        sources = sorted(str(path) for path in _SOURCES.glob("*.cpp"))
-        command = [compiler, *_FLAGS, f"-march={march}", *sources, "-o", str(built)]
+        sources, headers = _files("*.cpp"), _files("*.h")
+        folders = sorted({f"-I{header.parent}" for header in headers})
+        command = [compiler, *_FLAGS, *folders, f"-march={march}", *map(str, sources), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True)
         built.replace(target)  # another process may be doing the same
 
@@ -76,9 +77,16 @@ def _compile(compiler: str, march: str, target: Path) -> None:
 def _key(compiler: str, march: str) -> str:
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
     digest = hashlib.sha256(repr((compiler, version, march, _FLAGS, _cpu())).encode())
-    for path in sorted((*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h"))):
+    for path in _files("*.cpp", "*.h"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def _files(*patterns: str) -> list[Path]:
+    """Those of all folders, by name."""
+    return sorted(
+        (path for pattern in patterns for path in _SOURCES.rglob(pattern)), key=lambda path: path.name
+    )
 
 
 def _cpu() -> str:

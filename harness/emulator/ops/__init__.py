@@ -1,46 +1,27 @@
-"""The ops, one module per kind; importing this package registers them all. Ops import the tensor, the formats and each
+"""The ops, a folder per family; importing this package registers them all. Ops import the tensor, the formats and each
 other's helpers, never the api module, which is filled from the registry. Nothing outside the emulator imports from here."""
 
-from harness.emulator.ops import (
-    attention,
-    attention_caches,
-    ccl,
-    creation,
-    distributed_norm,
-    eltwise,
-    embedding,
-    heads,
-    kv_cache,
-    kv_cache_contiguous,
-    matmul,
-    movement,
-    norm,
-    pad,
-    placement,
-    reduction,
-    rope,
-    transfer,
-    unary,
-)
+# ruff: noqa: F401 - imported to be registered
 
-__all__ = [
-    "attention",
-    "attention_caches",
-    "ccl",
-    "creation",
-    "distributed_norm",
-    "eltwise",
-    "embedding",
-    "heads",
-    "kv_cache",
-    "kv_cache_contiguous",
-    "matmul",
-    "movement",
-    "norm",
-    "pad",
-    "placement",
-    "reduction",
-    "rope",
-    "transfer",
-    "unary",
-]
+import harness.emulator.ops.attention.decode
+import harness.emulator.ops.attention.heads
+import harness.emulator.ops.attention.prefill
+import harness.emulator.ops.ccl
+import harness.emulator.ops.eltwise.binary
+import harness.emulator.ops.eltwise.unary
+import harness.emulator.ops.kv_cache.contiguous
+import harness.emulator.ops.kv_cache.paged
+import harness.emulator.ops.matmul.matmul
+import harness.emulator.ops.movement.embedding
+import harness.emulator.ops.movement.movement
+import harness.emulator.ops.movement.pad
+import harness.emulator.ops.movement.unpad
+import harness.emulator.ops.norm.distributed
+import harness.emulator.ops.norm.norm
+import harness.emulator.ops.placement.layout
+import harness.emulator.ops.placement.memory
+import harness.emulator.ops.placement.typecast
+import harness.emulator.ops.reduction.reduction
+import harness.emulator.ops.rope.rope
+import harness.emulator.ops.transfer.creation
+import harness.emulator.ops.transfer.transfer

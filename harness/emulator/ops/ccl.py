@@ -1,4 +1,4 @@
-"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`, and `mesh_partition`. What they compute is in `harness.emulator.collectives`."""
+"""Collectives: `ttnn.all_gather`, `reduce_scatter`, `all_reduce`, and `mesh_partition`. What they compute is in `arithmetic/collectives.py`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ from typing import Any
 
 import torch
 
-from harness.emulator import collectives, fabric
-from harness.emulator.device import TILE_BYTES
+from harness.emulator.arithmetic import collectives
 from harness.emulator.errors import refuse
-from harness.emulator.geometry import Shape
-from harness.emulator.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
-from harness.emulator.mesh import axis_groups
-from harness.emulator.registry import op
-from harness.emulator.tensor import (
-    Compute,
-    Shards,
-    Tensor,
-    device_of,
-    make_tensor,
-    output_config,
-    require_device,
-)
-from harness.emulator.types import TILE_SIZE, BufferType, DataType, Layout, Topology
+from harness.emulator.mesh import fabric
+from harness.emulator.mesh.mapping import axis_groups
+from harness.emulator.runtime.declarations import Kind
+from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Compute, Tensor, device_of, output_config, require_device
+from harness.emulator.spec.geometry import Shape
+from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.tiles import TILE_BYTES
+from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, Layout, Topology
 
 _PAGE_ALIGNMENT = {BufferType.DRAM: 32, BufferType.L1: 16}  # bytes
 _REDUCIBLE = (DataType.BFLOAT16, DataType.BFLOAT8_B, DataType.FLOAT32)
 
 
-@op("ttnn.all_gather", across=True)
+@op("ttnn.all_gather", kind=Kind.COLLECTIVE)
 def all_gather(
     input_tensor: Tensor,
     dim: int,
@@ -49,7 +44,7 @@ def all_gather(
         memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
     shape[dim] *= len(groups[0])
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return _on_all(
             input_tensor,
             groups,
@@ -59,7 +54,7 @@ def all_gather(
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
-@op("ttnn.reduce_scatter", across=True)
+@op("ttnn.reduce_scatter", kind=Kind.COLLECTIVE)
 def reduce_scatter(
     input_tensor: Tensor,
     dim: int,
@@ -88,13 +83,13 @@ def reduce_scatter(
     tuned = any(t is not None for t in (chunks_per_sync, num_workers_per_link, num_buffers_per_channel))
     shape[dim] //= devices
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return _placed([(g, _scattered(input_tensor, g, dim, tuned)) for g in groups])
 
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
-@op("ttnn.all_reduce", across=True)
+@op("ttnn.all_reduce", kind=Kind.COLLECTIVE)
 def all_reduce(
     input_tensor: Tensor,
     *,
@@ -114,13 +109,13 @@ def all_reduce(
             return collectives.sum_in_order([input_tensor.shards[d] for d in group], input_tensor.dtype)
         return collectives.gather(_scattered(input_tensor, group, dim, False), dim)
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         return _on_all(input_tensor, groups, total)
 
     return _result(name, input_tensor, shards, input_tensor.shape, memory_config)
 
 
-@op("ttnn.mesh_partition", across=True)
+@op("ttnn.mesh_partition", kind=Kind.COLLECTIVE)
 def mesh_partition(
     input_tensor: Tensor,
     dim: int,
@@ -145,7 +140,7 @@ def mesh_partition(
     if input_tensor.layout is Layout.TILE and dim % len(shape) >= len(shape) - 2 and shape[dim] % TILE_SIZE:
         refuse(name, f"the emulator does not model parts with padding, {shape} along dim {dim}")
 
-    def shards() -> Shards:
+    def shards() -> list[torch.Tensor]:
         made: dict[tuple[int, int], torch.Tensor] = {}
 
         def part(device: int, place: int) -> torch.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from harness.emulator import formats
-from harness.emulator.types import DataType
+from harness.emulator.arithmetic import formats
+from harness.emulator.spec.types import DataType
 
 # One part in 2**23 more turns a tie of float32 against bfloat16 into something beyond the middle.
 _PAST_THE_TIE = 1 + 2.0**-23

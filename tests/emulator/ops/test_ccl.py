@@ -10,7 +10,7 @@ import torch
 import ttnn
 
 from harness.emulator.errors import DeviceError
-from harness.emulator.replicas import replicated
+from harness.emulator.runtime.distinct_shards import replicated
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.emulator import api, mode
+from harness.emulator import api
+from harness.emulator.arithmetic import mode
+from harness.emulator.arithmetic.mode import Mode
 from harness.emulator.errors import DeviceError
-from harness.emulator.mode import Mode
 
 
 @pytest.fixture(params=list(Mode), ids=lambda each: each.value)

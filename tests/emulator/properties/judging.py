@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from hypothesis.strategies import SearchStrategy
 
-from harness.emulator import api, mode
+from harness.emulator import api
+from harness.emulator.arithmetic import mode
+from harness.emulator.arithmetic.mode import Mode
 from harness.emulator.errors import DeviceError
-from harness.emulator.mode import Mode
-from harness.emulator.types import FabricConfig
+from harness.emulator.spec.types import FabricConfig
 from tests.emulator.properties.calls import INTEGERS, Call, Tensor, described
 from tests.emulator.properties.comparison import Reference, wrong_values
 from tests.emulator.properties.explained import explanation

@@ -1,0 +1,114 @@
+"""Softmax attention of mode `fast`."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+
+from harness.emulator import kernels
+from harness.emulator.arithmetic import products
+from harness.emulator.kernels import cpu
+
+# Rows of queries a head handles at once: scores of a chunk stay in cache, and causal chunks skip later keys.
+_ROWS = 128
+_ABOVE_DIAGONAL = torch.full((_ROWS, _ROWS), -torch.inf, dtype=torch.bfloat16).triu_(1)
+
+
+def attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float,
+) -> torch.Tensor:
+    """softmax(scale * q @ k^T + mask) @ v in bfloat16, grouped query heads, like the device's bf16 buffers: scores and weights
+    are rounded to bfloat16, sums are float32.
+
+    queries [B, nq, Sq, D]; or, in decode, [B, nkv, group, D], where the heads of a group are rows that share their keys.
+    keys, values [B, nkv, Sk, D]; mask [1 or B, 1 or nq, Sq, Sk] (decode: [B, 1, 1, Sk]) or None. Returns queries' shape.
+    """
+    library = kernels.load()
+    if library is None or cpu.capability().bf16_units:
+        return _in_torch(queries, keys, values, mask, causal, scale)
+    return _in_library(library, queries, keys, values, mask, causal, scale)
+
+
+def _in_torch(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float,
+) -> torch.Tensor:
+    batch, heads, rows, width = queries.shape
+    kv_heads, span = keys.shape[1], keys.shape[2]
+    group = heads // kv_heads
+    queries, keys, values = (products.form(x, products.Numbers.BFLOAT16) for x in (queries, keys, values))
+    flat_keys = keys.reshape(-1, span, width).transpose(1, 2)  # [B * nkv, D, Sk]
+    flat_values = values.reshape(-1, span, width)
+    grouped = queries.view(-1, group, rows, width)  # [B * nkv, group, Sq, D]
+    out = torch.empty(grouped.shape, dtype=torch.bfloat16)
+    for start in range(0, rows, _ROWS):
+        end = min(start + _ROWS, rows)
+        seen = end if causal else span
+        chunk = grouped[:, :, start:end].reshape(-1, group * (end - start), width)
+        scores = products.scores(chunk, flat_keys[..., :seen], scale)
+        by_head = scores.view(batch, heads, end - start, seen)
+        if causal:
+            by_head[..., start:].add_(_ABOVE_DIAGONAL[: end - start, : end - start])
+        elif mask is not None:
+            by_head.add_(mask[:, :, start:end])
+        weights = torch.softmax(scores, -1)
+        result = products.multiply(weights, flat_values[:, :seen], products.Numbers.BFLOAT16)
+        out[:, :, start:end] = result.view(-1, group, end - start, width)
+    return out.view(queries.shape)
+
+
+class _Attention(ctypes.Structure):
+    """`Attention` of kernels/attention.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "mask", "out")),
+        *((name, ctypes.c_int64) for name in ("batch", "heads", "kv_heads", "rows", "span", "width")),
+        ("mask_stride", ctypes.c_int64 * 4),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("causal", "threads")),
+    )
+
+
+def _in_library(
+    library: kernels.Library,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float,
+) -> torch.Tensor:
+    batch, heads, rows, width = queries.shape
+    queries, keys, values = queries.contiguous(), keys.contiguous(), values.contiguous()
+    out = torch.empty_like(queries)
+    if mask is not None:
+        mask = mask.bfloat16().expand(batch, heads, rows, keys.shape[2])
+    call = _Attention(
+        queries=queries.data_ptr(),
+        keys=keys.data_ptr(),
+        values=values.data_ptr(),
+        mask=None if mask is None else mask.data_ptr(),
+        out=out.data_ptr(),
+        batch=batch,
+        heads=heads,
+        kv_heads=keys.shape[1],
+        rows=rows,
+        span=keys.shape[2],
+        width=width,
+        mask_stride=(0, 0, 0, 0) if mask is None else mask.stride(),
+        scale=scale,
+        causal=causal,
+        threads=kernels.threads(),
+    )
+    library.attention(ctypes.byref(call))
+    return out

@@ -1,0 +1,193 @@
+"""Scaled dot product attention of a prompt: `ttnn.transformer.scaled_dot_product_attention`."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from harness.emulator.arithmetic import fidelity, formats, mode
+from harness.emulator.arithmetic.mode import Mode
+from harness.emulator.errors import refuse
+from harness.emulator.ops.attention import prefill_steps
+from harness.emulator.ops.attention.checks import check_inputs, check_mask_format, not_modelled
+from harness.emulator.ops.attention.core import attend
+from harness.emulator.ops.attention.decode_setting import DEFAULT, exp_is_approximate
+from harness.emulator.ops.eltwise.binary import multiply
+from harness.emulator.ops.rounding import packed
+from harness.emulator.runtime.dispatch import op
+from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.tensor import Tensor, device_of, require_device
+from harness.emulator.spec.geometry import Shape
+from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
+from harness.emulator.spec.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
+from harness.emulator.spec.types import TILE_SIZE, BufferType, Layout
+
+_NAME = "ttnn.transformer.scaled_dot_product_attention"
+_EMPTY = torch.empty(0, dtype=torch.bfloat16)
+
+
+@op(_NAME)
+def scaled_dot_product_attention(
+    input_tensor_q: Tensor,
+    input_tensor_k: Tensor,
+    input_tensor_v: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = True,
+    scale: float | None = None,
+    sliding_window_size: int | None = None,
+    memory_config: MemoryConfig | None = None,
+    program_config: SDPAProgramConfig | None = None,
+    compute_kernel_config: WormholeComputeKernelConfig | None = None,
+    attention_sink: Tensor | None = None,
+    output_concat_heads: bool = False,
+) -> Tensor:
+    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], nkv dividing nq; mask [1 or B, 1 or nq, Sq, Sk] added to the scaled scores.
+
+    Returns [B, nq, Sq, D] with q's dtype, or the heads side by side, [B, 1, Sq, nq * D]; scale defaults to D ** -0.5.
+
+    The kernels scale what they have added the mask to, so ttnn first divides the mask by the scale, an op of its own whose result
+    has the mask's dtype. In the last tile of keys they see the mask's padding, which is zero, as keys that score zero.
+    """
+    q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
+    check_inputs(_NAME, q, k, v, q.shape[1] if len(q.shape) == 4 else 0)
+    _check_prefill(q, k, v)
+    if is_causal and attn_mask is not None:
+        refuse(_NAME, "is_causal and attn_mask cannot both be given; is_causal is True unless told otherwise")
+    if is_causal and q.shape[-2] != k.shape[-2]:
+        refuse(_NAME, f"causal attention needs as many queries as keys, got {q.shape[-2]} and {k.shape[-2]}")
+    if sliding_window_size and attn_mask is not None:
+        refuse(_NAME, "sliding_window_size and attn_mask cannot both be given: put the window into the mask")
+    not_modelled(_NAME, sliding_window_size=sliding_window_size or None, attention_sink=attention_sink)
+    _check_chunks(_NAME, program_config)
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    mask = attn_mask
+    if attn_mask is not None:
+        _check_mask(attn_mask, q, k)
+        mask = unscaled(attn_mask, factor)
+    hidden = attn_mask is not None and attn_mask.padding == -torch.inf
+    math = (compute_kernel_config or DEFAULT).math_fidelity
+    config = memory_config or DRAM_MEMORY_CONFIG
+    setting = _prefill_setting(compute_kernel_config or DEFAULT, program_config, factor)
+    is_fast = mode.current() is Mode.FAST
+
+    def modelled(
+        x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        if mask is not None:
+            keys, values, mask = _padded(keys, values, mask, hidden)
+        return formats.pack_round(prefill_steps.attend(x, keys, values, mask, is_causal, setting), q.dtype)
+
+    def fast(
+        x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        x, keys = fidelity.matmul_operands(x, keys, math)
+        values = fidelity.matmul_operands(_EMPTY, values, math)[1]
+        return packed(attend(x, keys, values, mask, is_causal, factor), q.dtype)
+
+    def shards() -> list[torch.Tensor]:
+        seen = attn_mask if is_fast else mask
+        masks = itertools.repeat(None) if seen is None else seen.shards
+        given = list(zip(q.shards, k.shards, v.shards, masks, strict=False))
+        # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
+        some = [bool(values.any()) for values in v.shards]
+        filled = list(itertools.compress(given, some))
+        results = iter(_at_once(fast, filled) if is_fast else itertools.starmap(modelled, filled))
+        made = [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
+        return [x.transpose(1, 2).reshape(shape) for x in made] if output_concat_heads else made
+
+    batch, heads, rows, width = q.shape
+    shape = Shape((batch, 1, rows, heads * width)) if output_concat_heads else q.shape
+    return make_tensor(_NAME, shards, shape, q.dtype, Layout.TILE, config, device_of(q))
+
+
+def unscaled(mask: Tensor, scale: float) -> Tensor:
+    """The mask as the kernels get it, divided by a scale that is not 1: what ttnn makes of it in DRAM, in the mask's dtype."""
+    if scale == 1.0:
+        return mask
+    divided: Tensor = multiply(mask, 1.0 / scale if scale else torch.inf, memory_config=DRAM_MEMORY_CONFIG)
+    return divided
+
+
+def _padded(
+    keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, hidden: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keys to the end of their last tile: the kernels leave it to the mask to hide them, whose own padding is zero unless it
+    came from the host with a `pad_value` of -inf (`hidden`)."""
+    short = -keys.shape[2] % TILE_SIZE
+    if not short:
+        return keys, values, mask
+    around = (0, 0, 0, short)
+    longer = F.pad(mask, (0, short), value=-torch.inf if hidden else 0.0)
+    return F.pad(keys, around), F.pad(values, around), longer
+
+
+def _at_once(
+    attend: Callable[..., torch.Tensor],
+    devices: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]],
+) -> list[torch.Tensor]:
+    """All devices' attention as one batch: a device has a head or two, too little to share among the CPU's threads."""
+    if len(devices) <= 1:
+        return list(itertools.starmap(attend, devices))
+    x, keys, values, masks = zip(*devices, strict=True)
+    users = len(x[0])
+    mask = torch.cat([m.expand(users, -1, -1, -1) for m in masks]) if masks[0] is not None else None
+    return list(attend(torch.cat(x), torch.cat(keys), torch.cat(values), mask).split(users))
+
+
+def _check_prefill(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for what, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.config.sharded:
+            refuse(_NAME, f"{what} must be interleaved, got {tensor.config.memory_layout}")
+        if tensor.shape[-1] % TILE_SIZE:
+            refuse(
+                _NAME,
+                f"padding is not supported on the head dim: {what}'s {tensor.shape[-1]} must be a multiple of {TILE_SIZE}",
+            )
+    if q.shape[0] != k.shape[0]:
+        refuse(_NAME, f"batch of q ({q.shape[0]}) and k ({k.shape[0]}) differ")
+
+
+def _prefill_setting(
+    compute: WormholeComputeKernelConfig, program: SDPAProgramConfig | None, scale: float
+) -> prefill_steps.Setting:
+    return prefill_steps.Setting(
+        math=fidelity.Math(compute.math_fidelity, compute.fp32_dest_acc_en),
+        matmul_fidelity=program.matmul_math_fidelity if program is not None else None,
+        approx=compute.math_approx_mode,
+        exp_approx=exp_is_approximate(program),
+        scale=scale,
+        q_chunk=program.q_chunk_size if program is not None else TILE_SIZE,
+        k_chunk=program.k_chunk_size if program is not None else TILE_SIZE,
+    )
+
+
+def _check_chunks(name: str, program: SDPAProgramConfig | None) -> None:
+    if program is None:
+        return
+    for what, size in (("q_chunk_size", program.q_chunk_size), ("k_chunk_size", program.k_chunk_size)):
+        if size <= 0 or size % TILE_SIZE:
+            refuse(name, f"{what} must be a positive multiple of {TILE_SIZE}, got {size}")
+
+
+def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
+    require_device(_NAME, mask)
+    check_mask_format(_NAME, mask)
+    if mask.config.buffer_type is not BufferType.DRAM:
+        refuse(_NAME, f"attn_mask must be in DRAM, got {mask.config.buffer_type}")
+    wanted = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    fits = len(mask.shape) == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
+    if not fits or tuple(mask.shape[2:]) != wanted[2:]:
+        refuse(_NAME, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
+    keys = k.shape[2]
+    if keys % TILE_SIZE and mask.padding != -torch.inf:
+        end = -(-keys // TILE_SIZE) * TILE_SIZE
+        warnings.warn(
+            f"{_NAME}: attn_mask hides nothing of the padding that fills {keys} keys to {end}, and the kernels count it as keys "
+            f"that score 0 (modes device and exact do; fast does not): pad k, v and the mask to {end}, the mask with -inf",
+            stacklevel=2,
+        )

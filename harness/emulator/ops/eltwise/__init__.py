@@ -1,0 +1,1 @@
+"""Ops element by element: of one tensor, and of two."""

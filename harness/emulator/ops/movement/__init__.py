@@ -1,0 +1,1 @@
+"""Ops that re-arrange, join, cut, pad and look up rows."""

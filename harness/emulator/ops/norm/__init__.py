@@ -1,0 +1,1 @@
+"""RMS norm and layer norm, on one device and over several."""

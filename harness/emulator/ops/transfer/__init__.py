@@ -1,0 +1,1 @@
+"""Tensors from nothing, and between torch, the host and the device."""
