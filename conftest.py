@@ -22,6 +22,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
     if pluginmanager.is_registered(hooks):
         return
+    if pluginmanager.has_plugin("tt_harness"):  # of an older checkout's egg-info, which lies beside this file
+        pluginmanager.unregister(name="tt_harness")
     os.environ["PYTEST_PLUGINS"] = hooks.__name__  # for the processes that tests start
     pluginmanager.register(hooks, "tt_harness")
     config: pytest.Config = pluginmanager.get_plugin("pytestconfig")

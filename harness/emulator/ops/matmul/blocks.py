@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.emulator.arithmetic.mvmul import Blocks
+from harness.emulator.errors import refuse
 from harness.emulator.runtime.tensor import Tensor
 from harness.emulator.spec.geometry import CoreCoord, CoreGrid, round_up
 from harness.emulator.spec.memory_config import MemoryConfig
@@ -86,6 +87,36 @@ def fitting_core_tiles(
     side, area = 4 * (TILE_BYTES[a] + TILE_BYTES[b]), TILE_BYTES[a] + TILE_BYTES[partial]
     fitting = (tiles for tiles in (16, 8, 4, 2) if side * tiles + area * tiles**2 < room)
     return next(fitting, 1)
+
+
+def check_reuse(
+    name: str,
+    sizes: Sizes,
+    a: MemoryConfig,
+    b: MemoryConfig,
+    out: MemoryConfig,
+    core_grid: CoreGrid | None,
+    core_tiles: int,
+) -> None:
+    """Refuses one in0 for all batches of in1 where the program that ttnn chooses has no way to read it anew.
+
+    Tried on ttnn 0.81.1 with interleaved tensors; `core_tiles` as in `block_tiles`.
+    """
+    if sizes.batch_a > 1 or sizes.batch_b == 1 or a.sharded or b.sharded or out.sharded:
+        return
+    shares = (-(-sizes.m // core_tiles), -(-sizes.n // core_tiles))
+    if core_grid is not None and 1 in shares:
+        refuse(
+            name,
+            f"one batch of the first tensor for the {sizes.batch_b} of the second cannot have a core_grid",
+        )
+    in_l1 = any(x.buffer_type is not BufferType.DRAM for x in (a, b, out))
+    if core_grid is None and in_l1 and shares == (1, 1) and sizes.k % 2:
+        refuse(
+            name,
+            f"one batch of the first tensor for the {sizes.batch_b} of the second, one of them or the result in L1, needs "
+            f"an even number of tiles along K, got {sizes.k}",
+        )
 
 
 def _interleaved(

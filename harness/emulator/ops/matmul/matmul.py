@@ -17,7 +17,7 @@ from harness.emulator.errors import refuse
 from harness.emulator.ops.eltwise.binary import add
 from harness.emulator.ops.eltwise.unary import activated, activation_function, activation_name, function_name
 from harness.emulator.ops.matmul import zero_parts
-from harness.emulator.ops.matmul.blocks import Sizes, block_tiles, blocks, fitting_core_tiles
+from harness.emulator.ops.matmul.blocks import Sizes, block_tiles, blocks, check_reuse, fitting_core_tiles
 from harness.emulator.ops.matmul.programs import check_program, output_shard_spec
 from harness.emulator.ops.matmul.shapes import FLOATS, biased_shape, fuses, product_shape
 from harness.emulator.ops.movement.movement import reshaped
@@ -174,15 +174,17 @@ def _matmul(call: _Call) -> Tensor:
     if memory.sharded and memory.shard_spec is None:
         memory = output_shard_spec(name, memory, shape, call.program_config, a, device)
     transposed = call.transpose_a, call.transpose_b
+    sizes = Sizes.of(a, b, *transposed)
+    room = device.allocator.usage(BufferType.L1).largest_free
+    share = fitting_core_tiles(a.dtype, b.dtype, dtype, config, room)
+    if call.program_config is None:
+        check_reuse(name, sizes, a.config, b.config, memory, call.core_grid, share)
     shards: Compute
     if current() is Mode.FAST:
         apply = activation_function(name, activation_name(activation)) if activation is not None else None
         shards = functools.partial(_fast, a, b, bias, *transposed, apply, config, dtype)
     else:
-        sizes = Sizes.of(a, b, *transposed)
         grid = device.compute_with_storage_grid_size()
-        room = device.allocator.usage(BufferType.L1).largest_free
-        share = fitting_core_tiles(a.dtype, b.dtype, dtype, config, room)
         width = block_tiles(
             call.program_config, call.core_grid, sizes, a.config, b.config, memory, grid, share
         )

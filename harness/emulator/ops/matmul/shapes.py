@@ -48,7 +48,7 @@ def biased_shape(name: str, bias: Tensor, product: Shape) -> Shape:
     """The shape of the product plus the bias: they broadcast."""
     require_device(name, bias)
     if bias.dtype not in FLOATS:
-        refuse(name, f"bias must be floating point, got {bias.dtype}")
+        refuse(name, f"the emulator does not model a bias that is not floating point, got {bias.dtype}")
     try:
         return Shape(torch.broadcast_shapes(tuple(product), tuple(bias.shape)))
     except RuntimeError:

@@ -22,7 +22,8 @@ from harness.emulator.spec.types import (
     TensorMemoryLayout,
 )
 
-_L1_ALIGNMENT = 16  # bytes
+# What a row of a shard must be a multiple of, in bytes.
+_L1_ALIGNMENT, _DRAM_ALIGNMENT = 16, 32
 
 
 @op("ttnn.to_memory_config")
@@ -102,6 +103,7 @@ def reshard(input_tensor: Tensor, output_memory_config: MemoryConfig) -> Tensor:
     require_device("ttnn.reshard", input_tensor)
     if not input_tensor.config.sharded or not output_memory_config.sharded:
         refuse("ttnn.reshard", "input and output must both be sharded")
+    _check_pages(input_tensor, output_memory_config)
     return _moved("ttnn.reshard", input_tensor, output_memory_config, None)
 
 
@@ -127,6 +129,8 @@ def clone(
 ) -> Tensor:
     """A copy, in another dtype if asked."""
     require_device("ttnn.clone", input)
+    if dtype not in (None, input.dtype) and input.layout is Layout.ROW_MAJOR:
+        refuse("ttnn.clone", f"another dtype needs TILE layout, got {input.layout}")
     config = output_config(input, memory_config)
     if config.sharded is not input.config.sharded:
         refuse("ttnn.clone", "input and result must both be sharded, or both interleaved")
@@ -185,14 +189,28 @@ def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -
     return make_tensor(name, lambda: converted(x, dtype), x.shape, dtype, x.layout, config, device_of(x))
 
 
-def _check_shard_rows(name: str, x: Tensor, config: MemoryConfig) -> None:
-    """Of a ROW_MAJOR shard, a row is a page in L1."""
+def _check_pages(x: Tensor, config: MemoryConfig) -> None:
+    """ttnn.reshard moves rows of ROW_MAJOR shards, its pages: seen on ttnn 0.81.1."""
+    if x.layout is not Layout.ROW_MAJOR or x.config.shard_spec is None or config.shard_spec is None:
+        return
+    layouts = {x.config.memory_layout, config.memory_layout}
+    from_dram, to_dram = (side.buffer_type is BufferType.DRAM for side in (x.config, config))
+    if layouts != {TensorMemoryLayout.HEIGHT_SHARDED} and not (from_dram and to_dram):
+        _check_shard_rows("ttnn.reshard", x, x.config, _DRAM_ALIGNMENT if from_dram else _L1_ALIGNMENT)
+        _check_shard_rows("ttnn.reshard", x, config, _L1_ALIGNMENT)
+    widths = [-(-x.shape[-1] // side.shard_spec.shape[1]) for side in (x.config, config)]  # type: ignore[union-attr]
+    if to_dram and (from_dram or len(layouts) > 1) and widths[0] != widths[1]:
+        refuse(
+            "ttnn.reshard",
+            f"into DRAM a row of {x.shape[-1]} must have as many pages as it had, got {widths[0]} and {widths[1]}",
+        )
+
+
+def _check_shard_rows(name: str, x: Tensor, config: MemoryConfig, unit: int = _L1_ALIGNMENT) -> None:
+    """Of a ROW_MAJOR shard, a row is a page: `unit` bytes or a multiple."""
     spec = config.shard_spec
     if spec is None or x.layout is not Layout.ROW_MAJOR:
         return
     row = spec.shape[1] * TILE_BYTES[x.dtype] // TILE_SIZE**2
-    if row % _L1_ALIGNMENT:
-        refuse(
-            name,
-            f"a shard's row of {spec.shape[1]} {x.dtype}, {row} bytes, must be a multiple of {_L1_ALIGNMENT}",
-        )
+    if row % unit:
+        refuse(name, f"a shard's row of {spec.shape[1]} {x.dtype}, {row} bytes, must be a multiple of {unit}")

@@ -124,3 +124,28 @@ def test_what_ttnn_refuses_is_refused_in_words(mesh: Any) -> None:
         RuntimeError, match=r"^ttnn\.linear: bias \[3, 8\] would be added to the tile padding"
     ):
         api.linear(one_row, b, bias=put(mesh, torch.ones(3, 8)))
+
+
+@pytest.mark.parametrize(
+    ("k", "in_l1", "core_grid", "taken"),
+    [
+        (32, False, None, True),
+        (32, True, None, False),
+        (64, True, None, True),
+        (64, False, api.CoreGrid(x=8, y=8), False),
+    ],
+)
+def test_one_batch_of_in0_serves_all_of_in1_where_ttnn_has_a_program_for_it(
+    mesh: Any, k: int, in_l1: bool, core_grid: Any, taken: bool
+) -> None:
+    """As ttnn 0.81.1 answered: from DRAM always, from L1 with an even number of K tiles, with a core_grid never (small shapes)."""
+    memory = api.L1_MEMORY_CONFIG if in_l1 else api.DRAM_MEMORY_CONFIG
+    a = api.to_memory_config(put(mesh, torch.ones(1, 1, 64, k)), memory)
+    b = put(mesh, torch.ones(2, 3, k, 64))
+    if taken:
+        assert (api.to_torch(api.matmul(a, b, core_grid=core_grid)) == k).all()
+        return
+    with pytest.raises(
+        RuntimeError, match=r"^ttnn\.matmul: one batch of the first tensor for the 6 of the second"
+    ):
+        api.matmul(a, b, core_grid=core_grid)

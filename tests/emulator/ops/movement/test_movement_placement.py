@@ -34,6 +34,44 @@ def test_indexing_follows_torch(ttnn, put):
         assert torch.equal(got, x[index]), index
 
 
+@pytest.mark.parametrize(
+    ("width", "strategy", "in_dram", "message"),
+    [
+        (8, "HEIGHT", False, None),
+        (8, "WIDTH", False, r"a shard's row of 4 DataType\.BFLOAT16, 8 bytes, must be a multiple of 16$"),
+        (16, "WIDTH", False, None),
+        (16, "WIDTH", True, r"into DRAM a row of 16 must have as many pages as it had, got 1 and 2$"),
+    ],
+)
+def test_reshard_moves_whole_pages(ttnn, put, width, strategy, in_dram, message):
+    """Rows of ROW_MAJOR shards, from two cores with whole rows: to four with whole rows, or to two with halves of rows."""
+
+    def sharded(strategy, cores, shape, buffer=ttnn.BufferType.L1):
+        grid = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(cores - 1, 0))])
+        spec = ttnn.ShardSpec(grid, shape, ttnn.ShardOrientation.ROW_MAJOR)
+        return ttnn.MemoryConfig(ttnn.TensorMemoryLayout[f"{strategy}_SHARDED"], buffer, spec)
+
+    x = bf16(4, width)
+    rows = put(x, layout=ttnn.ROW_MAJOR_LAYOUT, memory=sharded("HEIGHT", 2, (2, width)))
+    cores, shape = (4, (1, width)) if strategy == "HEIGHT" else (2, (4, width // 2))
+    target = sharded(strategy, cores, shape, ttnn.BufferType.DRAM if in_dram else ttnn.BufferType.L1)
+    if message is None:
+        assert torch.equal(ttnn.to_torch(ttnn.reshard(rows, target)), x)
+        return
+    with pytest.raises(DeviceError, match=message):
+        ttnn.reshard(rows, target)
+
+
+def test_clone_casts_tiles_only(ttnn, put):
+    """As ttnn, which converts in TILE layout."""
+    x = bf16(32, 32)
+    assert torch.equal(ttnn.to_torch(ttnn.clone(put(x), dtype=ttnn.float32)), x.float())
+    with pytest.raises(
+        DeviceError, match=r"^ttnn\.clone: another dtype needs TILE layout, got Layout\.ROW_MAJOR$"
+    ):
+        ttnn.clone(put(x, layout=ttnn.ROW_MAJOR_LAYOUT), dtype=ttnn.float32)
+
+
 def test_a_vector_is_its_own_transpose(ttnn, put):
     """Of a rank 1 tensor ttnn takes the one dimension twice in ROW_MAJOR, and refuses TILE."""
     x = bf16(31)
