@@ -97,7 +97,7 @@ def run(
         str, typer.Option(help=f"what answers `import ttnn`: {', '.join(TARGETS)}")
     ] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shapes, rows x columns, comma-separated")] = "1x1",
-    precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
+    precision: Annotated[str, typer.Option(help="precisions, comma-separated")] = "accuracy",
     suite: Annotated[str, typer.Option(help=", ".join(SUITES))] = "quick",
     out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
     goldens: Store = None,

@@ -88,7 +88,7 @@ class Matrix:
 
 
 def run_matrix(faults: Sequence[Fault], setup: Setup, say: Callable[[str], None]) -> Matrix:
-    """Runs the suites without a fault once for each mesh and policy, then with each fault.
+    """Runs the suites without a fault once for each mesh and precision, then with each fault.
 
     Raises UserError where the suites do not run without a fault.
     """

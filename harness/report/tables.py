@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.layers import CHAINED
-from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
+from harness.report.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
 from harness.results.figures import COUNTERS, figure, worse
 from harness.results.schema import Record
 
@@ -84,11 +84,11 @@ def accuracy_table(records: Sequence[Record], model: str) -> Table | None:
         name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
         where = f" {mesh}" if several and mesh else ""
         table.add_row(Text(f"{name}{where}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
-    yardsticks = SIMULATED_WORMHOLE if model == YARDSTICK_MODEL else {}
-    for precision in dict.fromkeys(row[1] for row in rows if row[1] in yardsticks):
-        yardstick = SIMULATED_WORMHOLE[precision]
-        name = f"{precision} simulated Wormhole, {yardstick.n} tokens (recorded)"
-        table.add_row(Text(name, style="dim"), *_yardstick_cells(yardstick))
+    references = SIMULATED_WORMHOLE if model == REFERENCE_MODEL else {}
+    for precision in dict.fromkeys(row[1] for row in rows if row[1] in references):
+        reference = SIMULATED_WORMHOLE[precision]
+        name = f"{precision} simulated Wormhole, {reference.n} tokens (recorded)"
+        table.add_row(Text(name, style="dim"), *_reference_cells(reference))
     return table
 
 
@@ -212,7 +212,7 @@ def _perplexity(ours: float, golden: float, change: float) -> str:
     return f"{ours:.2f} {change:+.2%}\ngolden {golden:.2f}"
 
 
-def _yardstick_cells(seen: Yardstick) -> list[Text]:
+def _reference_cells(seen: SimulatedReference) -> list[Text]:
     texts = (
         figure("pcc", seen.pcc),
         figure("worst_row_pcc", seen.worst_row_pcc),

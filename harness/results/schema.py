@@ -57,7 +57,7 @@ class Record:
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
     target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
-    precision: str  # policy name; "bf16" with target "torch"
+    precision: str  # accuracy, performance, ...; "bf16" with target "torch"
     layer: int | None = None
     mesh: str = "1x1"
     phase: Phase | None = None
