@@ -21,12 +21,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from harness.results.catalogue import Direction
+
 SCHEMA = 1
 REPORTED_PACKAGES = ("torch", "transformers", "ttnn")
 
 Phase = Literal["prefill", "decode"]
 Clock = Literal["device", "host", "model"]
-Direction = Literal["higher", "lower"]
 Verdict = Literal[
     "pass", "regression", "inconclusive", "missing_golden", "stale_golden", "missing_baseline", "not_compared"
 ]
@@ -53,7 +54,7 @@ class Record:
 
     test: str  # pytest node id
     module: str  # "attention", "mlp", "model", ...
-    metric: str  # a name that ci/policy.yaml knows
+    metric: str  # its name in the catalogue
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
     target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges

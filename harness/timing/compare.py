@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.gates.results import Figure, Key, ResultsFile, keyed
 from harness.gates.sessions import Comparison, compare, compare_exact
-from harness.results.figures import COUNTERS
+from harness.results.catalogue import COUNTERS
 
 State = Literal["pass", "regression", "inconclusive", "missing baseline", "vanished"]
 MOST_CAUSES = 3
