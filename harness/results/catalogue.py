@@ -121,7 +121,7 @@ _JUDGED = (
     Metric(
         "gap_share",
         "lower",
-        sees="that over the recorded output's own 1-PCC to the exact one",
+        sees="recorded_gap over the recorded output's own 1-PCC to the exact one",
     ),
     Metric(
         "bias_change",
