@@ -42,15 +42,18 @@ def _unspell(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_unspell)]
 Samples = Annotated[tuple[Number, ...], BeforeValidator(lambda value: tuple(value))]  # JSON has lists only
 _STRICT = ConfigDict(strict=True, extra="forbid")
+_READ = ConfigDict(
+    strict=True, extra="ignore"
+)  # of what another version wrote, fields that are not known are passed over
 
 
 class ResultsError(RuntimeError):
     """A results or report file cannot be written or read; the message is one line that names it."""
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Record:
-    """One gated figure. Seconds and bytes, always. Types are checked when it is made (pydantic.ValidationError)."""
+@checked_dataclass(frozen=True, kw_only=True, config=_READ)
+class Figure:
+    """What of a record a gate compares. Seconds and bytes, always. Types are checked when it is made (pydantic.ValidationError)."""
 
     test: str  # pytest node id
     module: str  # "attention", "mlp", "model", ...
@@ -67,20 +70,39 @@ class Record:
     unit: str = ""
     n: int = 1  # how many elements, tokens or samples the value stands on
     clock: Clock | None = None
-    guideline: Number | None = None
     gate: Number | None = None
     direction: Direction | None = None
-    golden: str | None = None
     note: str = ""
     details: dict[str, Number | str] = field(default_factory=dict)  # shown, not gated
     samples: Samples = ()  # of a latency: the seconds of each round of this process; the value is their median
-    tries: int = (
-        1  # how often the test ran until it said this: more where a plugin ran it again after a failure
-    )
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Environment:
+class Record(Figure):
+    """One figure of a run, as it is filed."""
+
+    guideline: Number | None = None
+    golden: str | None = None
+    tries: int = (
+        1  # how often the test ran until it said this; more where a plugin ran it again after a failure
+    )
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_READ)
+class Origin:
+    """On what a run was made, as far as two runs must agree in it. None: it does not say."""
+
+    model: str
+    target: str
+    mesh: str
+    weights_digest: str | None = None
+    emulator_mode: str | None = None
+    goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
+    commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Environment(Origin):
     """Where and on what a run was made."""
 
     python: str
@@ -88,13 +110,6 @@ class Environment:
     cpu_count: int
     cpu_model: str
     versions: dict[str, str | None]  # None: not installed
-    target: str
-    mesh: str
-    model: str
-    weights_digest: str | None = None
-    emulator_mode: str | None = None
-    commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
-    goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
     cpu_path: str | None = None  # the emulator's: capability of the CPU and the path taken for it
 
     @property
