@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if pluginmanager.is_registered(hooks):
         return
     os.environ["PYTEST_PLUGINS"] = hooks.__name__  # for the processes that tests start
-    pluginmanager.register(hooks, "tt_harness")
+    pluginmanager.register(hooks, hooks.__name__)
     config: pytest.Config = pluginmanager.get_plugin("pytestconfig")
     arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
     arguments += config.invocation_params.args
