@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from harness.results.catalogue import COUNTERS
-from harness.ttnn_calls.refusals import TTNN_FOLDERS
+from harness.ttnn_calls.call_sites import callers
 
 WHOLE = "model"  # the module that stands for the whole pass
 LAYOUT_OPS = (
@@ -216,14 +215,13 @@ def _scopes(ttnn: Any) -> Iterator[None]:
 
 def _calling_module() -> str:
     """The file stem of the model code that called an op: the innermost in a folder `modules`, else the innermost."""
-    frame: FrameType | None = sys._getframe(2)
     nearest = ""
-    while frame is not None:
+    for frame in callers(sys._getframe(2)):
         file = frame.f_code.co_filename
-        if not any(folder in file for folder in TTNN_FOLDERS) and file != __file__:
-            path = Path(file)
-            nearest = nearest or path.stem
-            if path.parent.name == "modules":
-                return path.stem
-        frame = frame.f_back
+        if file == __file__:
+            continue
+        path = Path(file)
+        nearest = nearest or path.stem
+        if path.parent.name == "modules":
+            return path.stem
     return nearest
