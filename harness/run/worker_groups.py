@@ -17,9 +17,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 
-PRECISIONS = (
-    "tt_precisions"  # in an xdist worker's input: the file in which it leaves the precision of each of its tests
-)
+PRECISIONS = "tt_precisions"  # in an xdist worker's input: the file in which it leaves the precision of each of its tests
 
 
 class PrecisionScheduling(LoadGroupScheduling):  # type: ignore[misc]  # pytest-xdist ships no types
@@ -62,7 +60,9 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)  # before pytest-xdist tells the controller that the tests are collected
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Writes the file."""
-        precisions = {item.nodeid: precision for item in session.items if (precision := precision_of(item)) is not None}
+        precisions = {
+            item.nodeid: precision for item in session.items if (precision := precision_of(item)) is not None
+        }
         self._file.write_text(json.dumps(precisions), encoding="utf-8")
 
 
