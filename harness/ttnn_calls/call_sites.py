@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import linecache
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -25,10 +26,15 @@ def in_ttnn(file: str) -> bool:
 def callers(frame: FrameType | None) -> Iterator[FrameType]:
     """The frames from this one outwards that are neither ttnn's nor between ttnn and model code, innermost first."""
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not in_ttnn(file) and not file.endswith(_BETWEEN):
+        if _is_callers(frame.f_code.co_filename):
             yield frame
         frame = frame.f_back
+
+
+def calling_line() -> str:
+    """`<file>:<line>` of the model code whose call is running."""
+    frame = next(callers(sys._getframe(1)), None)
+    return "an unknown place" if frame is None else f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def call_site(frames: Sequence[tuple[str, int]], op: str | None = None) -> str:
@@ -38,12 +44,22 @@ def call_site(frames: Sequence[tuple[str, int]], op: str | None = None) -> str:
     """
     inside = [i for i, (file, _) in enumerate(frames) if in_ttnn(file)]
     name, line = frames[max(inside[0] - 1, 0) if inside else -1]
-    path = Path(name)
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{op or _call_on(path, line)} at {shown}:{line}"
+    return f"{op or _call_on(name, line)} at {_shown(name)}:{line}"
 
 
-def _call_on(path: Path, line: int) -> str:
-    text = linecache.getline(str(path), line).strip()
+@functools.cache
+def _is_callers(file: str) -> bool:
+    return not in_ttnn(file) and not file.endswith(_BETWEEN)
+
+
+@functools.cache
+def _shown(file: str) -> str:
+    """The file as seen from the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _call_on(file: str, line: int) -> str:
+    text = linecache.getline(file, line).strip()
     call = _CALL.search(text)
     return call[0] if call else text or "ttnn"
