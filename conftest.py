@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if pluginmanager.has_plugin("tt_harness"):  # of an older checkout's egg-info, which lies beside this file
         pluginmanager.unregister(name="tt_harness")
     os.environ["PYTEST_PLUGINS"] = hooks.__name__  # for the processes that tests start
-    pluginmanager.register(hooks, "tt_harness")
+    pluginmanager.register(hooks, hooks.__name__)
     config: pytest.Config = pluginmanager.get_plugin("pytestconfig")
     arguments = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
     arguments += config.invocation_params.args

@@ -12,7 +12,7 @@ from harness.bisect.errors import Error
 from harness.bisect.losses import FIDELITIES, FORMATS
 from harness.bisect.steps import Facts, Step
 
-# A healthy SmolLM2 stays below 0.6 of the limits in every op, under each policy (docs/bisect.md).
+# A healthy SmolLM2 stays below 0.6 of the limits in every op, in each precision (docs/bisect.md).
 MARGIN, ROW_MARGIN = 3.0, 6.0
 EXACT = 1e-6  # fp32's own rounding, and the order of a golden's sums
 PRODUCTS = 16  # added at once; then the destination rounds

@@ -9,10 +9,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.ttnn_calls.refusals import TTNN_FOLDERS
+from harness.ttnn_calls.call_sites import callers
 
 _OURS = str(Path(__file__).parent)
-_OP_LOG = str(Path(__file__).parents[1] / "ttnn_calls" / "op_log.py")
 LAYER_MODULES = ("attention_norm", "attention", "mlp_norm", "mlp")
 TOP_MODULES = ("embedding", "rope", "final_norm", "lm_head")
 
@@ -44,18 +43,17 @@ class Places:
     def here(self) -> Place:
         """The innermost module on the stack, the layer it is called for, and the line in its file, or in the model's."""
         module, layer = "model", None
-        nearest = in_module = None
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((_OURS, _OP_LOG)) and not any(folder in file for folder in TTNN_FOLDERS):
-                nearest = nearest or frame
-                name, index = self._names.get(id(frame.f_locals.get("self")), ("", None))
-                if name and in_module is None:
-                    module, in_module = name, frame
-                if layer is None:
-                    layer = index
-            frame = frame.f_back
+        nearest: FrameType | None = None
+        in_module: FrameType | None = None
+        for caller in callers(sys._getframe(1)):
+            if caller.f_code.co_filename.startswith(_OURS):
+                continue
+            nearest = nearest or caller
+            name, index = self._names.get(id(caller.f_locals.get("self")), ("", None))
+            if name and in_module is None:
+                module, in_module = name, caller
+            if layer is None:
+                layer = index
         frame = in_module or nearest
         if frame is None:
             return Place(module, layer, "", "")

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from harness.bisect.op_goldens import Golden
 from harness.emulator import Kind, declarations
+from harness.ttnn_calls.op_goldens import Golden
 from harness.ttnn_calls.op_log import Args, Kwargs, tensors_in
 
 Values = list[torch.Tensor]

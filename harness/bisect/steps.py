@@ -11,10 +11,10 @@ import torch
 
 from harness.bisect.errors import Error, error, worst
 from harness.bisect.inner import swayed
-from harness.bisect.op_goldens import TRANSFERS, Golden, NoGolden, golden_of
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows, Values, apply, held, written
 from harness.emulator.arithmetic.accumulate import FP32_DEST_ERRATUM
+from harness.ttnn_calls.op_goldens import TRANSFERS, Golden, NoGolden, golden_of
 from harness.ttnn_calls.op_log import Args, Kwargs, Op, tensors_in
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import subprocess
 import sys
@@ -15,15 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.results.schema import REPORTED_PACKAGES
-from harness.targets import silicon, ttsim
+from harness.targets import TARGETS
 
 TIME_LIMIT = 120  # seconds a target may take to open
-CHECKED_MESHES = {
-    "emulator": ("1x1",),
-    "dryrun": ("1x1", "1x2", "1x8"),
-    "ttsim": ("1x1",),
-    "silicon": ("1x1",),
-}
+CHECKED_MESHES = {name: target.doctor_meshes for name, target in TARGETS.items()}
 TTNN_PYTHONS = ((3, 10), (3, 12))  # it has wheels for these, on Linux x86-64
 _PROBE = """
 import sys
@@ -102,9 +96,7 @@ def _model() -> Finding:
 
 def _target(target: str, mesh: str) -> Finding:
     what = f"target {target} {mesh}"
-    expected = {"ttsim": bool(os.environ.get(ttsim.SIMULATOR)), "silicon": silicon.NODES.exists()}.get(
-        target, True
-    )
+    expected = TARGETS[target].expected()
     command = [sys.executable, "-c", _PROBE, target, mesh]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)

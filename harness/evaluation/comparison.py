@@ -14,7 +14,7 @@ from harness.evaluation.lm_eval_model import DeviceLM, GoldenLM, check_computes
 from harness.evaluation.samples import Evaluation
 from harness.gates.policy import Policy
 from harness.report.reproduce import ARGUMENTS
-from harness.results.false_discovery import settle
+from harness.results.false_discovery import controlled
 from harness.results.schema import Environment, Record, Results
 from harness.run.recorder import Recorder
 from harness.targets import active
@@ -63,5 +63,6 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
     )
     said = {ARGUMENTS: shlex.join(arguments)}
     return Results(
-        environment, tuple(replace(record, details={**record.details, **said}) for record in settle(records))
+        environment,
+        tuple(replace(record, details={**record.details, **said}) for record in controlled(records)),
     )

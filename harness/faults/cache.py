@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.faults.planting import around, fault, in_policies, one_page_wider
+from harness.faults.planting import around, fault, in_every_precision, one_page_wider
 
 PAGE = 32  # positions
 
@@ -94,10 +94,10 @@ def layers_share_a_cache(patch: pytest.MonkeyPatch) -> None:
 
 @fault("attention")
 def cache_in_bfp4(patch: pytest.MonkeyPatch) -> None:
-    """The KV cache has a quarter of the mantissa bits that the policy says."""
+    """The KV cache has a quarter of the mantissa bits that the precision says."""
     import ttnn
 
-    in_policies(patch, kv_cache=ttnn.bfloat4_b)
+    in_every_precision(patch, kv_cache=ttnn.bfloat4_b)
 
 
 @fault("kv_cache")

@@ -24,8 +24,7 @@ from harness.errors import UserError
 from harness.faults.planting import Fault
 from harness.faults.probe import Kill, Probe
 
-# What a fault must be seen by: the suites that `tt-harness run` takes by default, and for several devices their own.
-DEFAULT_SUITES = ("modules", "model", "metamorphic", "accuracy")
+# What a fault must be seen by: the suites that `tt-harness run` takes by default (QUICK), and for several devices their own.
 MESH_SUITE = "devices"
 MODULE_SUITE = "modules"
 # Where a fault must be seen by a module's own tests: what suites/modules has a file for. A whole model or a cache has none.
@@ -88,7 +87,7 @@ class Matrix:
 
 
 def run_matrix(faults: Sequence[Fault], setup: Setup, say: Callable[[str], None]) -> Matrix:
-    """Runs the suites without a fault once for each mesh and policy, then with each fault.
+    """Runs the suites without a fault once for each mesh and precision, then with each fault.
 
     Raises UserError where the suites do not run without a fault.
     """

@@ -81,8 +81,8 @@ def reweighted(patch: pytest.MonkeyPatch, change: Callable[[Callable[[str], Any]
     around(patch, Checkpoint, "__getitem__", taken)
 
 
-def in_policies(patch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """From now on every precision policy has these fields."""
+def in_every_precision(patch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """From now on every precision has these fields."""
     import dataclasses
 
     from tt_llm import precision

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.faults.planting import Fault, Plant, around, in_policies
+from harness.faults.planting import Fault, Plant, around, in_every_precision
 
 
 def reshard_in_every_layer(patch: pytest.MonkeyPatch) -> None:
@@ -23,10 +23,10 @@ def reshard_in_every_layer(patch: pytest.MonkeyPatch) -> None:
 
 
 def bf16_gate_weights(patch: pytest.MonkeyPatch) -> None:
-    """Gate and up weights of every policy go back to bf16: at least as right, and more bytes to read."""
+    """Gate and up weights of every precision go back to bf16: at least as right, and more bytes to read."""
     import ttnn
 
-    in_policies(patch, gate_up_weights=ttnn.bfloat16)
+    in_every_precision(patch, gate_up_weights=ttnn.bfloat16)
 
 
 def lost_dram_sharding(patch: pytest.MonkeyPatch) -> None:

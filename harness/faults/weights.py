@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.faults.planting import around, fault, in_policies, reweighted
+from harness.faults.planting import around, fault, in_every_precision, reweighted
 
 
 @fault("mlp")
@@ -56,15 +56,15 @@ def attention_weights_in_bfp4(patch: pytest.MonkeyPatch) -> None:
     """The attention's weights have three bits of mantissa."""
     import ttnn
 
-    in_policies(patch, attention_weights=ttnn.bfloat4_b)
+    in_every_precision(patch, attention_weights=ttnn.bfloat4_b)
 
 
 @fault("mlp")
 def mlp_weights_in_bfp4(patch: pytest.MonkeyPatch) -> None:
-    """The MLP's gate and up weights have three bits of mantissa under every policy."""
+    """The MLP's gate and up weights have three bits of mantissa in every precision."""
     import ttnn
 
-    in_policies(patch, gate_up_weights=ttnn.bfloat4_b)
+    in_every_precision(patch, gate_up_weights=ttnn.bfloat4_b)
 
 
 @fault("attention")

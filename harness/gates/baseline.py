@@ -7,16 +7,18 @@ read in a diff. A figure holds what the gate compares; of a timed one the sample
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from harness.gates.results import Figure, Key, Origin, ResultsFile, check_same, keyed, read
+from harness.gates.results import Key, ResultsFile, check_same, keyed, read
+from harness.results.schema import Figure, Origin
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
+_READ = ConfigDict(strict=True, extra="ignore")
 # What the gate does not compare: a baseline without it changes only where a figure does.
 _DROPPED: dict[str, Any] = {"note": "", "gate": None, "direction": None, "samples": ()}
 
@@ -35,6 +37,13 @@ class Update:
     changes: str  # "3 changed, 1 new, 0 gone of 212 figures"
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=_READ)
+class Accepted(Figure):
+    """A figure of an accepted run."""
+
+    sessions: tuple[tuple[float, ...], ...] = ()  # of a timed one: the samples of each session
+
+
 @checked_dataclass(frozen=True, config=_STRICT)
 class Baseline:
     """A baseline file."""
@@ -42,7 +51,7 @@ class Baseline:
     schema: Literal[1]
     history: tuple[Update, ...]  # the newest last
     environment: Origin
-    figures: tuple[Figure, ...]
+    figures: tuple[Accepted, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Changes:
 
 
 _BASELINE = TypeAdapter(Baseline)
-_FIGURE = TypeAdapter(Figure)
+_FIGURE = TypeAdapter(Accepted)
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -83,7 +92,7 @@ def updated(old: Baseline | None, sessions: Sequence[ResultsFile], reason: str, 
                 f"{len(bad)} figures of the results are regressions, the first {bad[0].metric} of {bad[0].test}:"
                 " a baseline is what passed"
             )
-    figures = {key: _kept(figure) for key, figure in keyed(sessions[0].records).items()}
+    figures = {key: _accepted(figure) for key, figure in keyed(sessions[0].records).items()}
     for session in sessions:
         for key, figure in keyed(session.records).items():
             if figure.samples and key in figures:
@@ -107,14 +116,15 @@ def text(baseline: Baseline) -> str:
     )
 
 
-def _kept(figure: Figure) -> Figure:
+def _accepted(figure: Figure) -> Accepted:
     details = (
         figure.details if figure.metric == "ops" else {}
     )  # counted by name; what else is in details is shown only
-    return replace(figure, details=details, **_DROPPED)
+    compared = {each.name: getattr(figure, each.name) for each in fields(Figure)}
+    return Accepted(**compared | _DROPPED | {"details": details})
 
 
-def _changes(before: dict[Key, Figure], after: dict[Key, Figure]) -> Changes:
+def _changes(before: dict[Key, Accepted], after: dict[Key, Accepted]) -> Changes:
     both = before.keys() & after.keys()
     changed = sum(not _equal(before[key].value, after[key].value) for key in both)
     return Changes(changed, len(after.keys() - both), len(before.keys() - both), len(after))
@@ -124,7 +134,7 @@ def _equal(a: float | None, b: float | None) -> bool:
     return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))
 
 
-def _plain(figure: Figure) -> dict[str, Any]:
+def _plain(figure: Accepted) -> dict[str, Any]:
     """What differs from the defaults, as JSON can hold it."""
     given: dict[str, Any] = _FIGURE.dump_python(figure, exclude_defaults=True)
     if figure.value is not None and not math.isfinite(figure.value):

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.gates.baseline import Baseline
+from harness.gates.baseline import Accepted, Baseline
 from harness.gates.policy import Policy, Rule, judge, judge_relative
-from harness.gates.results import Figure, Key, ResultsFile, check_same, keyed
+from harness.gates.results import Key, ResultsFile, check_same, keyed
 from harness.gates.sessions import compare, compare_exact
+from harness.results.schema import Figure
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
 Place = tuple[str, str, str]  # a test, the target and the mesh it ran on
@@ -105,7 +106,7 @@ def lines(judgement: Judgement, baseline: Baseline) -> Iterator[str]:
             yield f"  and {len(found) - len(shown)} more"
 
 
-def _vanished(before: dict[Key, Figure], now: dict[Key, Figure]) -> Iterator[Finding]:
+def _vanished(before: dict[Key, Accepted], now: dict[Key, Figure]) -> Iterator[Finding]:
     """Tests that are gone, and figures that a test no longer gives without having failed."""
     said: dict[Place, Figure] = {}  # of each test, what says why figures are missing
     for key, figure in now.items():
@@ -180,7 +181,7 @@ def _gated(key: Key, figure: Figure, value: float, before: Figure | None, rule: 
 
 
 def _timed(
-    key: Key, figure: Figure, sessions: Sequence[tuple[float, ...]], before: Figure | None
+    key: Key, figure: Figure, sessions: Sequence[tuple[float, ...]], before: Accepted | None
 ) -> Iterator[Finding]:
     """A time against the baseline's, by its clock: a modelled one has no noise, of the others whole sessions are compared."""
     if before is None or before.value is None or figure.value is None:

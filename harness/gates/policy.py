@@ -1,7 +1,7 @@
 """Gates and guidelines from policy.yaml: which rule holds for a measurement, and whether it passes.
 
-The file has three parts. ``metrics`` names every known metric and which direction is better. ``guidelines`` says what
-a good port reaches, ``gates`` what must not be missed. Each rule is a bound and the selectors it holds for; of the
+The file has two parts. ``guidelines`` says what a good port reaches, ``gates`` what must not be missed. A third, ``metrics``, names
+the metrics that it is about and which way each is better; without it they are those of the harness (`results.catalogue`). Each rule is a bound and the selectors it holds for; of the
 rules that match, the one with the most selectors wins, and two different ones with equally many are an error.
 
 A gate is of one of three kinds, by the keys it has:
@@ -23,8 +23,8 @@ from typing import Literal
 import yaml
 
 from harness import project_folder
+from harness.results.catalogue import DIRECTIONS, Direction
 
-Direction = Literal["higher", "lower"]
 Kind = Literal["absolute", "relative", "statistical"]
 Verdict = Literal["pass", "regression", "inconclusive"]
 Part = Literal["guidelines", "gates", "relative"]
@@ -32,7 +32,7 @@ Facts = dict[str, str | int | None]  # the selectors' values of one measurement
 POWER = 0.8  # of a statistical gate that names none
 SELECTORS = ("module", "precision", "target", "phase", "layer", "mode")
 TERMS = ("value", "relative", "alpha", "effect", "power")
-SECTIONS = ("metrics", "guidelines", "gates")
+SECTIONS = ("guidelines", "gates")
 KNOWN_VALUES: dict[str, tuple[str, ...]] = {
     "phase": ("prefill", "decode"),
     "target": ("emulator", "dryrun", "ttsim", "silicon", "torch"),
@@ -215,21 +215,27 @@ def _parse(text: str, name: str) -> Policy:
         raise PolicyError(f"policy {name} is not valid YAML: {' '.join(str(error).split())}") from error
     sections: dict[str, yaml.Node] = {}
     for key, node in _pairs(root, name, "the file"):
-        if key.value not in SECTIONS:
-            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected {', '.join(SECTIONS)}")
+        if key.value not in ("metrics", *SECTIONS):
+            known = ", ".join(("metrics", *SECTIONS))
+            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected {known}")
         sections[key.value] = node
     missing = [section for section in SECTIONS if section not in sections]
     if missing:
         raise PolicyError(f"policy {name} lacks: {', '.join(missing)}")
-    directions: dict[str, Direction] = {}
-    for key, node in _pairs(sections["metrics"], name, "metrics"):
-        if node.value not in ("higher", "lower"):
-            raise PolicyError(
-                f"{_at(name, node)}: metric {key.value} is {node.value!r}; expected higher or lower"
-            )
-        directions[key.value] = "higher" if node.value == "higher" else "lower"
+    directions = _directions(sections["metrics"], name) if "metrics" in sections else DIRECTIONS
     guidelines, gates = (_entries(sections[part], name, part, directions) for part in ("guidelines", "gates"))
     return Policy(name, directions, guidelines, gates)
+
+
+def _directions(node: yaml.Node, name: str) -> dict[str, Direction]:
+    directions: dict[str, Direction] = {}
+    for key, item in _pairs(node, name, "metrics"):
+        if item.value not in ("higher", "lower"):
+            raise PolicyError(
+                f"{_at(name, item)}: metric {key.value} is {item.value!r}; expected higher or lower"
+            )
+        directions[key.value] = "higher" if item.value == "higher" else "lower"
+    return directions
 
 
 def _entries(node: yaml.Node, name: str, part: str, directions: dict[str, Direction]) -> tuple[Entry, ...]:

@@ -1,27 +1,20 @@
 """What the gate reads of a results file: where a run was made, and each figure with the key it is known by.
 
-``harness/results/schema.py`` owns the format and checks every field of it; here are the fields that a gate needs, and fields
-that are not named here are passed over.
+The fields are those of `results.schema`. A gate also takes files of other versions: it passes over what it has no use for.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-_SPELLED = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}  # JSON has no such numbers
+from harness.results.schema import Figure, Origin
+
 _READ = ConfigDict(strict=True, extra="ignore")
-
-
-def _unspell(value: object) -> object:
-    return _SPELLED.get(value, value) if isinstance(value, str) else value
-
-
-Number = Annotated[float, BeforeValidator(_unspell)]
 
 
 class UnreadableError(ValueError):
@@ -56,46 +49,6 @@ class Key:
         return f"{what}{sizes}, mesh {self.mesh}: {self.metric}"
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=_READ)
-class Figure:
-    """One record of a results or baseline file."""
-
-    test: str
-    target: str
-    precision: str
-    module: str
-    metric: str
-    value: Number | None
-    verdict: str
-    mesh: str = "1x1"
-    layer: int | None = None
-    phase: str | None = None
-    batch: int = 1
-    seq_len: int = 0
-    unit: str = ""
-    n: int = 1
-    clock: str | None = None
-    gate: Number | None = None
-    direction: str | None = None
-    note: str = ""
-    details: dict[str, Number | str] = Field(default_factory=dict)
-    samples: tuple[float, ...] = ()  # seconds; of one session
-    sessions: tuple[tuple[float, ...], ...] = ()  # in a baseline: the samples of each session
-
-
-@checked_dataclass(frozen=True, kw_only=True, config=_READ)
-class Origin:
-    """On what a run was made, as far as two runs must agree in it. None: the file does not say."""
-
-    model: str
-    target: str
-    mesh: str
-    weights_digest: str | None = None
-    emulator_mode: str | None = None
-    goldens: str | None = None
-    commit: str | None = None
-
-
 @checked_dataclass(frozen=True, config=_READ)
 class ResultsFile:
     """A results file."""
@@ -106,6 +59,7 @@ class ResultsFile:
 
 
 Read = TypeVar("Read")
+AnyFigure = TypeVar("AnyFigure", bound=Figure)
 _RESULTS = TypeAdapter(ResultsFile)
 
 
@@ -124,10 +78,10 @@ def read(path: Path, kind: TypeAdapter[Read], what: str) -> Read:
         raise UnreadableError(f"{path} is not a {what} file: {_fault(error)}") from error
 
 
-def keyed(figures: Iterable[Figure]) -> dict[Key, Figure]:
+def keyed(figures: Iterable[AnyFigure]) -> dict[Key, AnyFigure]:
     """The figures by key, in order. Those that agree in everything else are told apart by their place in their test."""
     seen: Counter[Key] = Counter()
-    found: dict[Key, Figure] = {}
+    found: dict[Key, AnyFigure] = {}
     for f in figures:
         key = Key(
             f.test, f.target, f.mesh, f.precision, f.module, f.layer, f.phase, f.batch, f.seq_len, f.metric

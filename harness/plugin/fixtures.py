@@ -34,7 +34,7 @@ def mesh_device(tt_session: Session) -> ttnn.MeshDevice:
 
 @pytest.fixture
 def generator(tt_session: Session, tt_precision: str) -> tt_llm.Generator:
-    """The whole model under the test's precision policy, loaded once for all tests of that policy."""
+    """The whole model in the precision of the test, loaded once for all tests of it."""
     with leave():
         return tt_session.generator(tt_precision)
 

@@ -100,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(resumption, "tt_harness_resumption")
         last_words = Path(config.workerinput[crashes.LAST_WORDS])
         config.pluginmanager.register(crashes.Worker(last_words, options.time_limit), "tt_harness_crashes")
-        policies = Path(config.workerinput[worker_groups.POLICIES])
-        config.pluginmanager.register(worker_groups.Worker(policies), "tt_harness_worker_groups")
+        precisions = Path(config.workerinput[worker_groups.PRECISIONS])
+        config.pluginmanager.register(worker_groups.Worker(precisions), "tt_harness_worker_groups")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 
@@ -109,15 +109,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if config.getvalue("dist") != "loadgroup":
         return None
-    from harness.run.worker_groups import PolicyScheduling
+    from harness.run.worker_groups import PrecisionScheduling
 
-    return PolicyScheduling(config, log)
+    return PrecisionScheduling(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "tt_precision" in metafunc.fixturenames:
         precisions = metafunc.config.stash[OPTIONS].precisions
-        # Session scope makes pytest run all tests of one policy before the next is loaded.
+        # Session scope makes pytest run all tests of one precision before the next is loaded.
         metafunc.parametrize("tt_precision", precisions, scope="session")
     markers = list(metafunc.definition.iter_markers("tt_golden"))[::-1]  # in the order they are written
     if markers:
@@ -194,7 +194,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     from harness.plugin.fixtures import SESSION
     from harness.results.schema import ResultsError, write_results
 
-    bad = config.stash[OUTCOMES].settle()
+    bad = config.stash[OUTCOMES].control_false_discoveries()
     if exitstatus != pytest.ExitCode.TESTS_FAILED:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED if bad else pytest.ExitCode.OK
     path: Path | None = config.stash[OPTIONS].results

@@ -7,11 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.layers import CHAINED
-from harness.report.yardstick import SIMULATED_WORMHOLE, YARDSTICK_MODEL, Yardstick
-from harness.results.figures import COUNTERS, figure, worse
+from harness.report.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
+from harness.results.catalogue import COUNTERS, METRICS
+from harness.results.figures import figure, worse
 from harness.results.schema import Record
 
-MODULE_COLUMNS = {"pcc": "PCC", "worst_row_pcc": "worst row", "rel_l2": "rel L2", "norm_error": "norm err"}
+MODULE_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "norm_error")
 ACCURACY_METRICS = ("top1", "top5", "kl", "perplexity_error")
 ACCURACY_COLUMNS = (
     "logits\nPCC",
@@ -41,7 +42,7 @@ def module_tables(records: Sequence[Record]) -> list[Table]:
     ours = [
         r
         for r in records
-        if r.metric in MODULE_COLUMNS
+        if r.metric in MODULE_METRICS
         and r.target != REFERENCE_TARGET
         and not r.clock
         and r.note != CHAINED  # those of `harness.report.layers`: not the module's own error
@@ -51,12 +52,12 @@ def module_tables(records: Sequence[Record]) -> list[Table]:
         table = _table(f"Modules, precision {precision} (worst of all tests)")
         table.add_column("module", overflow="fold")
         table.add_column("phase", no_wrap=True)
-        for title in (*MODULE_COLUMNS.values(), "tests"):
+        for title in (*(METRICS[name].heading or METRICS[name].label for name in MODULE_METRICS), "tests"):
             table.add_column(title, justify="right", no_wrap=True)
         mine = [r for r in ours if r.precision == precision]
         for module, phase in sorted({(r.module, r.phase or "") for r in mine}, key=_place):
             group = [r for r in mine if r.module == module and (r.phase or "") == phase]
-            cells = [_cell(group, metric) for metric in MODULE_COLUMNS]
+            cells = [_cell(group, metric) for metric in MODULE_METRICS]
             table.add_row(Text(module), phase, *cells, str(len({r.test for r in group})))
         tables.append(table)
     return tables
@@ -84,11 +85,11 @@ def accuracy_table(records: Sequence[Record], model: str) -> Table | None:
         name = "plain bf16 PyTorch (floor)" if target == REFERENCE_TARGET else precision
         where = f" {mesh}" if several and mesh else ""
         table.add_row(Text(f"{name}{where}{' ' + phase if phase else ''}"), *_accuracy_cells(logits, same))
-    yardsticks = SIMULATED_WORMHOLE if model == YARDSTICK_MODEL else {}
-    for precision in dict.fromkeys(row[1] for row in rows if row[1] in yardsticks):
-        yardstick = SIMULATED_WORMHOLE[precision]
-        name = f"{precision} simulated Wormhole, {yardstick.n} tokens (recorded)"
-        table.add_row(Text(name, style="dim"), *_yardstick_cells(yardstick))
+    references = SIMULATED_WORMHOLE if model == REFERENCE_MODEL else {}
+    for precision in dict.fromkeys(row[1] for row in rows if row[1] in references):
+        reference = SIMULATED_WORMHOLE[precision]
+        name = f"{precision} simulated Wormhole, {reference.n} tokens (recorded)"
+        table.add_row(Text(name, style="dim"), *_reference_cells(reference))
     return table
 
 
@@ -133,12 +134,12 @@ def counters_tables(records: Sequence[Record]) -> list[Table]:
         passes = list(dict.fromkeys((r.phase, r.batch, r.seq_len) for r in mine))
         for phase, batch, seq_len in passes:
             table.add_column(f"{phase}, batch {batch}, seq {seq_len}", justify="right")
-        for metric, title in COUNTERS.items():
+        for metric in COUNTERS:
             groups = [
                 [r for r in mine if r.metric == metric and (r.phase, r.batch, r.seq_len) == one]
                 for one in passes
             ]
-            table.add_row(title, *(_counter_cell(group) for group in groups))
+            table.add_row(COUNTERS[metric].label, *(_counter_cell(group) for group in groups))
         tables.append(table)
     return tables
 
@@ -177,7 +178,7 @@ def _mark(group: Sequence[Record]) -> str:
 def _logits(records: Sequence[Record], same: Sequence[Record]) -> list[Record]:
     """The tensor records of the tests that the accuracy figures come from."""
     tests = {r.test for r in same}
-    return [r for r in records if r.test in tests and r.metric in MODULE_COLUMNS]
+    return [r for r in records if r.test in tests and r.metric in MODULE_METRICS]
 
 
 def _accuracy_cells(logits: Sequence[Record], same: Sequence[Record]) -> list[Text]:
@@ -212,7 +213,7 @@ def _perplexity(ours: float, golden: float, change: float) -> str:
     return f"{ours:.2f} {change:+.2%}\ngolden {golden:.2f}"
 
 
-def _yardstick_cells(seen: Yardstick) -> list[Text]:
+def _reference_cells(seen: SimulatedReference) -> list[Text]:
     texts = (
         figure("pcc", seen.pcc),
         figure("worst_row_pcc", seen.worst_row_pcc),

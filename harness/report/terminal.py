@@ -21,6 +21,7 @@ from harness.report.tasks import task_tables
 from harness.report.tokens import shown_tokens
 from harness.results.figures import bound, figure, label, misses_guideline, worse
 from harness.results.schema import Environment, Record, Results, Verdict
+from harness.targets import TARGETS
 
 FAULT_ORDER: tuple[Verdict, ...] = (
     "regression",
@@ -34,7 +35,6 @@ MODES = {
     "device": " (device: the destination register's rounding too)",
     "exact": " (exact: bit for bit)",
 }
-TARGETS_WITHOUT_NUMBERS = ("dryrun",)
 SKIPPED = "skipped:"  # how the note of a test that did not run starts
 SIGNS = {"higher": "at least", "lower": "at most", None: "exactly"}
 MOST_TOKENS = 3  # of each kind
@@ -88,7 +88,8 @@ def headline(results: Results) -> Text:
         r.verdict == "pass" and r.gate is None and r.value is not None for r in records
     )  # figures that no gate is held against
     judged = len(records) - len(idle) - shown
-    computes = results.environment.target not in TARGETS_WITHOUT_NUMBERS
+    target = TARGETS.get(results.environment.target)  # of joined files several, which are none
+    computes = target is None or target.computes
     if not judged and any(not r.note.startswith(SKIPPED) for r in idle) and not computes:
         return Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
     if not judged and shown:

@@ -1,4 +1,4 @@
-"""The verdicts of a run's statistical gates, settled together: with many tests, some reject by chance.
+"""The false discovery rate of a run's statistical gates: with many tests, some reject by chance.
 
 A gate at alpha raises one false alarm in 1 / alpha runs; a run with twenty of them, twenty times as many. Benjamini and
 Hochberg's adjustment keeps the share of false alarms among all alarms at alpha, whatever the number of gates.
@@ -13,17 +13,17 @@ from harness.metrics import benjamini_hochberg
 from harness.results.schema import Record
 
 
-def settle(records: Sequence[Record]) -> list[Record]:
+def controlled(records: Sequence[Record]) -> list[Record]:
     """The records with the adjusted p-value, `q_value`, in the details of each statistical gate.
 
     A regression whose q_value is above its alpha becomes "inconclusive": alone it would be one, among so many it may be chance.
     """
     judged = [i for i, record in enumerate(records) if is_statistical(record)]
     adjusted = benjamini_hochberg([float(records[i].details["p_value"]) for i in judged])
-    settled = list(records)
+    judged_together = list(records)
     for i, q_value in zip(judged, adjusted, strict=True):
-        settled[i] = _settled(records[i], q_value, len(judged))
-    return settled
+        judged_together[i] = _controlled(records[i], q_value, len(judged))
+    return judged_together
 
 
 def is_statistical(record: Record) -> bool:
@@ -31,7 +31,7 @@ def is_statistical(record: Record) -> bool:
     return "p_value" in record.details and "alpha" in record.details
 
 
-def _settled(record: Record, q_value: float, tests: int) -> Record:
+def _controlled(record: Record, q_value: float, tests: int) -> Record:
     details = {**record.details, "q_value": q_value}
     alpha = float(record.details["alpha"])
     if record.verdict == "regression" and q_value > alpha:

@@ -2,62 +2,17 @@
 
 import math
 
+from harness.results.catalogue import METRICS, Form
 from harness.results.schema import Record
-
-LABELS = {
-    "pcc": "PCC",
-    "worst_row_pcc": "worst-row PCC",
-    "rel_l2": "relative L2",
-    "worst_row_rel_l2": "worst-row relative L2",
-    "norm_error": "norm error",
-    "nonfinite": "NaN/Inf count",
-    "top1": "top-1",
-    "top5": "top-5",
-    "kl": "mean KL",
-    "perplexity_error": "perplexity error",
-    "top1_loss": "true tokens lost",
-    "agreement_length": "greedy agreement",
-    "op_differences": "ops unlike the real ttnn's",
-    "mesh_perplexity_change": "perplexity beside one device's",
-    "mesh_agreement_length": "greedy agreement with one device",
-    "mesh_flip_cost": "cost of a greedy flip beside one device (nats)",
-    "flip_cost": "cost of a greedy flip (nats)",
-    "task_loss": "lm-eval answers lost",
-    "task_perplexity_error": "lm-eval perplexity error",
-    "task_nll_change": "lm-eval log-likelihood change (nats)",
-}
-# What is counted exactly, in the order a report shows it.
-COUNTERS = {
-    "ops": "device ops",
-    "programs": "programs compiled",
-    "program_cache_misses": "cache misses, 2nd pass",
-    "layout_conversions": "layout conversions",
-    "dram_read_bytes": "DRAM read, bytes",
-    "dram_written_bytes": "DRAM written, bytes",
-    "l1_peak_bytes": "L1 peak of a core, bytes",
-    "circular_buffer_bytes": "buffers of a core, bytes",
-    "host_to_device": "host to device",
-    "host_to_device_bytes": "host to device, bytes",
-    "device_to_host": "device to host",
-    "device_to_host_bytes": "device to host, bytes",
-    "collective_bytes": "collectives, bytes",
-    "collective_links": "collectives, links",
-}
-SHARES = ("top1", "top5")
-ERRORS_IN_PERCENT = (
-    "perplexity_error",
-    "top1_loss",
-    "norm_error",
-    "mesh_perplexity_change",
-    "task_loss",
-    "task_perplexity_error",
-)
-CORRELATIONS = ("pcc", "worst_row_pcc")
 
 
 def label(metric: str) -> str:
     """The metric's name in the field's words; its own name if we have none."""
-    return LABELS.get(metric) or COUNTERS.get(metric, metric)
+    return (METRICS[metric].label if metric in METRICS else "") or metric
+
+
+def _form(metric: str) -> Form:
+    return METRICS[metric].form if metric in METRICS else "number"
 
 
 def figure(metric: str, value: float | None, unit: str = "") -> str:
@@ -66,15 +21,16 @@ def figure(metric: str, value: float | None, unit: str = "") -> str:
         return "-"
     if not math.isfinite(value):
         return str(value)
-    if metric in CORRELATIONS:
+    form = _form(metric)
+    if form == "correlation":
         return f"{math.floor(round(value * 1e5, 6)) / 1e5:.5f}"
-    if metric in SHARES:
+    if form == "share":
         return f"{math.floor(round(value * 1e3, 6)) / 10:.1f}%"
-    if metric in ERRORS_IN_PERCENT:
+    if form == "error":
         return f"{math.ceil(round(value * 1e4, 6)) / 100:.2f}%"
-    if metric in ("agreement_length", "mesh_agreement_length"):
+    if form == "tokens":
         return f"{value:.0f} tokens"
-    if metric in COUNTERS:
+    if form == "count":
         return f"{value:,.0f}"
     if value == int(value) and abs(value) < 1e6:
         return f"{value:.0f}{' ' + unit if unit else ''}"
@@ -85,9 +41,10 @@ def bound(metric: str, value: float | None, unit: str = "") -> str:
     """A gate or guideline as text: as it was given, not cut."""
     if value is None:
         return "none"
-    if metric in (*SHARES, *ERRORS_IN_PERCENT):
+    form = _form(metric)
+    if form in ("share", "error"):
         return f"{100 * value:g}%"
-    if metric in COUNTERS:
+    if form == "count":
         return f"{value:,.0f}"
     return f"{value:g}{' ' + unit if unit else ''}"
 

@@ -21,12 +21,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from harness.results.catalogue import Direction
+
 SCHEMA = 1
 REPORTED_PACKAGES = ("torch", "transformers", "ttnn")
 
 Phase = Literal["prefill", "decode"]
 Clock = Literal["device", "host", "model"]
-Direction = Literal["higher", "lower"]
 Verdict = Literal[
     "pass", "regression", "inconclusive", "missing_golden", "stale_golden", "missing_baseline", "not_compared"
 ]
@@ -41,23 +42,26 @@ def _unspell(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_unspell)]
 Samples = Annotated[tuple[Number, ...], BeforeValidator(lambda value: tuple(value))]  # JSON has lists only
 _STRICT = ConfigDict(strict=True, extra="forbid")
+_READ = ConfigDict(
+    strict=True, extra="ignore"
+)  # of what another version wrote, fields that are not known are passed over
 
 
 class ResultsError(RuntimeError):
     """A results or report file cannot be written or read; the message is one line that names it."""
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Record:
-    """One gated figure. Seconds and bytes, always. Types are checked when it is made (pydantic.ValidationError)."""
+@checked_dataclass(frozen=True, kw_only=True, config=_READ)
+class Figure:
+    """What of a record a gate compares. Seconds and bytes, always. Types are checked when it is made (pydantic.ValidationError)."""
 
     test: str  # pytest node id
     module: str  # "attention", "mlp", "model", ...
-    metric: str  # a name that ci/policy.yaml knows
+    metric: str  # its name in the catalogue
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
     target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
-    precision: str  # policy name; "bf16" with target "torch"
+    precision: str  # accuracy, performance, ...; "bf16" with target "torch"
     layer: int | None = None
     mesh: str = "1x1"
     phase: Phase | None = None
@@ -66,20 +70,39 @@ class Record:
     unit: str = ""
     n: int = 1  # how many elements, tokens or samples the value stands on
     clock: Clock | None = None
-    guideline: Number | None = None
     gate: Number | None = None
     direction: Direction | None = None
-    golden: str | None = None
     note: str = ""
     details: dict[str, Number | str] = field(default_factory=dict)  # shown, not gated
     samples: Samples = ()  # of a latency: the seconds of each round of this process; the value is their median
-    tries: int = (
-        1  # how often the test ran until it said this: more where a plugin ran it again after a failure
-    )
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Environment:
+class Record(Figure):
+    """One figure of a run, as it is filed."""
+
+    guideline: Number | None = None
+    golden: str | None = None
+    tries: int = (
+        1  # how often the test ran until it said this; more where a plugin ran it again after a failure
+    )
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_READ)
+class Origin:
+    """On what a run was made, as far as two runs must agree in it. None: it does not say."""
+
+    model: str
+    target: str
+    mesh: str
+    weights_digest: str | None = None
+    emulator_mode: str | None = None
+    goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
+    commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Environment(Origin):
     """Where and on what a run was made."""
 
     python: str
@@ -87,13 +110,6 @@ class Environment:
     cpu_count: int
     cpu_model: str
     versions: dict[str, str | None]  # None: not installed
-    target: str
-    mesh: str
-    model: str
-    weights_digest: str | None = None
-    emulator_mode: str | None = None
-    commit: str | None = None  # of the folder the run started in, with a digest of what is not committed
-    goldens: str | None = None  # digest of what all goldens depend on: weights, text, format
     cpu_path: str | None = None  # the emulator's: capability of the CPU and the path taken for it
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.ttnn_calls.refusals import call_site
+from harness.ttnn_calls.call_sites import call_site
 
 LAST_WORDS = "tt_last_words"  # in an xdist worker's input: the file its faulthandler writes to
 RESTARTS = 20  # workers; a model that crashes in every test is not worth more

@@ -44,7 +44,7 @@ class Options:
             raise UserError(f"--tt-time-limit {given.tt_time_limit:g}: must be more than 0 seconds")
         precisions = tuple(name.strip() for name in given.tt_precision.split(","))
         if len(set(precisions)) != len(precisions):
-            raise UserError(f"--tt-precision {','.join(precisions)}: names a policy twice")
+            raise UserError(f"--tt-precision {','.join(precisions)}: names one twice")
         if given.tt_resume and not given.tt_results:
             raise UserError(
                 "--tt-resume: needs --tt-results, beside which the journal of the earlier run lies"
@@ -84,7 +84,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--tt-precision",
         default="accuracy",
         metavar="P[,P]",
-        help="precision policies, comma-separated: accuracy, performance, bfp4_mlp",
+        help="precisions, comma-separated: accuracy, performance, bfp4_mlp",
     )
     group.addoption("--tt-results", metavar="FILE", help="write all records to this JSON file")
     group.addoption(

@@ -14,7 +14,7 @@ from goldens import GoldenError, GoldenSpec
 from harness.emulator import OutOfMemoryError
 from harness.errors import USAGE_EXIT, UserError
 from harness.gates.policy import PolicyError
-from harness.results.false_discovery import is_statistical, settle
+from harness.results.false_discovery import controlled, is_statistical
 from harness.results.figures import bound, figure
 from harness.results.schema import Record, ResultsError, Verdict, record_from_json
 from harness.run.goldens.marks import FIXTURE
@@ -113,7 +113,7 @@ class Outcomes:
 
     def __init__(self, options: Options, journal: Journal | None = None) -> None:
         self._filed: dict[str, list[Record]] = dict(journal.finished) if journal else {}
-        self._settled: list[Record] | None = None
+        self._controlled: list[Record] | None = None
         self._earlier_failed = any(
             r.verdict not in ("pass", "not_compared") and not is_statistical(r) for r in self.records
         )
@@ -125,9 +125,9 @@ class Outcomes:
 
     @property
     def records(self) -> list[Record]:
-        """All of them; with the verdicts of statistical gates once `settle` was called."""
-        if self._settled is not None:
-            return self._settled
+        """All of them; with the verdicts of statistical gates once `control_false_discoveries` was called."""
+        if self._controlled is not None:
+            return self._controlled
         return [record for records in self._filed.values() for record in records]
 
     @pytest.hookimpl(tryfirst=True)
@@ -193,13 +193,13 @@ class Outcomes:
         if self._journal is not None:
             self._journal.add(test, records)
 
-    def settle(self) -> bool:
+    def control_false_discoveries(self) -> bool:
         """Gives the statistical gates their verdicts, which need all of the run's.
 
         Whether what pytest has not counted as a failed test fails the run: such a verdict, or a test of an earlier run that
         this one goes on with.
         """
-        self._settled = settle(self.records)
+        self._controlled = controlled(self.records)
         statistical = any(is_statistical(r) and r.verdict != "pass" for r in self.records)
         return statistical or self._earlier_failed
 

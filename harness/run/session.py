@@ -1,4 +1,4 @@
-"""What a session of tests shares: the model's files, its goldens, the policy, and the models loaded so far."""
+"""What a session of tests shares: the model's files, its goldens, the gates' policy, and the models loaded so far."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Session:
         return Reference(self.folder, dtype, self.options.device_map)
 
     def generator(self, precision: str) -> tt_llm.Generator:
-        """The model under a policy, loaded once. One policy is held at a time: another one frees the last."""
+        """The model in a precision, loaded once. One precision is held at a time: another one frees the last."""
         if precision not in self._generators:
             self._free()
             self._generators[precision] = tt_llm.load(
@@ -139,7 +139,7 @@ class Session:
         return self._generators[precision]
 
     def modules(self, precision: str) -> tt_llm.Modules:
-        """The model's modules under a policy, each loaded when first used; the whole model's where that is loaded."""
+        """The model's modules in a precision, each loaded when first used; the whole model's where that is loaded."""
         if precision in self._generators:
             return self._generators[precision].model.modules
         if precision not in self._modules:

@@ -7,7 +7,6 @@ ttnn before its `activate` runs, nor tt_llm ever.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import UserError
@@ -16,17 +15,6 @@ from harness.targets import dryrun, emulator, silicon, ttsim
 
 class TargetError(UserError):
     """A target that is unknown, or cannot be put in place here."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """`activate(mesh, arch)` puts it in place and returns one line on what it is; ValueError where it cannot."""
-
-    activate: Callable[..., str]
-    computes: bool  # whether what is read back from its devices are numbers to compare
-    native: bool  # whether it is the real ttnn: native code, which may crash or hang, and captures graphs
-    traces: bool = True  # whether decode steps can run as traces
-    modes: bool = False  # whether `activate` also takes a `mode`
 
 
 @dataclass(frozen=True)
@@ -40,14 +28,15 @@ class Active:
     computes: bool
     captures: bool  # whether `ttnn.graph` is there
     traces: bool
+    card: bool
     what: str
 
 
 TARGETS = {
-    "emulator": Target(emulator.activate, computes=True, native=False, modes=True),
-    "dryrun": Target(dryrun.activate, computes=False, native=True),
-    "ttsim": Target(ttsim.activate, computes=True, native=True, traces=False),
-    "silicon": Target(silicon.activate, computes=True, native=True),
+    "emulator": emulator.TARGET,
+    "dryrun": dryrun.TARGET,
+    "ttsim": ttsim.TARGET,
+    "silicon": silicon.TARGET,
 }
 ARCHITECTURES = ("wormhole_b0", "blackhole")
 
@@ -90,7 +79,15 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
         raise TargetError(str(error)) from error
     target = TARGETS[name]
     _active = Active(
-        name, mesh, arch, mode, target.computes, captures=target.native, traces=target.traces, what=what
+        name,
+        mesh,
+        arch,
+        mode,
+        target.computes,
+        captures=target.native,
+        traces=target.traces,
+        card=target.card,
+        what=what,
     )
 
 

@@ -7,6 +7,7 @@ from importlib import resources
 from harness.targets import wheel
 from harness.targets.dry_traces import Traces
 from harness.targets.standin import install
+from harness.targets.target import Target
 
 # (architecture, mesh) -> the file in clusters/ that describes it
 CLUSTERS = {
@@ -51,3 +52,6 @@ def activate(mesh: str, arch: str) -> str:
     wheel.point(settings, folder)
     Traces().install(wheel.imported("dryrun", version))
     return f"mock {board.upper()}, ttnn {version}, {kernels}"
+
+
+TARGET = Target(activate, computes=False, native=True, doctor_meshes=("1x1", "1x2", "1x8"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 
+from harness.targets.target import Target
+
 DEFAULT_MODE = "device"
 MODES = ("fast", "device", "exact")
 # N150, N300, half a T3K, a T3K as line and as grid, a Galaxy
@@ -29,3 +31,6 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     atexit.register(gc.freeze)
     fill = padding.current().value
     return f"emulated Wormhole, mode {mode}" + (f", padding {fill}" if fill != "hidden" else "")
+
+
+TARGET = Target(activate, computes=True, native=False, modes=True)

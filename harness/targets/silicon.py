@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from harness.targets import wheel
+from harness.targets.target import Target
 from harness.ttnn_calls.refusals import reason
 
 NODES = Path("/dev/tenstorrent")  # the driver's device files, one a card
@@ -73,3 +74,6 @@ def _cards() -> tuple[int, str]:
     if "fault" in answer:
         raise ValueError(f"target 'silicon': ttnn cannot open the cards ({reason(answer['fault'])})")
     return answer["devices"], answer["arch"]
+
+
+TARGET = Target(activate, computes=True, native=True, card=True, expected=lambda: NODES.exists())

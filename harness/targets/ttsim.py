@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from harness.targets import wheel
+from harness.targets.target import Target
 
 SIMULATOR = "TT_METAL_SIMULATOR"
 DESCRIPTOR = "soc_descriptor.yaml"  # ttnn looks for it beside the simulator, by this name
@@ -75,3 +76,12 @@ def _check_descriptor(descriptor: Path, wormhole: Path) -> None:
         raise ValueError(
             f"target 'ttsim': {descriptor} has arch_name {chip}, a Wormhole's is that of {wormhole}"
         )
+
+
+TARGET = Target(
+    activate,
+    computes=True,
+    native=True,
+    traces=False,
+    expected=lambda: bool(os.environ.get(SIMULATOR)),
+)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from harness.run.recorder import Recorder
     from harness.run.session import Session
 
-CARDS = ("silicon",)  # the targets that are as fast as a card; the others' wall time says nothing of one
 WARM_UP, ROUNDS = 2, 20
 TIMED = ("ttft", "step_time")
 UNITS = {
@@ -62,7 +61,7 @@ _MODEL_CLOCK = ModelClock()
 
 def now() -> float:
     """The timer to give pytest-benchmark: the device model's clock where latencies are modelled, else the host's."""
-    return time.perf_counter() if active().name in CARDS else _MODEL_CLOCK()
+    return time.perf_counter() if active().card else _MODEL_CLOCK()
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Latency:
             note="traced" if traced else "not traced",
         )
         kind = phase, batch, seq_len, layers or self.session.config.n_layers
-        if active().name in CARDS:
+        if active().card:
             self._measure(base, setting, *kind)
         else:
             self._model(base, setting, *kind)
@@ -156,7 +155,7 @@ class Latency:
             seconds.append(now() - start)
 
         benchmark = self.benchmark()
-        benchmark.group = f"clock: {'host' if active().name in CARDS else 'model, not measured'}"
+        benchmark.group = f"clock: {'host' if active().card else 'model, not measured'}"
         pedantic: Callable[..., object] = benchmark.pedantic  # untyped
         pedantic(timed, rounds=rounds, warmup_rounds=warm_up)
         while len(seconds) < warm_up + rounds:  # pytest-benchmark switched off makes one call

@@ -21,8 +21,8 @@ from harness.timing.shapes import model_pass
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh, parse_mesh_shape
 
-# The policy of tt_llm that is nearest to each of the table's modes.
-POLICIES = {"performance": "bfp4_mlp", "accuracy": "performance"}
+# The precision of tt_llm that is nearest to each of the table's modes.
+PRECISIONS = {"performance": "bfp4_mlp", "accuracy": "performance"}
 GENERATED = 200  # tokens; a decode step in the middle of them stands for all
 
 
@@ -78,7 +78,7 @@ def log_passes(row: Published) -> Logged:
     """Runs the row's model on shapes alone. A P150 gets a Wormhole's op log, whose 12 DRAM banks it does not have."""
     device = open_mesh(row.mesh)
     try:
-        made = row.config, device, POLICIES[row.mode]
+        made = row.config, device, PRECISIONS[row.mode]
         prefill = model_pass(*made, "prefill", seq_len=row.prompt)
         decode = model_pass(*made, "decode", batch=row.batch, seq_len=row.prompt + GENERATED // 2)
     finally:

@@ -12,28 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from harness.ttnn_calls.refusals import TTNN_FOLDERS
+from harness.results.catalogue import COUNTERS
+from harness.ttnn_calls.call_sites import callers
 
 WHOLE = "model"  # the module that stands for the whole pass
-METRICS = {  # name -> unit
-    "ops": "",
-    "programs": "",  # compiled by a first pass
-    "program_cache_misses": "",  # of a second pass: each is a compilation in the middle of serving
-    "layout_conversions": "",
-    "dram_read_bytes": "B",
-    "dram_written_bytes": "B",
-    "l1_peak_bytes": "B",  # of one core: tensors and buffers that the pass allocates
-    "circular_buffer_bytes": "B",  # of one core, the op that takes most
-    "host_to_device": "",
-    "host_to_device_bytes": "B",
-    "device_to_host": "",
-    "device_to_host_bytes": "B",
-    "collective_bytes": "B",  # what goes into collectives
-    "collective_links": "",  # the links they go over, each for each collective: in a line one less than devices
-}
 LAYOUT_OPS = (
     "Tilize",
     "Untilize",
@@ -59,7 +43,7 @@ Node = dict[str, Any]
 
 @dataclass
 class Counts:
-    """The counters of a module, by the names of METRICS, and its device ops by name."""
+    """The counters of a module, by the names of COUNTERS, and its device ops by name."""
 
     values: Counter[str] = field(default_factory=Counter)
     by_op: Counter[str] = field(default_factory=Counter)
@@ -119,7 +103,7 @@ def count(ttnn: Any, mesh_device: Any, run: Callable[[], object], warm_runs: int
     usage = ttnn.graph.extract_resource_usage_per_core(dry)
     found[WHOLE].values["l1_peak_bytes"] = usage.peak_total
     for module, counts in found.items():
-        names = [name for name in METRICS if name != "l1_peak_bytes" or module == WHOLE]
+        names = [name for name in COUNTERS if name != "l1_peak_bytes" or module == WHOLE]
         counts.values = Counter({name: counts.values[name] for name in names})
     return found
 
@@ -166,7 +150,7 @@ def ops(graph: list[Node]) -> Iterator[Op]:
 
 
 def costs(op: Op) -> dict[str, int]:
-    """What one op adds to the counters, by the names of METRICS."""
+    """What one op adds to the counters, by the names of COUNTERS."""
     if op.name in TRANSFERS:
         kind = TRANSFERS[op.name]
         moved = [t for t in op.inputs if t.on_host == (kind == "host_to_device")]
@@ -231,14 +215,13 @@ def _scopes(ttnn: Any) -> Iterator[None]:
 
 def _calling_module() -> str:
     """The file stem of the model code that called an op: the innermost in a folder `modules`, else the innermost."""
-    frame: FrameType | None = sys._getframe(2)
     nearest = ""
-    while frame is not None:
+    for frame in callers(sys._getframe(2)):
         file = frame.f_code.co_filename
-        if not any(folder in file for folder in TTNN_FOLDERS) and file != __file__:
-            path = Path(file)
-            nearest = nearest or path.stem
-            if path.parent.name == "modules":
-                return path.stem
-        frame = frame.f_back
+        if file == __file__:
+            continue
+        path = Path(file)
+        nearest = nearest or path.stem
+        if path.parent.name == "modules":
+            return path.stem
     return nearest

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import ttnn
 
+from harness.results.catalogue import COUNTERS
 from harness.results.schema import Phase, Verdict
 from harness.run.recorder import Recorder, Regression
 from harness.timing.baselines import Baselines
-from harness.timing.counters import METRICS, WHOLE, Counts, count
+from harness.timing.counters import WHOLE, Counts, count
 
 if TYPE_CHECKING:
     from harness.run.session import Session
@@ -49,7 +50,7 @@ class CounterGate:
             ours = modules.get(module, Counts())
             theirs = None if expected is None else expected.get(module, Counts())
             for metric in [
-                name for name in METRICS if name in ours.values or (theirs and name in theirs.values)
+                name for name in COUNTERS if name in ours.values or (theirs and name in theirs.values)
             ]:
                 verdict, note = _judge(metric, ours, theirs)
                 self.recorder.file(
@@ -58,7 +59,7 @@ class CounterGate:
                         module=module,
                         metric=metric,
                         value=float(ours.values[metric]),
-                        unit=METRICS[metric],
+                        unit=COUNTERS[metric].unit,
                         gate=None if theirs is None else float(theirs.values[metric]),
                         verdict=verdict,
                         note=note,

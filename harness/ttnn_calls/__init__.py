@@ -1,1 +1,3 @@
-"""Calls of ttnn, whoever answers them: the log of them (`op_log`), and what was refused and where (`refusals`)."""
+"""Calls of ttnn, whoever answers them: the log of them (`op_log`), the line of model code they come from (`call_sites`), what each should
+give (`op_goldens`), and what was refused (`refusals`).
+"""

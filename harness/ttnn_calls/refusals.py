@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import linecache
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
-# Where the frames of ttnn, or of what answers for it, lie.
-TTNN_FOLDERS = ("-packages/ttnn/", "/harness/emulator/", "/harness/targets/")
+from harness.ttnn_calls.call_sites import call_site, in_ttnn
+
 _REASON = re.compile(r"^info:\n(.+?)(?:\nbacktrace:|\Z)", re.DOTALL | re.MULTILINE)
 _ASSERTION = re.compile(r"^TT_(?:FATAL|THROW) @ [^:]+:\d+: (.+)$", re.MULTILINE)
 _WRONG_ARGUMENTS = "incompatible function arguments"  # nanobind's
 # What follows a reason that is neither's: nanobind's signatures, which the cause shows in full, the driver's backtrace.
 _OTHERS_END = re.compile(r"Available signatures:|^Location: ", re.MULTILINE)
 _NAMED = re.compile(r"^\s*(ttnn(?:\.\w+)+)(?:\(\))?: ")  # a message that starts with the op
-_CALL = re.compile(r"(?:\bttnn|\b\w+)(?:\.\w+)+(?=\()")
 
 
 class OpRefused(RuntimeError):
@@ -43,7 +40,7 @@ def explain(error: Exception) -> str | None:
     if not wrong_arguments and not isinstance(error, RuntimeError):
         return None
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    inside = [i for i, (frame, _) in enumerate(frames) if _in_ttnn(frame.f_code.co_filename)]
+    inside = [i for i, (frame, _) in enumerate(frames) if in_ttnn(frame.f_code.co_filename)]
     # An op bound straight to C++ has no Python frame of its own; its error then names itself.
     native = wrong_arguments or str(error).startswith(("TT_FATAL", "TT_THROW"))
     if (not inside and not native) or not frames:
@@ -56,32 +53,10 @@ def explain(error: Exception) -> str | None:
     return f"{site}: {_NAMED.sub('', reason(str(error)))}"
 
 
-def call_site(frames: Sequence[tuple[str, int]], op: str | None = None) -> str:
-    """`<op> at <file>:<line>`: the line of model code that called ttnn, or the innermost line where none did.
-
-    `frames`: file and line, outermost first. The op is read off that line of source if it is not given.
-    """
-    inside = [i for i, (file, _) in enumerate(frames) if _in_ttnn(file)]
-    name, line = frames[max(inside[0] - 1, 0) if inside else -1]
-    path = Path(name)
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{op or _call_on(path, line)} at {shown}:{line}"
-
-
-def _in_ttnn(file: str) -> bool:
-    return any(folder in file for folder in TTNN_FOLDERS)
-
-
 def _op(frame: FrameType) -> str | None:
     """ttnn runs each op through one callable object, which knows the op's full name."""
     name = getattr(frame.f_locals.get("self"), "python_fully_qualified_name", None)
     return name if isinstance(name, str) else None
-
-
-def _call_on(path: Path, line: int) -> str:
-    text = linecache.getline(str(path), line).strip()
-    call = _CALL.search(text)
-    return call[0] if call else text or "ttnn"
 
 
 def reason(message: str) -> str:

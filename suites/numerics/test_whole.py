@@ -52,8 +52,8 @@ def test_prefill(policy, golden, recorded_golden, recorder):
     n = len(logits)
 
     kl = partial_kl(recording.arrays, recorded_golden["top64_ids"], trace.logits)
-    yardstick = seen["metrics_device_vs_host_fp32_with_device_quantised_weights"]
-    weights_kl = yardstick["mean_kl_golden_device_nats"]
+    reference = seen["metrics_device_vs_host_fp32_with_device_quantised_weights"]
+    weights_kl = reference["mean_kl_golden_device_nats"]
     details = {"what": "KL(recorded || ours), device against its weights", "ours": kl, "recorded": weights_kl}
     filing.figure("kl_share", kl / weights_kl, n, "model", details, judged=mode() != "fast")
 

@@ -151,7 +151,7 @@ def test_what_buys_most_is_what_costs_most(bisect_model: Bisect) -> None:
 
 def test_an_op_without_a_golden_is_not_covered(bisect_model: Bisect, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is counted and named, not taken for right."""
-    from harness.bisect import op_goldens
+    from harness.ttnn_calls import op_goldens
 
     monkeypatch.delitem(op_goldens.GOLDENS, "ttnn.rms_norm")
     found = bisect_model()

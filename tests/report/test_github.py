@@ -9,9 +9,8 @@ import pytest
 
 from harness.gates.baseline import Baseline, Update
 from harness.gates.gate import Finding, Judgement
-from harness.gates.results import Origin
 from harness.report.github import MOST_ANNOTATIONS, tell_gate, tell_run
-from harness.results.schema import Environment, Record, Results
+from harness.results.schema import Environment, Origin, Record, Results
 
 SOURCE = "import pytest\n\n\n@pytest.mark.slow\ndef test_mlp():\n    pass\n"
 BASELINE = Baseline(

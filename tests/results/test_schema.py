@@ -124,7 +124,7 @@ def test_a_truncated_file_is_one_line(written: Path, share: float) -> None:
         ({"schema": None}, "has schema None"),
         ({"records": None}, "a list 'records'"),
         ({"records": [3]}, "record 0 is int; expected an object"),
-        ({"environment": {}}, "environment: field python is"),
+        ({"environment": {}}, "environment: field model is"),
     ],
 )
 def test_a_wrong_file_is_one_line(written: Path, change: dict[str, Any], message: str) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.gates.policy import KNOWN_VALUES
+from harness.targets import TARGETS
+from harness.targets.emulator import MODES
+
 REFUSED = """
 from harness.targets import TargetError, activate
 {before}
@@ -84,3 +88,9 @@ def test_the_emulator_is_what_import_ttnn_means(start) -> None:
         "print(ttnn.matmul.__module__.split('.')[0])"
     )
     assert start("python", code).out == "harness\n"
+
+
+def test_a_policy_knows_every_target_and_mode() -> None:
+    """A gate imports no target, so a rule's names stand there once more."""
+    assert KNOWN_VALUES["target"] == (*TARGETS, "torch")
+    assert KNOWN_VALUES["mode"] == MODES

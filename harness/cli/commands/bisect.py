@@ -24,7 +24,7 @@ def bisect(
     seq_len: Annotated[int, typer.Option(help=f"tokens of the prompt, up to {LONGEST}")] = 100,
     target: Annotated[str, typer.Option(help="what answers `import ttnn`; it must compute")] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
-    precision: Annotated[str, typer.Option(help="the precision policy")] = "accuracy",
+    precision: Annotated[str, typer.Option(help="accuracy, performance or bfp4_mlp")] = "accuracy",
     emulator_mode: Annotated[
         str | None, typer.Option(help=f"{', '.join(MODES)} (default: {DEFAULT_MODE})", show_default=False)
     ] = None,

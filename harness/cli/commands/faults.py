@@ -34,15 +34,16 @@ def faults(
     torch.set_num_threads(1)
 
     from harness.faults import CATALOGUE
-    from harness.faults.matrix import DEFAULT_SUITES, Setup, prepared_model, run_matrix
+    from harness.faults.matrix import Setup, prepared_model, run_matrix
     from harness.faults.report import render, write
     from harness.results.schema import ResultsError, check_writable
+    from harness.run.suites import QUICK
 
     try:
         names = list(CATALOGUE) if only is None else only.split(",")
         _check("fault", names, list(CATALOGUE))
-        suites = DEFAULT_SUITES if suite is None else tuple(suite.split(","))
-        _check("suite", suites, DEFAULT_SUITES)
+        suites = QUICK if suite is None else tuple(suite.split(","))
+        _check("suite", suites, QUICK)
         _check("emulator mode", [emulator_mode], MODES)
         if layers < 0:
             raise UserError(f"layers {layers}: give a number of decoder layers, or 0 for all of them")

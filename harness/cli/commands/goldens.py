@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.arguments import Corpus, Model, Store
 from harness.errors import USAGE_EXIT
 from harness.run.options import DEFAULT_MODEL, Options
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 goldens_app = typer.Typer(
     no_args_is_help=True, help="The golden PyTorch outputs the device is compared with."
 )
-
-Model = Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")]
-Store = Annotated[str | None, typer.Option("--goldens", help="the golden store: a folder or any fsspec URL")]
-Corpus = Annotated[Path | None, typer.Option(help="reference text (default: CPython's language reference)")]
 
 
 @goldens_app.command("list")

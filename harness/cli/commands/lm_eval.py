@@ -17,7 +17,7 @@ def lm_eval(
     model: Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")] = DEFAULT_MODEL,
     target: Annotated[str, typer.Option(help="what answers `import ttnn`")] = "emulator",
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
-    precision: Annotated[str, typer.Option(help="policies, comma-separated")] = "accuracy",
+    precision: Annotated[str, typer.Option(help="precisions, comma-separated")] = "accuracy",
     out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),
     emulator_mode: Annotated[
         str | None, typer.Option(help=f"{', '.join(MODES)} (default: {DEFAULT_MODE})", show_default=False)

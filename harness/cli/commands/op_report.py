@@ -16,7 +16,7 @@ def op_report(
     out: Annotated[Path, typer.Argument(help="the CSV to write, which tt-perf-report reads")],
     model: Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")] = DEFAULT_MODEL,
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
-    precision: Annotated[str, typer.Option(help="policy")] = "performance",
+    precision: Annotated[str, typer.Option(help="accuracy, performance or bfp4_mlp")] = "performance",
     phase: Annotated[str, typer.Option(help="prefill, decode")] = "decode",
     batch: Annotated[int, typer.Option(help="users of a decode step")] = 32,
     seq_len: Annotated[int, typer.Option(help="prompt, or the position of a decode step")] = 128,

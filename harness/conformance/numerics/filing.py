@@ -94,5 +94,5 @@ class Filing:
 
 
 def of_precision(recorder: Recorder, precision: str) -> Recorder:
-    """The recorder of a test that runs a policy of its own, whatever `--tt-precision` says."""
+    """The recorder of a test that runs a precision of its own, whatever `--tt-precision` says."""
     return replace(recorder, base=replace(recorder.base, precision=precision))

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from harness.emulator.call_sites import call_site
 from harness.emulator.errors import DeviceError, TraceError, refuse
 from harness.emulator.memory.allocator import Allocator, Buffer, OutOfMemoryError
 from harness.emulator.memory.plan import AllocationPlan
@@ -16,6 +15,7 @@ from harness.emulator.mesh.queues import Queues, Uses
 from harness.emulator.spec.geometry import CoreCoord, CoreGrid, MeshShape, Shape
 from harness.emulator.spec.memory_config import MemoryConfig
 from harness.emulator.spec.types import Arch, DataType, Layout
+from harness.ttnn_calls.call_sites import calling_line
 
 _mesh_ids = itertools.count()
 storage_ids = itertools.count()
@@ -160,7 +160,7 @@ class MeshDevice:
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{op}: {error}") from None
         if self.traces:
-            buffer.origin = f"{op} at {call_site()}"
+            buffer.origin = f"{op} at {calling_line()}"
         return buffer
 
     def require_program(

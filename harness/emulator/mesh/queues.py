@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from harness.emulator.call_sites import call_site
 from harness.emulator.errors import RaceError, refuse
+from harness.ttnn_calls.call_sites import calling_line
 
 _current = 0  # the queue of calls that name none
 
@@ -89,7 +89,7 @@ class Queues:
             self.several = True
         own = self._seen[queue]
         own[queue] += 1
-        use = Use(queue, own[queue], f"{op} at {call_site()}")
+        use = Use(queue, own[queue], f"{op} at {calling_line()}")
         for storage in reads:
             uses = storage.uses = storage.uses or Uses()
             self._after(use, "reads", storage, uses.write, "written", "writes")

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from harness.emulator.arithmetic import formats
-from harness.emulator.call_sites import call_site
 from harness.emulator.errors import TraceError
 from harness.emulator.memory.allocator import Buffer
 from harness.emulator.mesh.device import MeshDevice, Storage, storage_ids
@@ -31,6 +30,7 @@ from harness.emulator.runtime.execution import (
 )
 from harness.emulator.runtime.tensor import Compute, Shards, Tensor, replaced, tensors_in
 from harness.emulator.spec.types import BufferType
+from harness.ttnn_calls.call_sites import calling_line
 
 
 class Alias(Storage):
@@ -141,7 +141,7 @@ class Capture(Executor):
             return op.function(*args, **kwargs)
         ours = {key: self._own.get(tensor, tensor) for key, tensor in theirs.items()}
         args, kwargs = replaced((args, kwargs), lambda tensor: ours.get(id(tensor), tensor))
-        self._what, self._inputs = f"{op.name} at {call_site()}", list(ours.values())
+        self._what, self._inputs = f"{op.name} at {calling_line()}", list(ours.values())
         for tensor in ours.values():
             if tensor.storage is not None and not isinstance(tensor.storage, Alias):
                 self.outside.setdefault(tensor.storage.id, (tensor.storage, self._what))

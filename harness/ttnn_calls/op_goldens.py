@@ -1,7 +1,7 @@
-"""What each op should give, in plain fp32 PyTorch: the golden of one op call on one device.
+"""What each op should give, in plain PyTorch: the golden of one op call on one device.
 
-A golden has its op's own parameters, every ttnn tensor in them replaced by what one device holds: float32 in the logical
-shape, int64 for ids and positions. It returns the result's tensors, for an op that writes into an argument the argument's
+A golden has its op's own parameters, every ttnn tensor in them replaced by what one device holds: float32 or float64 in the
+logical shape, int64 for ids and positions. It returns the result's tensors, for an op that writes into an argument the argument's
 new value. Configs of programs, memory and compute are ignored: a golden knows arithmetic only. A collective's golden takes a
 list of tensors in a tensor's place, a device each, and gives such a list.
 """
@@ -52,9 +52,10 @@ def golden_of(name: str, op: Op, ttnn: Any) -> Golden:
 def _activated(x: Tensor, activations: Sequence[Any]) -> Tensor:
     for activation in activations:
         name = activation if isinstance(activation, str) else getattr(activation, "name", None)
-        if name is None or name.lower() not in _UNARY:
+        unary = (name or "").rpartition(".")[2].lower()  # "silu", or "UnaryOpType.SILU" as a recording has it
+        if unary not in _UNARY:
             raise NoGolden(f"activation {activation} has no golden")
-        x = _UNARY[name.lower()](x)
+        x = _UNARY[unary](x)
     return x
 
 
@@ -92,9 +93,9 @@ def _binary(function: Callable[[Any, Any], Tensor]) -> Golden:
 
 def _rms_norm(
     x: Tensor,
+    weight: Tensor | None = None,
     *,
     epsilon: float = 1e-12,
-    weight: Tensor | None = None,
     bias: Tensor | None = None,
     residual_input_tensor: Tensor | None = None,
     **_: Any,
@@ -131,13 +132,13 @@ def _rope_pairs(
     turned = torch.stack((-x[..., 1::2], x[..., 0::2]), dim=-1).flatten(-2)
     # Rows that the tables do not reach become zero.
     cos, sin = (functional.pad(t, (0, 0, 0, max(0, rows - t.shape[-2]))) for t in (cos, sin))
-    return x * cos[:, :, :rows] + turned * sin[:, :, :rows]
+    return x * cos[..., :rows, :] + turned * sin[..., :rows, :]
 
 
 def _rope_halves(x: Tensor, cos: Tensor, sin: Tensor, *, is_decode_mode: bool = False, **_: Any) -> Tensor:
     rows = 1 if is_decode_mode else x.shape[-2]
     first, second = x.chunk(2, dim=-1)
-    return x * cos[:, :, :rows] + torch.cat((-second, first), dim=-1) * sin[:, :, :rows]
+    return x * cos[..., :rows, :] + torch.cat((-second, first), dim=-1) * sin[..., :rows, :]
 
 
 def _split_heads(x: Tensor, num_heads: int, num_kv_heads: int | None) -> list[Tensor]:
@@ -173,7 +174,7 @@ def _concat_heads(x: Tensor, **_: Any) -> Tensor:
     return x.transpose(1, 2).flatten(2)[:, None]  # [B, n, S, hd] -> [B, 1, S, n hd]
 
 
-def _concat_heads_decode(x: Tensor, *, num_heads: int, **_: Any) -> Tensor:
+def _concat_heads_decode(x: Tensor, *, num_heads: int | None = None, **_: Any) -> Tensor:
     return x[:, :, :num_heads].flatten(2)[:, None]  # [1, B, n, hd] -> [1, 1, B, n hd]
 
 
@@ -378,12 +379,11 @@ GOLDENS: dict[str, Golden] = {
     f"{_EXPERIMENTAL}nlp_concat_heads_decode": _concat_heads_decode,
     f"{_EXPERIMENTAL}rotary_embedding_llama": _rope_pairs,
     f"{_EXPERIMENTAL}rotary_embedding_hf": _rope_halves,
+    f"{_EXPERIMENTAL}rotary_embedding": _rope_halves,
     f"{_EXPERIMENTAL}paged_fill_cache": _fill_cache,
     f"{_EXPERIMENTAL}paged_update_cache": _update_cache,
     f"{_TRANSFORMER}scaled_dot_product_attention": _sdpa,
-    f"{_TRANSFORMER}scaled_dot_product_attention_decode": lambda q, k, v, **given: _sdpa_decode(
-        q, k, v, **given
-    ),
+    f"{_TRANSFORMER}scaled_dot_product_attention_decode": lambda q, k, v, **kw: _sdpa_decode(q, k, v, **kw),
     f"{_TRANSFORMER}paged_scaled_dot_product_attention_decode": _sdpa_decode,
     "ttnn.all_gather": _gathered,
     "ttnn.all_reduce": _summed,

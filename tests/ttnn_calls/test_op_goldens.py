@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.bisect.op_goldens import GOLDENS, NoGolden, golden_of
+from harness.ttnn_calls.op_goldens import GOLDENS, NoGolden, golden_of
 
 AGAINST_TTNN = """
 import json
 from harness.targets import activate
 activate("dryrun")
 import torch, ttnn
-from harness.bisect.op_goldens import GOLDENS
+from harness.ttnn_calls.op_goldens import GOLDENS
 torch.manual_seed(0)
 x, y, w = torch.randn(1, 1, 32, 64), torch.randn(1, 1, 32, 64), torch.randn(1, 1, 64, 96)
 ids, table = torch.randint(0, 9, (1, 32)), torch.randn(9, 64)
