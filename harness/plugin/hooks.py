@@ -100,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(resumption, "tt_harness_resumption")
         last_words = Path(config.workerinput[crashes.LAST_WORDS])
         config.pluginmanager.register(crashes.Worker(last_words, options.time_limit), "tt_harness_crashes")
-        policies = Path(config.workerinput[worker_groups.POLICIES])
-        config.pluginmanager.register(worker_groups.Worker(policies), "tt_harness_worker_groups")
+        precisions = Path(config.workerinput[worker_groups.PRECISIONS])
+        config.pluginmanager.register(worker_groups.Worker(precisions), "tt_harness_worker_groups")
     config.pluginmanager.register(fixtures, "tt_harness_fixtures")
 
 
@@ -109,9 +109,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if config.getvalue("dist") != "loadgroup":
         return None
-    from harness.run.worker_groups import PolicyScheduling
+    from harness.run.worker_groups import PrecisionScheduling
 
-    return PolicyScheduling(config, log)
+    return PrecisionScheduling(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -26,7 +26,7 @@ from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
 from tt_llm.config import ModelConfig
 from tt_llm.model import Model, Modules
 from tt_llm.op_configs import padded_prefill_length
-from tt_llm.precision import policy
+from tt_llm.precision import named
 
 
 class _Shapes(FakeTensorMode):
@@ -87,7 +87,7 @@ def model_pass(
 
     One layer runs, and counts as often as the model has layers. Raises InputError for sizes the model cannot run.
     """
-    chosen = policy(precision)
+    chosen = named(precision)
     one_layer = replace(config, n_layers=1)
     room = padded_prefill_length(seq_len + 1)
     with shapes_only():
