@@ -30,7 +30,7 @@ from harness.emulator import cpu_path
 from harness.gates.policy import Policy
 from harness.results.schema import Environment, check_writable
 from harness.run import strict
-from harness.run.dummy_weights import BlankCheckpoint
+from harness.run.dummy_weights import DummyCheckpoint
 from harness.run.options import Options
 from harness.run.time_shares import clocked
 from harness.targets import active
@@ -168,7 +168,7 @@ class Session:
     @property
     def _weights(self) -> Checkpoint | None:
         """What stands in for the model's weights where nothing is computed with them."""
-        return None if active().computes else BlankCheckpoint(self.folder)
+        return None if active().computes else DummyCheckpoint(self.folder)
 
     def _free(self) -> None:
         """Drops what is loaded."""

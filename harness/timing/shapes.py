@@ -43,7 +43,7 @@ class _Shapes(FakeTensorMode):
         return super().dispatch(func, types, args, kwargs)
 
 
-class _Blank(Checkpoint):
+class _Dummy(Checkpoint):
     """Tensors of the shapes a model of these sizes has, all zeros."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -95,7 +95,7 @@ def model_pass(
             Modules(
                 mesh_device=mesh_device,
                 config=one_layer,
-                weights=_Blank(one_layer),
+                weights=_Dummy(one_layer),
                 precision=chosen,
                 max_seq_len=room,
             )
