@@ -93,9 +93,9 @@ def layers(
     from tt_llm import precision
     from tt_llm.mesh import open_mesh
 
-    base = precision.policy("accuracy")
+    base = precision.named("accuracy")
     narrow = replace(base.linear, fp32_dest=False)
-    precision.POLICIES["narrow"] = replace(base, name="narrow", linear=narrow, gate_up=narrow)
+    precision.PRECISIONS["narrow"] = replace(base, name="narrow", linear=narrow, gate_up=narrow)
     device = open_mesh((1, 1))
     generator, other = (tt_llm.load("smollm2", device, name, 1, WINDOW) for name in ("accuracy", "narrow"))
     text, whole, head = Text(windows, mode), list(generator.model.layers), generator.model.lm_head

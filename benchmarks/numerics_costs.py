@@ -235,8 +235,8 @@ def variant(**changes: Any) -> Callable[[Any], Any]:
 
         given = {name: value() if callable(value) else value for name, value in changes.items()}
         approximate = given.pop("approximate_exp", False)
-        base = precision.policy("accuracy")
-        precision.POLICIES["measured"] = replace(base, name="measured", **given)
+        base = precision.named("accuracy")
+        precision.PRECISIONS["measured"] = replace(base, name="measured", **given)
         configured = op_configs.OpConfigs._sdpa
         if approximate:
             op_configs.OpConfigs._sdpa = lambda self, q_chunk, k_chunk: replace(
@@ -246,7 +246,7 @@ def variant(**changes: Any) -> Callable[[Any], Any]:
             yield tt_llm.load("smollm2", device, "measured", max_batch_size=1, max_seq_len=WINDOW)
         finally:
             op_configs.OpConfigs._sdpa = configured
-            del precision.POLICIES["measured"]
+            del precision.PRECISIONS["measured"]
 
     return loaded
 

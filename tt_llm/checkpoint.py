@@ -232,9 +232,9 @@ def _parts(config: ModelConfig) -> tuple[str, ...]:
 
 def _download(model: str) -> Path:
     if model.count("/") != 1 or model.startswith(("/", ".", "~")):
-        known = ", ".join(PACKAGED_MODELS)
+        names = ", ".join(PACKAGED_MODELS)
         raise InputError(
-            f"model {model!r}: no such folder; give {known}, a folder, or a Hugging Face id (org/name)"
+            f"model {model!r}: no such folder; give {names}, a folder, or a Hugging Face id (org/name)"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -137,8 +137,8 @@ def _mend(
     for name in _NEEDED:
         if name not in metadata:
             raise InputError(f"model file {gguf}: it does not say llama.{name}")
-    known = {*_TENSORS, *_layer_tensors(range(config.num_hidden_layers))}
-    if unknown := sorted(set(shapes) - known):
+    names = {*_TENSORS, *_layer_tensors(range(config.num_hidden_layers))}
+    if unknown := sorted(set(shapes) - names):
         raise InputError(
             f"model file {gguf}: tensor {unknown[0]} is none that a Llama without biases and experts has"
         )

@@ -61,7 +61,7 @@ def load_modules(
 
     Arguments and errors are those of `load`.
     """
-    policy = precisions.policy(precision)
+    formats = precisions.named(precision)
     folder = locate(model)
     config = ModelConfig.from_folder(folder, n_layers)
     if not 1 <= max_seq_len <= config.max_position:
@@ -73,6 +73,6 @@ def load_modules(
         mesh_device=mesh_device,
         config=config,
         weights=weights,
-        precision=policy,
+        precision=formats,
         max_seq_len=padded_prefill_length(max_seq_len),
     )

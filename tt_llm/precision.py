@@ -1,4 +1,4 @@
-"""Which number format and math fidelity each op uses: the named precision policies."""
+"""Which number format and math fidelity each op uses: the named precisions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Precision:
-    """One policy. Formats of weights and activations, and the compute of each kind of op."""
+    """A named precision: formats of weights and activations, and the compute of each kind of op."""
 
     name: str
     attention_weights: ttnn.DataType
@@ -109,11 +109,11 @@ _PERFORMANCE = Precision(
 
 _BFP4_MLP = replace(_PERFORMANCE, name="bfp4_mlp", gate_up_weights=ttnn.bfloat4_b, gate_up=_LOFI_BF16)
 
-POLICIES = {policy.name: policy for policy in (_ACCURACY, _PERFORMANCE, _BFP4_MLP)}
+PRECISIONS = {precision.name: precision for precision in (_ACCURACY, _PERFORMANCE, _BFP4_MLP)}
 
 
-def policy(name: str) -> Precision:
-    """The policy of that name; raises InputError naming those there are."""
-    if name not in POLICIES:
-        raise InputError(f"precision {name!r}: choose one of {', '.join(POLICIES)}")
-    return POLICIES[name]
+def named(name: str) -> Precision:
+    """The precision of that name; raises InputError with the names there are."""
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r}: choose one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]

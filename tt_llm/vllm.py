@@ -40,7 +40,7 @@ class LlamaForCausalLM:
         tt_data_parallel: int = 1,
         optimizations: str = "performance",
     ) -> LlamaForCausalLM:
-        """Loads the model of a Hugging Face config. `optimizations`: a precision policy. Raises InputError."""
+        """Loads the model of a Hugging Face config. `optimizations`: a precision. Raises InputError."""
         if tt_data_parallel != 1:
             raise InputError(f"tt_data_parallel {tt_data_parallel}: a mesh holds one model, give 1")
         name = hf_config.name_or_path
@@ -52,7 +52,7 @@ class LlamaForCausalLM:
     ) -> PagedKVCache:
         """A cache of shape [blocks, KV heads, 32, head_dim] a layer, in place of the generator's own, which is freed.
 
-        Its format on the devices is the precision policy's, whatever `dtype` says. Raises InputError for a shape that is
+        Its format on the devices is the precision's, whatever `dtype` says. Raises InputError for a shape that is
         not the model's.
         """
         g, config = self.generator, self.generator.model.config

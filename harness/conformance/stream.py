@@ -88,14 +88,14 @@ def main(
 
     import tt_llm
     from harness.emulator import op_names
-    from harness.run.dummy_weights import BlankCheckpoint
+    from harness.run.dummy_weights import DummyCheckpoint
     from harness.ttnn_calls.op_log import recorded
     from tt_llm.checkpoint import locate
     from tt_llm.mesh import open_mesh, parse_mesh_shape
 
     device = open_mesh(parse_mesh_shape(mesh))
     with recorded(ttnn, op_names()) as ops:
-        weights = BlankCheckpoint(locate(model))
+        weights = DummyCheckpoint(locate(model))
         generator = tt_llm.load(model, device, precision, max_seq_len=PREFILL, weights=weights)
         generator.prefill_forward(torch.zeros(1, PREFILL, dtype=torch.int32), all_logits=True)
         positions = torch.tensor(POSITIONS, dtype=torch.int32)

@@ -19,7 +19,7 @@ from harness.results.schema import Environment, Record, Results
 from harness.run.recorder import Recorder
 from harness.targets import active
 from tt_llm.checkpoint import locate
-from tt_llm.precision import policy
+from tt_llm.precision import named
 
 
 def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> Results:
@@ -31,7 +31,7 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
     evaluation = Evaluation(arguments)
     gates = Policy.load()
     for precision in precisions:
-        policy(precision)
+        named(precision)
     identity = Reference(locate(model)).identity
     target = active()
     given = {"pretrained": model, **evaluation.model_args}

@@ -87,5 +87,5 @@ def in_every_precision(patch: pytest.MonkeyPatch, **changes: Any) -> None:
 
     from tt_llm import precision
 
-    policies = {name: dataclasses.replace(policy, **changes) for name, policy in precision.POLICIES.items()}
-    patch.setattr(precision, "POLICIES", policies)
+    changed = {name: dataclasses.replace(each, **changes) for name, each in precision.PRECISIONS.items()}
+    patch.setattr(precision, "PRECISIONS", changed)

@@ -80,6 +80,6 @@ def matmuls_at_lofi(patch: pytest.MonkeyPatch) -> None:
             linear=dataclasses.replace(policy.linear, fidelity=ttnn.MathFidelity.LoFi),
             gate_up=dataclasses.replace(policy.gate_up, fidelity=ttnn.MathFidelity.LoFi),
         )
-        for name, policy in precision.POLICIES.items()
+        for name, policy in precision.PRECISIONS.items()
     }
-    patch.setattr(precision, "POLICIES", low)
+    patch.setattr(precision, "PRECISIONS", low)

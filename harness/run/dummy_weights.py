@@ -7,7 +7,7 @@ import torch
 from tt_llm.checkpoint import Checkpoint
 
 
-class BlankCheckpoint(Checkpoint):
+class DummyCheckpoint(Checkpoint):
     """Of a checkpoint's files only the headers are read."""
 
     def __getitem__(self, name: str) -> torch.Tensor:

@@ -30,7 +30,7 @@ from harness.emulator import cpu_path
 from harness.gates.policy import Policy
 from harness.results.schema import Environment, check_writable
 from harness.run import strict
-from harness.run.dummy_weights import BlankCheckpoint
+from harness.run.dummy_weights import DummyCheckpoint
 from harness.run.options import Options
 from harness.run.time_shares import clocked
 from harness.targets import active
@@ -38,7 +38,7 @@ from tt_llm.checkpoint import Checkpoint, cache_dir, locate
 from tt_llm.config import ModelConfig
 from tt_llm.data_parallel import DataParallel, load_groups, submesh_shape
 from tt_llm.mesh import open_mesh, parse_mesh_shape
-from tt_llm.precision import policy
+from tt_llm.precision import named
 
 MAX_SEQ_LEN = 1024  # tokens a user; the longest the suites ask of a loaded model
 MAX_BATCH_SIZE = 32
@@ -65,7 +65,7 @@ class Session:
         Raises InputError, GoldenError or ResultsError.
         """
         for name in self.options.precisions:
-            policy(name)
+            named(name)
         if self.mesh_shape != (1, 1):
             submesh_shape(self.mesh_shape, self.options.data_parallel)
         if self.options.model_given:
@@ -168,7 +168,7 @@ class Session:
     @property
     def _weights(self) -> Checkpoint | None:
         """What stands in for the model's weights where nothing is computed with them."""
-        return None if active().computes else BlankCheckpoint(self.folder)
+        return None if active().computes else DummyCheckpoint(self.folder)
 
     def _free(self) -> None:
         """Drops what is loaded."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import tt_llm
 from harness.results.schema import Phase, Record
-from harness.run.dummy_weights import BlankCheckpoint
+from harness.run.dummy_weights import DummyCheckpoint
 from harness.targets import active
 from harness.timing.architectures import ARCHITECTURES
 from harness.timing.device_model import PassTime, pass_time
@@ -173,7 +173,7 @@ def _loaded(session: Session, precision: str, layers: int, batch: int, seq_len: 
 
 @functools.cache
 def _one_layer(session: Session, precision: str, phase: Phase, batch: int, seq_len: int) -> Pass:
-    """The op log of the pass with one layer: of shapes alone under the emulator, else of blank weights."""
+    """The op log of the pass with one layer: of shapes alone under the emulator, else of dummy weights."""
     if active().name == "emulator":
         from harness.timing.shapes import model_pass
 
@@ -186,7 +186,7 @@ def _one_layer(session: Session, precision: str, phase: Phase, batch: int, seq_l
         batch,
         seq_len + 1,
         n_layers=1,
-        weights=BlankCheckpoint(session.folder),
+        weights=DummyCheckpoint(session.folder),
     )
     return logged(generator, step(generator, phase, batch, seq_len))
 

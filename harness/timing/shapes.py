@@ -26,7 +26,7 @@ from tt_llm.checkpoint import Checkpoint, Stored, tensor_shapes
 from tt_llm.config import ModelConfig
 from tt_llm.model import Model, Modules
 from tt_llm.op_configs import padded_prefill_length
-from tt_llm.precision import policy
+from tt_llm.precision import named
 
 
 class _Shapes(FakeTensorMode):
@@ -43,7 +43,7 @@ class _Shapes(FakeTensorMode):
         return super().dispatch(func, types, args, kwargs)
 
 
-class _Blank(Checkpoint):
+class _Dummy(Checkpoint):
     """Tensors of the shapes a model of these sizes has, all zeros."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -87,7 +87,7 @@ def model_pass(
 
     One layer runs, and counts as often as the model has layers. Raises InputError for sizes the model cannot run.
     """
-    chosen = policy(precision)
+    chosen = named(precision)
     one_layer = replace(config, n_layers=1)
     room = padded_prefill_length(seq_len + 1)
     with shapes_only():
@@ -95,7 +95,7 @@ def model_pass(
             Modules(
                 mesh_device=mesh_device,
                 config=one_layer,
-                weights=_Blank(one_layer),
+                weights=_Dummy(one_layer),
                 precision=chosen,
                 max_seq_len=room,
             )

@@ -9,7 +9,7 @@ import ttnn
 
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.op_configs import LINEAR_ROWS, LM_HEAD_COLUMNS, LM_HEAD_ROWS, OpConfigs, padded_prefill_length
-from tt_llm.precision import POLICIES
+from tt_llm.precision import PRECISIONS
 from tt_llm.tensor_parallel import TensorParallel
 
 # name: dim, hidden_dim, heads, KV heads, head_dim, vocabulary
@@ -41,10 +41,10 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
     )
 
 
-@pytest.fixture(params=list(POLICIES))
+@pytest.fixture(params=list(PRECISIONS))
 def configs(request: pytest.FixtureRequest, mesh_device: Any, config: ModelConfig) -> OpConfigs:
     return OpConfigs(
-        mesh_device=mesh_device, tp=TensorParallel.of(config, 1), precision=POLICIES[request.param]
+        mesh_device=mesh_device, tp=TensorParallel.of(config, 1), precision=PRECISIONS[request.param]
     )
 
 

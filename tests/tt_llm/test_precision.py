@@ -8,25 +8,25 @@ import pytest
 import ttnn
 
 from tt_llm import InputError
-from tt_llm.precision import POLICIES, Compute, policy
+from tt_llm.precision import PRECISIONS, Compute, named
 
 
 def test_there_are_three_policies_by_name() -> None:
     """Each policy answers to its own name."""
-    assert list(POLICIES) == ["accuracy", "performance", "bfp4_mlp"]
-    assert all(policy(name).name == name for name in POLICIES)
+    assert list(PRECISIONS) == ["accuracy", "performance", "bfp4_mlp"]
+    assert all(named(name).name == name for name in PRECISIONS)
 
 
 def test_an_unknown_policy_is_refused_with_the_known_ones(one_line: Any) -> None:
     """A mistyped precision is one line that lists the choices."""
     with pytest.raises(InputError) as caught:
-        policy("fp8")
+        named("fp8")
     assert one_line(caught.value) == "precision 'fp8': choose one of accuracy, performance, bfp4_mlp"
 
 
 def test_accuracy_uses_no_block_floats_and_full_fidelity() -> None:
     """Policy accuracy keeps bf16 weights and cache, an fp32 residual, and HiFi4 with an fp32 Dest everywhere."""
-    accuracy = vars(policy("accuracy"))
+    accuracy = vars(named("accuracy"))
     formats = {name: value for name, value in accuracy.items() if isinstance(value, type(ttnn.bfloat16))}
     assert formats.pop("residual") == ttnn.float32
     assert len(formats) == 6
@@ -38,7 +38,7 @@ def test_accuracy_uses_no_block_floats_and_full_fidelity() -> None:
 
 def test_bfp4_mlp_differs_from_performance_in_gate_and_up_alone() -> None:
     """Policy bfp4_mlp is performance with bfp4 gate and up weights at LoFi."""
-    fast, smaller = vars(policy("performance")), vars(policy("bfp4_mlp"))
+    fast, smaller = vars(named("performance")), vars(named("bfp4_mlp"))
     changed = {name: smaller[name] for name in fast if fast[name] != smaller[name]}
     assert changed.pop("name") == "bfp4_mlp"
     assert changed == {
@@ -49,13 +49,13 @@ def test_bfp4_mlp_differs_from_performance_in_gate_and_up_alone() -> None:
 
 def test_only_accuracy_sums_as_one_device_does() -> None:
     """The all-gather matmul costs a gather where the others pay for an all-reduce in a narrower format."""
-    assert [name for name in POLICIES if policy(name).all_gather_matmul] == ["accuracy"]
+    assert [name for name in PRECISIONS if named(name).all_gather_matmul] == ["accuracy"]
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", list(PRECISIONS))
 def test_branches_are_as_wide_as_the_residual(name: str) -> None:
     """What attention and MLP add has the residual's format."""
-    assert policy(name).sublayer_output == policy(name).residual
+    assert named(name).sublayer_output == named(name).residual
 
 
 @pytest.mark.parametrize("fp32_dest", [True, False])
@@ -71,8 +71,8 @@ def test_the_kernel_config_carries_the_compute(mesh_device: Any, fp32_dest: bool
 
 def test_the_model_holds_its_weights_in_the_policys_formats(tiny: Any, load: Any) -> None:
     """A loaded model's weights and KV cache are in the formats of its policy."""
-    for name in POLICIES:
-        generator, wanted = load(tiny("mha"), name), policy(name)
+    for name in PRECISIONS:
+        generator, wanted = load(tiny("mha"), name), named(name)
         layer = generator.model.layers[0]
         assert layer.attention._qkv._linear._weight.dtype == wanted.attention_weights
         assert layer.attention._wo._linear._weight.dtype == wanted.attention_weights
