@@ -138,7 +138,7 @@ def test_overflow_of_l1_names_what_is_missing() -> None:
 def test_overflow_of_dram() -> None:
     """DRAM is full after its last byte, and a refused request takes nothing."""
     allocator = Allocator()
-    whole = allocator.allocate(BufferType.DRAM, 12, allocator.DRAM_BANK_SIZE)
+    whole = allocator.allocate(BufferType.DRAM, 12, memory.DRAM_BANK_SIZE)
     with pytest.raises(OutOfMemoryError, match="out of DRAM: 1 B over 12 banks need 32 B in each"):
         allocator.allocate(BufferType.DRAM, 1, 1)
     allocator.free(whole)

@@ -287,10 +287,11 @@ def _fast(
     `apply`: the fused activation.
     """
     numbers = _numbers(a, b, config, dtype)
+    # The rows too: where the CPU rounds its sums depends on how many there are.
     places, columns = _filled(b, transpose_b, rows=True), b.shape[-2 if transpose_b else -1]
     shards: list[torch.Tensor] = []
     zeros = None  # of weights without a value: one tensor, so that what follows knows these devices as alike
-    operands = _operands(a, b, config, transpose_a, transpose_b, numbers)
+    operands = _operands(a, b, config, transpose_a, transpose_b, numbers, places)
     for index, (x, w) in enumerate(zip(*operands, strict=True)):
         if zeros is not None and not w.numel():
             shards.append(zeros)
@@ -330,12 +331,11 @@ def _operands(
     transpose_a: bool,
     transpose_b: bool,
     numbers: products.Numbers,
+    places: list[zero_parts.Filled],
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Both operands as the matrix unit reads them, in the form that is multiplied; each stays cached on its tensor until
     that is written."""
     math, fp32_dest = config.math_fidelity, config.fp32_dest_acc_en
-    # The rows too: where the CPU rounds its sums depends on how many there are.
-    places = _filled(b, transpose_b, rows=True)
 
     def activation() -> list[torch.Tensor]:
         forms = {
