@@ -71,8 +71,10 @@ def cpu_path() -> str:
     Compiles the kernels if nothing has yet. Raises ValueError for a CPU that cannot be pretended.
     """
     from harness.emulator import kernels
+    from harness.emulator.arithmetic.products import on_bf16_units
     from harness.emulator.kernels import cpu
 
     said = " (pretended)" if cpu.pretended() else ""
     arithmetic = "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
-    return f"{cpu.capability().name}{said}, products in {cpu.capability().products}, {arithmetic}"
+    numbers = "bfloat16" if on_bf16_units() else "float32"
+    return f"{cpu.capability().name}{said}, products in {numbers}, {arithmetic}"

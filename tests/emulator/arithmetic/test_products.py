@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
+from harness.emulator import kernels
 from harness.emulator.arithmetic import products
 from harness.emulator.arithmetic.products import Numbers
-from harness.emulator.kernels import cpu
 from harness.emulator.ops.attention import core
 from tests.emulator.arithmetic.test_fpu import INSTRUCTION_SETS, library_for
 
 SHAPES = [((33, 100), (100, 37)), ((2, 5, 64), (2, 64, 40)), ((1, 1, 32, 576), (576, 96))]
 
 
-@pytest.fixture(params=[True, False], ids=["bf16 units", "float32 units"])
-def units(request, monkeypatch):
-    """Either kind of CPU; torch answers for both on any machine."""
-    own = dataclasses.replace(cpu.capability(), bf16_units=request.param)
-    monkeypatch.setattr(cpu, "capability", lambda: own)
+@pytest.fixture(params=["bf16 units", "float32 units", "no compiler"])
+def path(request, monkeypatch):
+    """Each way that a product can go on this machine."""
+    if request.param == "bf16 units" and not products.on_bf16_units():
+        pytest.skip("this CPU has no AMX, or may not use it: products on bf16 units were not checked")
+    monkeypatch.setattr(products, "on_bf16_units", lambda: request.param == "bf16 units")
+    if request.param == "no compiler":
+        monkeypatch.setattr(kernels, "load", lambda: None)
+    return request.param
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -34,7 +36,7 @@ def sum_error(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("numbers", Numbers)
-def test_every_path_is_one_float32_sum_rounded_once(shapes, numbers, units):
+def test_every_path_is_one_float32_sum_rounded_once(shapes, numbers, path):
     a, b = normal(*shapes[0]), normal(*shapes[1], seed=1)
     if numbers is Numbers.TF32:
         a = a.float() * (1 + 2.0**-10)
@@ -53,13 +55,40 @@ def test_the_compiled_product_is_the_sum_of_its_row_alone(march, numbers, transp
     library, narrow = library_for(march), numbers is Numbers.BFLOAT16
     a, b = normal(3, 70, 577).float(), normal(577, 75, seed=1)
     b = b.T.contiguous().T if transposed else b
-    result = products._in_library(library, a, b, narrow=narrow)
+    result = products._of_float(library, a, b, narrow=narrow)
     exact = a.double() @ b.double()
     rounding = exact.abs() * 2.0**-8 if narrow else 0
     assert bool(((result.double() - exact).abs() <= sum_error(a, b) + rounding).all())
     for rows in (a[1, 7:8], a[:, 5:40], a[2]):
         place = result[1, 7:8] if rows.shape[0] == 1 else result[:, 5:40] if rows.dim() == 3 else result[2]
-        assert torch.equal(products._in_library(library, rows, b, narrow=narrow), place)
+        assert torch.equal(products._of_float(library, rows, b, narrow=narrow), place)
+
+
+@pytest.mark.parametrize("numbers", [Numbers.BFLOAT16, Numbers.WIDE])
+@pytest.mark.parametrize("k", [31, 576])
+def test_an_element_has_the_same_bits_whatever_is_beside_it(numbers, k, path):
+    """A row alone, and a column on a device that has few of them; a library sums in an order of its own for each shape."""
+    if path == "no compiler":
+        return
+    a, b = (products.form(x, numbers) for x in (normal(70, k), normal(k, 200, seed=1)))
+    result = products.multiply(a, b, numbers)
+    for row in (0, 31, 32, 69):
+        assert torch.equal(products.multiply(a[row : row + 1], b, numbers), result[row : row + 1])
+    assert torch.equal(products.multiply(a[:33], b, numbers), result[:33])
+    for columns in (slice(0, 25), slice(25, 50), slice(96, 200)):
+        assert torch.equal(products.multiply(a, b[:, columns], numbers), result[:, columns])
+
+
+def test_bf16_units_keep_infinities_and_nan_to_their_own_elements(path):
+    a, b = normal(33, 40), normal(40, 33, seed=1)
+    a[3, 5], b[7, 32] = torch.inf, torch.nan
+    numbers = Numbers.BFLOAT16
+    result = products.multiply(products.form(a, numbers), products.form(b, numbers, weight=True), numbers)
+    finite = torch.ones(33, 33, dtype=torch.bool)
+    finite[3] = finite[:, 32] = False
+    assert torch.equal(result.isfinite(), finite)
+    assert bool(result[:, 32].isnan().all())
+    assert bool(result[3, :32].isinf().all())
 
 
 def masks(batch: int, heads: int, rows: int, span: int) -> dict[str, torch.Tensor | None]:

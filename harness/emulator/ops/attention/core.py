@@ -7,8 +7,6 @@ import ctypes
 import torch
 
 from harness.emulator import kernels
-from harness.emulator.arithmetic import products
-from harness.emulator.kernels import cpu
 
 # Rows of queries a head handles at once: scores of a chunk stay in cache, and causal chunks skip later keys.
 _ROWS = 128
@@ -30,7 +28,7 @@ def attend(
     keys, values [B, nkv, Sk, D]; mask [1 or B, 1 or nq, Sq, Sk] (decode: [B, 1, 1, Sk]) or None. Returns queries' shape.
     """
     library = kernels.load()
-    if library is None or cpu.capability().bf16_units:
+    if library is None:
         return _in_torch(queries, keys, values, mask, causal, scale)
     return _in_library(library, queries, keys, values, mask, causal, scale)
 
@@ -46,7 +44,7 @@ def _in_torch(
     batch, heads, rows, width = queries.shape
     kv_heads, span = keys.shape[1], keys.shape[2]
     group = heads // kv_heads
-    queries, keys, values = (products.form(x, products.Numbers.BFLOAT16) for x in (queries, keys, values))
+    queries, keys, values = queries.float(), keys.float(), values.float()
     flat_keys = keys.reshape(-1, span, width).transpose(1, 2)  # [B * nkv, D, Sk]
     flat_values = values.reshape(-1, span, width)
     grouped = queries.view(-1, group, rows, width)  # [B * nkv, group, Sq, D]
@@ -55,14 +53,14 @@ def _in_torch(
         end = min(start + _ROWS, rows)
         seen = end if causal else span
         chunk = grouped[:, :, start:end].reshape(-1, group * (end - start), width)
-        scores = products.scores(chunk, flat_keys[..., :seen], scale)
+        scores = (torch.matmul(chunk, flat_keys[..., :seen]) * scale).bfloat16()
         by_head = scores.view(batch, heads, end - start, seen)
         if causal:
             by_head[..., start:].add_(_ABOVE_DIAGONAL[: end - start, : end - start])
         elif mask is not None:
             by_head.add_(mask[:, :, start:end])
         weights = torch.softmax(scores, -1)
-        result = products.multiply(weights, flat_values[:, :seen], products.Numbers.BFLOAT16)
+        result = torch.matmul(weights.float(), flat_values[:, :seen])
         out[:, :, start:end] = result.view(-1, group, end - start, width)
     return out.view(queries.shape)
 
