@@ -12,7 +12,7 @@ from harness.emulator.runtime.tensor import Tensor, require_device, require_layo
 from harness.emulator.spec.program_configs import WormholeComputeKernelConfig
 from harness.emulator.spec.types import TILE_SIZE, DataType, Layout
 
-_INPUTS = (DataType.FLOAT32, DataType.BFLOAT16, DataType.BFLOAT8_B)
+_DTYPES = (DataType.FLOAT32, DataType.BFLOAT16, DataType.BFLOAT8_B)
 
 _FILL = "ttnn.fill_cache"
 _FILL_USER = "ttnn.kv_cache.fill_cache_for_user_"
@@ -63,15 +63,16 @@ def update_cache_for_token_(
     return _updated(_UPDATE_TOKEN, cache, input, update_index, batch_offset)
 
 
-def _check_dtype(name: str, new: Tensor) -> None:
-    if new.dtype not in _INPUTS:
-        refuse(name, f"input must be one of {', '.join(d.name for d in _INPUTS)}, got {new.dtype}")
+def _check_dtypes(name: str, cache: Tensor, new: Tensor) -> None:
+    for what, tensor in (("cache", cache), ("input", new)):
+        if tensor.dtype not in _DTYPES:
+            refuse(name, f"{what} must be one of {', '.join(d.name for d in _DTYPES)}, got {tensor.dtype}")
 
 
 def _filled(name: str, cache: Tensor, new: Tensor, batch_idx: int, update_idx: int) -> Tensor:
     user, start = unsigned(name, "batch_idx", batch_idx), unsigned(name, "update_idx", update_idx)
     _check(name, cache, new)
-    _check_dtype(name, new)
+    _check_dtypes(name, cache, new)
     if new.dtype is not cache.dtype:
         refuse(name, f"input dtype {new.dtype} must equal the cache's {cache.dtype}")
     if new.shape[0] != 1:
@@ -96,7 +97,7 @@ def _filled(name: str, cache: Tensor, new: Tensor, batch_idx: int, update_idx: i
 def _updated(name: str, cache: Tensor, new: Tensor, update_idx: int, batch_offset: int) -> Tensor:
     position, first = unsigned(name, "update_idx", update_idx), unsigned(name, "batch_offset", batch_offset)
     _check(name, cache, new)
-    _check_dtype(name, new)
+    _check_dtypes(name, cache, new)
     users, _, positions, _ = cache.shape
     if new.shape[0] != 1:
         refuse(name, f"the input must be [1, nkv, users, D], got {list(new.shape)}")

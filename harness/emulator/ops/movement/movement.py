@@ -12,6 +12,7 @@ import torch
 
 from harness.emulator.arithmetic import formats
 from harness.emulator.errors import refuse
+from harness.emulator.memory.allocator import L1_BANK_SIZE
 from harness.emulator.ops.placement.memory import to_memory_config
 from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
@@ -19,8 +20,11 @@ from harness.emulator.runtime.execution import make_tensor, make_view
 from harness.emulator.runtime.tensor import Compute, Tensor, device_of, output_config, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, L1_MEMORY_CONFIG, MemoryConfig
-from harness.emulator.spec.tiles import BLOCK_FLOATS, padded_shape
+from harness.emulator.spec.tiles import BLOCK_FLOATS, TILE_BYTES, padded_shape
 from harness.emulator.spec.types import TILE_SIZE, BufferType, DataType, Layout
+
+# Bytes of a core's L1 that a reshape of rows needs beside the rows: what the real ttnn's refusals leave over.
+_BESIDE_ROWS = 304
 
 
 @op("ttnn.reshape", kind=Kind.VIEW)
@@ -148,7 +152,7 @@ def slice(
 
 @op("ttnn.concat")
 def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConfig | None = None) -> Tensor:
-    """Tensors of one dtype joined along `dim`."""
+    """Tensors of one dtype joined along `dim`; where tiles are broken up BFLOAT8_B becomes BFLOAT16 first."""
     name = "ttnn.concat"
     if not tensors:
         refuse(name, "needs at least one tensor")
@@ -158,8 +162,6 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
         return to_memory_config(first, memory_config or DRAM_MEMORY_CONFIG)
     axis = dim_of(name, dim, len(first.shape))
     for other in tensors[1:]:
-        if other.dtype is not first.dtype:
-            refuse(name, f"all tensors must have one dtype, got {first.dtype} and {other.dtype}")
         same = len(other.shape) == len(first.shape)
         if not same or any(
             i != axis and a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
@@ -176,8 +178,15 @@ def concat(tensors: Sequence[Tensor], dim: int = 0, *, memory_config: MemoryConf
         )
     if mixed and any(t.shape != t.padded_shape for t in tensors):
         layout = Layout.ROW_MAJOR
-    if layout is Layout.TILE and broken:
-        dtype = _through_rows(name, first)
+    dtypes = [t.dtype for t in tensors]
+    # Along the last dim ttnn turns all to rows that it then transposes, if the first is of blocks.
+    if layout is Layout.TILE and broken and (axis != len(shape) - 1 or dtype is DataType.BFLOAT8_B):
+        dtypes = [_through_rows(name, t) for t in tensors]
+    elif layout is Layout.TILE and broken:
+        _through_rows(name, first)
+    dtype = dtypes[0]
+    if len(set(dtypes)) > 1:
+        refuse(name, f"all tensors must have one dtype, got {', '.join(str(t.dtype) for t in tensors)}")
 
     def shards() -> list[torch.Tensor]:
         return [torch.cat(pieces, axis) for pieces in zip(*(t.shards for t in tensors), strict=True)]
@@ -302,12 +311,26 @@ def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
     if x.config.sharded and config.sharded and new != x.shape:
         refuse(name, f"the emulator does not model a sharded {list(x.shape)} reshaped to {list(new)}")
     repacked = x.dtype in BLOCK_FLOATS and x.shape[-1:] != new[-1:]
+    if x.layout is Layout.ROW_MAJOR:
+        _check_row_buffers(name, x, new)
 
     def shards() -> list[torch.Tensor]:
         copies = [s.clone().view(new) for s in x.shards]
         return [formats.pack_round(s, x.dtype) for s in copies] if repacked else copies
 
     return make_tensor(name, shards, new, x.dtype, x.layout, config, device_of(x))
+
+
+def _check_row_buffers(name: str, x: Tensor, new: Shape) -> None:
+    """A core reads rows into buffers of four old and two new ones, as the real ttnn's refusals on an N150 tell."""
+    size = TILE_BYTES[x.dtype] // TILE_SIZE**2
+    old_row, new_row = (-(-s[-1] * size // 64) * 64 if s else 64 for s in (x.shape, new))
+    needed = _BESIDE_ROWS + 4 * old_row + 2 * new_row
+    if needed > L1_BANK_SIZE:
+        refuse(
+            name,
+            f"buffers for rows of {list(x.shape)} and of {list(new)} need {needed} B in each core's L1, which has {L1_BANK_SIZE}",
+        )
 
 
 def _same_pages(x: Tensor, new: Shape) -> bool:

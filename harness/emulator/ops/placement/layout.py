@@ -9,12 +9,8 @@ from harness.emulator.runtime.dispatch import op
 from harness.emulator.runtime.execution import make_tensor
 from harness.emulator.runtime.tensor import Tensor, device_of, output_config, require_device
 from harness.emulator.spec.memory_config import MemoryConfig
-from harness.emulator.spec.tiles import BLOCK_FLOATS, padded_shape
-from harness.emulator.spec.types import (
-    TILE_SIZE,
-    DataType,
-    Layout,
-)
+from harness.emulator.spec.tiles import BLOCK_FLOATS, TILE_BYTES, padded_shape
+from harness.emulator.spec.types import TILE_SIZE, DataType, Layout, TensorMemoryLayout
 
 
 @op("ttnn.to_layout")
@@ -73,6 +69,13 @@ def tilize_with_zero_padding(
     require_device("ttnn.tilize_with_zero_padding", input_tensor)
     if input_tensor.layout is Layout.TILE:
         return input_tensor
+    spec, size = input_tensor.config.shard_spec, TILE_BYTES[input_tensor.dtype] // TILE_SIZE**2
+    by_height = input_tensor.config.memory_layout is TensorMemoryLayout.HEIGHT_SHARDED
+    if spec is not None and not by_height and spec.shape[1] * size % 16:
+        refuse(
+            "ttnn.tilize_with_zero_padding",
+            f"shard rows of {spec.shape[1]} {input_tensor.dtype} are {spec.shape[1] * size} B, no multiple of L1's 16",
+        )
     check_relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, output_dtype)
     return relaid("ttnn.tilize_with_zero_padding", input_tensor, Layout.TILE, output_dtype, memory_config)
 

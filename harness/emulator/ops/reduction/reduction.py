@@ -129,8 +129,11 @@ def softmax(
         )
     dtype = x.dtype
     fp32_dest = compute_kernel_config is None or compute_kernel_config.fp32_dest_acc_en
-    if dtype is DataType.FLOAT32 and axis != rank - 1 and not fp32_dest:
-        refuse(name, f"dim {dim} of a FLOAT32 input needs fp32_dest_acc_en in the compute kernel config")
+    if dtype is DataType.FLOAT32 and (axis != rank - 1 or rank > 4) and not fp32_dest:
+        refuse(
+            name,
+            f"dim {dim} of a FLOAT32 input of {rank} dimensions needs fp32_dest_acc_en in the compute kernel config",
+        )
     fast = mode.current() is Mode.FAST or not rank
 
     def shards() -> list[torch.Tensor]:
