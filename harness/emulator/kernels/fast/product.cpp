@@ -35,21 +35,19 @@ using namespace block_product;
 constexpr long kBlocks = 32;            // of rows, which stay in the second cache while columns pass
 constexpr long kChunk = kBlocks * kRows;
 constexpr long kDepth = 256;            // of k: that part of a panel of columns stays in the first cache
+constexpr long kPanels = 4;             // laid out at once, so that whole cache lines of in1's rows are read, not parts of them
 
-// Columns [first, first + kColumns) of in1 as [k][kColumns] of float32, zeros beyond the last.
-void lay_out(const FloatProduct& p, long first, float* to) {
-    const long columns = std::min(kColumns, p.n - first);
-    for (long k = 0; k < p.k; ++k, to += kColumns) {
-        const long at = k * p.k_stride + first * p.n_stride;
-        const float* wide = static_cast<const float*>(p.in1) + at;
-        const uint16_t* narrow = static_cast<const uint16_t*>(p.in1) + at;
-        if (p.n_stride == 1 && columns == kColumns) {
-            for (long n = 0; n < kColumns; n += kLanes) lanes::store(to + n, p.wide ? lanes::load(wide + n) : lanes::load(narrow + n));
-            continue;
-        }
-        for (long n = 0; n < columns; ++n) to[n] = p.wide ? wide[n * p.n_stride] : as_float(narrow[n * p.n_stride]);
-        for (long n = columns; n < kColumns; ++n) to[n] = 0;
+// Columns [first, first + kColumns) of row k of in1 as float32, zeros beyond the last.
+inline void lay_out_row(const FloatProduct& p, long k, long first, float* to) {
+    const long columns = std::min(kColumns, p.n - first), at = k * p.k_stride + first * p.n_stride;
+    const float* wide = static_cast<const float*>(p.in1) + at;
+    const uint16_t* narrow = static_cast<const uint16_t*>(p.in1) + at;
+    if (p.n_stride == 1 && columns == kColumns) {
+        for (long n = 0; n < kColumns; n += kLanes) lanes::store(to + n, p.wide ? lanes::load(wide + n) : lanes::load(narrow + n));
+        return;
     }
+    for (long n = 0; n < columns; ++n) to[n] = p.wide ? wide[n * p.n_stride] : as_float(narrow[n * p.n_stride]);
+    for (long n = columns; n < kColumns; ++n) to[n] = 0;
 }
 
 void store_row(const FloatProduct& p, long row, long first, const F (&sum)[2]) {
@@ -64,23 +62,35 @@ void store_row(const FloatProduct& p, long row, long first, const F (&sum)[2]) {
     }
 }
 
+// Rows [top, bottom), at most kChunk, times one panel [k][kColumns].
+void multiply(const FloatProduct& p, const float* panel, long first, long top, long bottom) {
+    F sums[kBlocks][kRows][2];
+    std::memset(sums, 0, (bottom - top + kRows - 1) / kRows * sizeof sums[0]);
+    for (long k = 0; k < p.k; k += kDepth)
+        for (long row = top; row < bottom; row += kRows) {
+            const float* rows[kRows];  // a short block repeats the last row
+            for (int r = 0; r < kRows; ++r) rows[r] = p.in0 + std::min(row + r, bottom - 1) * p.k + k;
+            add_product(rows, panel + k * kColumns, kColumns, std::min(kDepth, p.k - k), sums[(row - top) / kRows]);
+        }
+    for (long row = top; row < bottom; ++row) store_row(p, row, first, sums[(row - top) / kRows][(row - top) % kRows]);
+}
+
 }  // namespace
 
 extern "C" void float_product(const FloatProduct* call) {
     const FloatProduct& p = *call;
     const long panels = (p.n + kColumns - 1) / kColumns, chunks = (p.m + kChunk - 1) / kChunk;
-    parallel_for(p.threads, chunks * panels, [&](long item) {
-        static thread_local std::vector<float> panel;
-        const long first = item % panels * kColumns, top = item / panels * kChunk, bottom = std::min(p.m, top + kChunk);
-        panel.resize(p.k * kColumns);
-        lay_out(p, first, panel.data());
-        F sums[kBlocks][kRows][2] = {};
-        for (long k = 0; k < p.k; k += kDepth)
-            for (long row = top; row < bottom; row += kRows) {
-                const float* rows[kRows];  // a short block repeats the last row
-                for (int r = 0; r < kRows; ++r) rows[r] = p.in0 + std::min(row + r, bottom - 1) * p.k + k;
-                add_product(rows, panel.data() + k * kColumns, kColumns, std::min(kDepth, p.k - k), sums[(row - top) / kRows]);
-            }
-        for (long row = top; row < bottom; ++row) store_row(p, row, first, sums[(row - top) / kRows][(row - top) % kRows]);
+    const long together = std::clamp<long>(panels * chunks / (8 * p.threads), 1, kPanels);
+    const long groups = (panels + together - 1) / together;
+    parallel_for(p.threads, chunks * groups, [&](long item) {
+        static thread_local std::vector<float> laid_out;
+        const long begin = item % groups * together, end = std::min(panels, begin + together);
+        const long top = item / groups * kChunk, bottom = std::min(p.m, top + kChunk), size = p.k * kColumns;
+        laid_out.resize(together * size);
+        for (long k = 0; k < p.k; ++k)
+            for (long panel = begin; panel < end; ++panel)
+                lay_out_row(p, k, panel * kColumns, laid_out.data() + (panel - begin) * size + k * kColumns);
+        for (long panel = begin; panel < end; ++panel)
+            multiply(p, laid_out.data() + (panel - begin) * size, panel * kColumns, top, bottom);
     });
 }
