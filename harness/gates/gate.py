@@ -12,12 +12,11 @@ from harness.gates.baseline import Accepted, Baseline
 from harness.gates.policy import Policy, Rule, judge, judge_relative
 from harness.gates.results import Key, ResultsFile, check_same, keyed
 from harness.gates.sessions import compare, compare_exact
-from harness.results.schema import Figure
+from harness.results.schema import REFERENCE_TARGET, Figure
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
 Place = tuple[str, str, str]  # a test, the target and the mesh it ran on
 FAILURES: tuple[Kind, ...] = ("regression", "vanished")
-REFERENCE_TARGET = "torch"  # rows beside ours, which nothing judges
 SKIPPED = "skipped:"  # how the note of a test that did not run starts
 PASS, REGRESSION, CANNOT_JUDGE = 0, 1, 2
 MOST_SHOWN = 20  # lines of what does not fail

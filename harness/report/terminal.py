@@ -11,7 +11,6 @@ from harness.report.latency import latency_tables
 from harness.report.layers import growth
 from harness.report.numerics import numerics_tables
 from harness.report.tables import (
-    REFERENCE_TARGET,
     accuracy_table,
     counters_tables,
     mesh_table,
@@ -20,7 +19,7 @@ from harness.report.tables import (
 from harness.report.tasks import task_tables
 from harness.report.tokens import shown_tokens
 from harness.results.figures import bound, figure, label, misses_guideline, worse
-from harness.results.schema import Environment, Record, Results, Verdict
+from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results, Verdict
 from harness.targets import TARGETS
 
 FAULT_ORDER: tuple[Verdict, ...] = (

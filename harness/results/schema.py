@@ -25,6 +25,7 @@ from harness.results.catalogue import Direction
 
 SCHEMA = 1
 REPORTED_PACKAGES = ("torch", "transformers", "ttnn")
+REFERENCE_TARGET = "torch"  # of rows beside ours, which nothing judges
 
 Phase = Literal["prefill", "decode"]
 Clock = Literal["device", "host", "model"]
@@ -60,7 +61,7 @@ class Figure:
     metric: str  # its name in the catalogue
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
-    target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
+    target: str  # of harness.targets, or REFERENCE_TARGET
     precision: str  # accuracy, performance, ...; "bf16" with target "torch"
     layer: int | None = None
     mesh: str = "1x1"

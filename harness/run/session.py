@@ -225,7 +225,7 @@ class Session:
             weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode=active().mode,
             goldens=self.goldens_identity if active().computes else None,
-            cpu_path=cpu_path() if self.options.target == "emulator" else None,
+            cpu_path=cpu_path() if active().emulated else None,
         )
 
     def close(self) -> None:

@@ -174,7 +174,7 @@ def _loaded(session: Session, precision: str, layers: int, batch: int, seq_len: 
 @functools.cache
 def _one_layer(session: Session, precision: str, phase: Phase, batch: int, seq_len: int) -> Pass:
     """The op log of the pass with one layer: of shapes alone under the emulator, else of dummy weights."""
-    if active().name == "emulator":
+    if not active().native:
         from harness.timing.shapes import model_pass
 
         one = replace(session.config, n_layers=1)
