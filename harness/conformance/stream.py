@@ -88,7 +88,7 @@ def main(
 
     import tt_llm
     from harness.emulator import op_names
-    from harness.run.dummy_weights import DummyCheckpoint
+    from harness.run.session import DummyCheckpoint
     from harness.ttnn_calls.op_log import recorded
     from tt_llm.checkpoint import locate
     from tt_llm.mesh import open_mesh, parse_mesh_shape

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.gates.baseline import Accepted, Baseline
+from harness.gates.keys import Key, check_same, keyed
 from harness.gates.policy import Policy, Rule, judge, judge_relative
-from harness.gates.results import Key, ResultsFile, check_same, keyed
 from harness.gates.sessions import compare, compare_exact
-from harness.results.schema import REFERENCE_TARGET, Figure
+from harness.results.schema import REFERENCE_TARGET, Figure, ResultsFile
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
 Place = tuple[str, str, str]  # a test, the target and the mesh it ran on

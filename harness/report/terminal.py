@@ -7,16 +7,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.latency import latency_tables
 from harness.report.layers import growth
-from harness.report.numerics import numerics_tables
-from harness.report.tables import (
+from harness.report.tables.accuracy import (
     accuracy_table,
     counters_tables,
     mesh_table,
     module_tables,
 )
-from harness.report.tasks import task_tables
+from harness.report.tables.latency import latency_tables
+from harness.report.tables.numerics import numerics_tables
+from harness.report.tables.tasks import task_tables
 from harness.report.tokens import shown_tokens
 from harness.results.figures import bound, figure, label, misses_guideline, worse
 from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results, Verdict

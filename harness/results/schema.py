@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from harness.results.catalogue import Direction
@@ -157,7 +157,18 @@ class Results:
     records: tuple[Record, ...]
 
 
+@checked_dataclass(frozen=True, config=_READ)
+class ResultsFile:
+    """What of a results file a gate compares, whichever version wrote it."""
+
+    schema: Literal[1]
+    environment: Origin
+    records: tuple[Figure, ...]
+
+
 Checked = TypeVar("Checked", Record, Environment)
+Read = TypeVar("Read")
+_FILE = TypeAdapter(ResultsFile)
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
@@ -201,6 +212,21 @@ def read_results(path: Path) -> Results:
         _checked(Environment, environment, f"results {path}, environment"),
         tuple(_checked(Record, item, f"results {path}, record {i}") for i, item in enumerate(records)),
     )
+
+
+def read_figures(path: Path) -> ResultsFile:
+    """Reads what a gate compares. Raises ResultsError, one line."""
+    return read_as(_FILE, path, "results")
+
+
+def read_as(kind: TypeAdapter[Read], path: Path, what: str) -> Read:
+    """A JSON file of a kind. Raises ResultsError, one line, which calls the file `what`."""
+    try:
+        return kind.validate_json(path.read_bytes())
+    except OSError as error:
+        raise ResultsError(f"cannot read {what} {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a {what} file: {_fault(error)}") from error
 
 
 def check_writable(path: Path) -> None:
@@ -265,6 +291,17 @@ def _checked(kind: type[Checked], data: object, where: str) -> Checked:
         raise ResultsError(
             f"{where}: field {name} is {fault['input']!r:.60}: {fault['msg']}{more}"
         ) from error
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault, in a line."""
+    fault: Any = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "json_invalid":
+        return f"incomplete JSON, truncated? ({fault['ctx']['error']})"
+    if fault["type"] == "missing":
+        return f"it has no {where}"
+    return f"{where} is {fault['input']!r:.60}: {fault['msg']}"
 
 
 def _version(package: str) -> str | None:

@@ -17,7 +17,7 @@ from harness.gates.policy import PolicyError
 from harness.results.false_discovery import controlled, is_statistical
 from harness.results.figures import bound, figure
 from harness.results.schema import Record, ResultsError, Verdict, record_from_json
-from harness.run.goldens.marks import FIXTURE
+from harness.run.goldens import FIXTURE
 from harness.run.journal import Journal
 from harness.run.options import Options
 from harness.run.time_shares import SPENT_PROPERTY

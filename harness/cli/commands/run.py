@@ -12,10 +12,10 @@ from rich.console import Console
 from harness import project_folder
 from harness.cli.arguments import Corpus, Model, Store
 from harness.cli.meshes import run_each
+from harness.cli.suites import suites
 from harness.errors import USAGE_EXIT
 from harness.results.schema import ResultsError, read_results
 from harness.run.options import DEFAULT_MODEL
-from harness.run.suites import suites
 from harness.targets import DEFAULT_TARGET, TARGETS
 from harness.targets.emulator import DEFAULT_MODE, MODES
 

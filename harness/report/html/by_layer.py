@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 from harness.report.grid import Cell, Grid
-from harness.report.tables import ORDER
+from harness.report.tables.accuracy import ORDER
 from harness.results.figures import figure, worse
 from harness.results.schema import REFERENCE_TARGET, Record
 

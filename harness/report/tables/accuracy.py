@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.layers import CHAINED
-from harness.report.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
+from harness.report.tables.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
 from harness.results.catalogue import COUNTERS, METRICS
 from harness.results.figures import figure, worse
 from harness.results.schema import REFERENCE_TARGET, Record
