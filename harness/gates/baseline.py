@@ -117,9 +117,8 @@ def text(baseline: Baseline) -> str:
 
 
 def _accepted(figure: Figure) -> Accepted:
-    details = (
-        figure.details if figure.metric == "ops" else {}
-    )  # counted by name; what else is in details is shown only
+    # Counted by name; what else is in details is shown only
+    details = figure.details if figure.metric == "ops" else {}
     compared = {each.name: getattr(figure, each.name) for each in fields(Figure)}
     return Accepted(**compared | _DROPPED | {"details": details})
 

@@ -218,9 +218,8 @@ def _counted(key: Key, figure: Figure, before: Figure | None) -> Iterator[Findin
     if figure.gate is None and before is None and figure.verdict == "pass":
         return  # shown for comparison
     if before is None or before.value is None:
-        kind: Kind = (
-            "regression" if figure.verdict == "regression" else "new"
-        )  # by the counters' own baseline
+        # By the counters' own baseline
+        kind: Kind = "regression" if figure.verdict == "regression" else "new"
         yield Finding(kind, key.test, str(key), f"{figure.value:,.0f}, new here {figure.note}".rstrip())
         return
     names = sorted(before.details.keys() | figure.details.keys()) if key.metric == "ops" else []

@@ -53,9 +53,8 @@ class Rule:
     """What holds for one measurement. What does not hold is None; sources name a file and line."""
 
     metric: str
-    gate: (
-        float | None
-    )  # the value of an absolute gate, the effect of a statistical one; None: a relative gate alone
+    # The value of an absolute gate, the effect of a statistical one; None: a relative gate alone
+    gate: float | None
     guideline: float | None
     direction: Direction
     source: str

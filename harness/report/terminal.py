@@ -83,9 +83,8 @@ def headline(results: Results) -> Text:
     """The verdict in a line."""
     records = _judged(results)
     bad, idle = faults(results), _idle(records)
-    shown = sum(
-        r.verdict == "pass" and r.gate is None and r.value is not None for r in records
-    )  # figures that no gate is held against
+    # Figures that no gate is held against
+    shown = sum(r.verdict == "pass" and r.gate is None and r.value is not None for r in records)
     judged = len(records) - len(idle) - shown
     target = TARGETS.get(results.environment.target)  # of joined files several, which are none
     computes = target is None or target.computes

@@ -43,9 +43,8 @@ def _unspell(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_unspell)]
 Samples = Annotated[tuple[Number, ...], BeforeValidator(lambda value: tuple(value))]  # JSON has lists only
 _STRICT = ConfigDict(strict=True, extra="forbid")
-_READ = ConfigDict(
-    strict=True, extra="ignore"
-)  # of what another version wrote, fields that are not known are passed over
+# Of what another version wrote, fields that are not known are passed over
+_READ = ConfigDict(strict=True, extra="ignore")
 
 
 class ResultsError(RuntimeError):
@@ -84,9 +83,8 @@ class Record(Figure):
 
     guideline: Number | None = None
     golden: str | None = None
-    tries: int = (
-        1  # how often the test ran until it said this; more where a plugin ran it again after a failure
-    )
+    # How often the test ran until it said this; more where a plugin ran it again after a failure
+    tries: int = 1
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_READ)
