@@ -40,7 +40,7 @@ SECTIONS = ("guidelines", "gates")
 KNOWN_VALUES: dict[str, tuple[str, ...]] = {
     "phase": ("prefill", "decode"),
     "target": (*TARGETS, REFERENCE_TARGET),
-    "mode": tuple(mode for target in TARGETS.values() for mode in target.modes),
+    "mode": tuple(dict.fromkeys(mode for target in TARGETS.values() for mode in target.modes)),
 }
 
 
