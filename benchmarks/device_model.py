@@ -15,8 +15,8 @@ from harness.targets import activate
 
 def main(fit: bool) -> None:
     activate("emulator", mesh="1x8", mode="fast")
-    from harness.timing import calibration
-    from harness.timing.architectures import DISPATCH, LAUNCH, READER
+    from harness.timing.device_model import calibration
+    from harness.timing.device_model.architectures import DISPATCH, LAUNCH, READER
 
     rows = [calibration.log_passes(row) for row in calibration.published()]
     constants = {"launch": LAUNCH, "dispatch": DISPATCH, "reader": READER}

@@ -33,9 +33,8 @@ def main(
     everything = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    golden = torch.empty(elements // WIDTH, WIDTH).normal_(
-        generator=generator
-    )  # in place: the peak is ours alone
+    # In place: the peak is ours alone
+    golden = torch.empty(elements // WIDTH, WIDTH).normal_(generator=generator)
     actual = torch.empty_like(golden).normal_(generator=generator).mul_(0.01).add_(golden)
     compare_tensors(actual[:256], golden[:256])
     before = peak()

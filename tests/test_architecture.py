@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,19 +21,16 @@ STEP = re.compile(r"^\d+\. `([\w./]+)` `([\w.]+)`", re.MULTILINE)
 TRACE = """
 import json, sys, threading
 
-root, file, *argv = sys.argv[1:]
+root, file, argv = {arguments}
 with open(file) as text:
     steps = [tuple(step) for step in json.load(text)]
 
 def watch(frame, event, argument):
-    if event == "call" and steps:
-        path, name = steps[0]
-        code = frame.f_code
-        if code.co_name == name.rpartition(".")[2] and code.co_filename == root + path:
-            del steps[0]
+    if steps and frame.f_code.co_name == steps[0][1].rpartition(".")[2] and frame.f_code.co_filename == root + steps[0][0]:
+        del steps[0]
 
-sys.setprofile(watch)
-threading.setprofile(watch)
+sys.settrace(watch)
+threading.settrace(watch)
 sys.argv = argv
 try:
     if argv[0] == "pytest":
@@ -45,11 +40,11 @@ try:
         from harness.cli.app import app
         status = app(standalone_mode=False)
     else:
-        status = exec(argv[0], {"arguments": argv[1:]})
+        status = exec(argv[0], {{"arguments": argv[1:]}})
 except SystemExit as end:
     status = end.code
-sys.setprofile(None)
-threading.setprofile(None)
+sys.settrace(None)
+threading.settrace(None)
 with open(file, "w") as text:
     json.dump(steps, text)
 sys.exit(int(status or 0))
@@ -89,18 +84,14 @@ def walk(heading: str) -> Steps:
 
 
 @pytest.fixture
-def left_out(tmp_path: Path) -> Callable[..., Steps]:
+def left_out(start: Callable[..., Any], tmp_path: Path) -> Callable[..., Steps]:
     """left_out(steps, *command) runs it in the test's folder and returns the steps it did not take in their order."""
 
     def run(steps: Steps, *command: str) -> Steps:
         file = tmp_path / "steps.json"
         file.write_text(json.dumps(steps), "utf-8")
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TT_HARNESS_CACHE": str(tmp_path / "cache")}
-        script = [sys.executable, "-c", TRACE, f"{ROOT}/", str(file), *command]
-        done = subprocess.run(
-            script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = start("python", TRACE.format(arguments=(f"{ROOT}/", str(file), list(command))))
+        assert done.status == 0, done
         return [(path, name) for path, name in json.loads(file.read_text("utf-8"))]
 
     return run

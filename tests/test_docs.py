@@ -114,10 +114,11 @@ def test_the_workflows_give_what_they_ask_for() -> None:
         yaml.safe_load((folder / name).read_text("utf-8"))
         for name in ("run/action.yml", "accuracy.yml", "example.yml")
     )
+    # `on` is YAML's true
     taken = {
         "action": set(action["inputs"]),
         "workflow": set(workflow[True]["workflow_call"]["inputs"]),
-    }  # `on` is YAML's true
+    }
     for name, kind in (("run/action.yml", "action"), ("accuracy.yml", "workflow")):
         assert set(re.findall(r"inputs\.([\w-]+)", (folder / name).read_text("utf-8"))) == taken[kind]
     (run,) = [step for step in workflow["jobs"]["run"]["steps"] if "ci/github/run" in step.get("uses", "")]

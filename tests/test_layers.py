@@ -20,7 +20,7 @@ PLANTED = {
     "harness/metrics/tensors.py": "import tt_llm",
     "harness/emulator/spec/types.py": "import tt_llm",
     "harness/gates/policy.py": "import torch",
-    "harness/run/session.py": "import harness.report.tables",
+    "harness/run/session.py": "import harness.report.tables.accuracy",
     "harness/emulator/arithmetic/formats.py": "import harness.emulator.runtime.tensor",
     "harness/emulator/runtime/tensor.py": "import harness.emulator.runtime.execution",
     "harness/emulator/ops/placement/memory.py": "import harness.emulator.ops.matmul.matmul",

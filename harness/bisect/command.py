@@ -10,7 +10,7 @@ import tt_llm
 from goldens import GoldenError, GoldenSpec
 from harness.bisect.bisection import Bisection, bisect, load
 from harness.bisect.subjects import USERS, OneModule, Subject, WholeModel
-from harness.run.goldens.making import make_missing
+from harness.run.goldens import make_missing
 from harness.run.options import Options
 from harness.run.session import Session
 

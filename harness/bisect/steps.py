@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from harness.bisect.errors import Error, error, worst
-from harness.bisect.inner import swayed
+from harness.bisect.losses import swayed
 from harness.bisect.places import Place, Places
 from harness.bisect.shadows import SOURCES, Shadows, Values, apply, held, written
 from harness.emulator.arithmetic.accumulate import FP32_DEST_ERRATUM
@@ -42,7 +42,7 @@ class Step:
 class Facts:
     """What bears on how exact an op can be: formats by ttnn's names, math fidelity, destination, products a sum has.
 
-    `inner`: how far the golden moves when what the op rounds within itself is off by half a unit of bf16 (`inner.swayed`).
+    `inner`: how far the golden moves when what the op rounds within itself is off by half a unit of bf16 (`losses.swayed`).
     """
 
     inputs: tuple[str, ...]

@@ -21,9 +21,8 @@ def run_each(meshes: Sequence[str], arguments: Sequence[str], out: Path, say: Ca
     where a mesh cannot be run, the others still are, no joined file is left, and the status is 2.
     Raises ResultsError where a file cannot be read or written.
     """
-    quiet = {
-        name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")
-    }  # said once, of all
+    # Said once, of all
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     joined = out / "results.json"
     joined.unlink(missing_ok=True)  # of an earlier run
     worst, parts = 0, dict[str, Results]()

@@ -80,15 +80,15 @@ def main(
     log: Annotated[Path, typer.Argument(help="JSON to write")],
 ) -> None:
     """Run the model once under a target and write its op log."""
-    from harness.targets import activate
+    from harness.targets import TARGETS, activate
 
-    activate(target, mesh=mesh, mode="fast" if target == "emulator" else None)  # no values are looked at
+    activate(target, mesh=mesh, mode="fast" if TARGETS[target].modes else None)  # no values are looked at
     import torch
     import ttnn
 
     import tt_llm
     from harness.emulator import op_names
-    from harness.run.dummy_weights import DummyCheckpoint
+    from harness.run.session import DummyCheckpoint
     from harness.ttnn_calls.op_log import recorded
     from tt_llm.checkpoint import locate
     from tt_llm.mesh import open_mesh, parse_mesh_shape

@@ -59,7 +59,7 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         model=model,
         weights_digest=identity,
         emulator_mode=target.mode,
-        cpu_path=cpu_path() if target.name == "emulator" else None,
+        cpu_path=cpu_path() if target.emulated else None,
     )
     said = {ARGUMENTS: shlex.join(arguments)}
     return Results(

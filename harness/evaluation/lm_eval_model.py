@@ -28,7 +28,7 @@ from harness.evaluation.causal import CausalModel
 from harness.evaluation.generation import greedy
 from harness.evaluation.scoring import Answer, score
 from harness.evaluation.sharing import Request
-from harness.targets import TargetError, activate, active
+from harness.targets import DEFAULT_TARGET, TargetError, activate, active
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -293,7 +293,7 @@ class DeviceLM(CausalLM):
     def __init__(
         self,
         pretrained: str = "smollm2",
-        target: str = "emulator",
+        target: str = DEFAULT_TARGET,
         mesh: str = "1x1",
         precision: str = "accuracy",
         emulator_mode: str | None = None,

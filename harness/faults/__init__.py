@@ -8,10 +8,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import USAGE_EXIT
-from harness.faults import attention, cache, head, mesh, positions, stream, weights  # noqa: F401 - fill the catalogue
+from harness.faults.catalogue import SLOWDOWNS, TRACE_FAULTS
 from harness.faults.planting import CATALOGUE, Fault
-from harness.faults.slowdowns import SLOWDOWNS
-from harness.faults.tracing import TRACE_FAULTS
 
 __all__ = ["CATALOGUE", "FAULTS", "MESH_FAULTS", "SLOWDOWNS", "TRACE_FAULTS", "Fault"]
 

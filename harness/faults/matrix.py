@@ -177,9 +177,8 @@ def _suites(setup: Setup, mesh: str, precision: str, fault: str | None, probe: P
     """In a process of its own: runs the suites and returns what the probe saw."""
     import pytest
 
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
-        "1"  # others' plugins cost more to import than a fault to find
-    )
+    # Others' plugins cost more to import than a fault to find
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     root = project_folder("suites")
     arguments = [
         *(str(root / suite) for suite in _suites_of(setup, mesh)),

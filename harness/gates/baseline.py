@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from harness.gates.results import Key, ResultsFile, check_same, keyed, read
-from harness.results.schema import Figure, Origin
+from harness.gates.keys import Key, check_same, keyed
+from harness.results.schema import Figure, Origin, ResultsFile, read_as
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _READ = ConfigDict(strict=True, extra="ignore")
@@ -73,7 +73,7 @@ _FIGURE = TypeAdapter(Accepted)
 
 def read_baseline(path: Path) -> Baseline:
     """Raises UnreadableError."""
-    return read(path, _BASELINE, "baseline")
+    return read_as(_BASELINE, path, "baseline")
 
 
 def updated(old: Baseline | None, sessions: Sequence[ResultsFile], reason: str, date: str) -> Baseline:
@@ -117,9 +117,8 @@ def text(baseline: Baseline) -> str:
 
 
 def _accepted(figure: Figure) -> Accepted:
-    details = (
-        figure.details if figure.metric == "ops" else {}
-    )  # counted by name; what else is in details is shown only
+    # Counted by name; what else is in details is shown only
+    details = figure.details if figure.metric == "ops" else {}
     compared = {each.name: getattr(figure, each.name) for each in fields(Figure)}
     return Accepted(**compared | _DROPPED | {"details": details})
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.gates.baseline import Accepted, Baseline
+from harness.gates.keys import Key, check_same, keyed
 from harness.gates.policy import Policy, Rule, judge, judge_relative
-from harness.gates.results import Key, ResultsFile, check_same, keyed
 from harness.gates.sessions import compare, compare_exact
-from harness.results.schema import Figure
+from harness.results.schema import REFERENCE_TARGET, Figure, ResultsFile
 
 Kind = Literal["regression", "vanished", "unjudged", "changed", "new", "not compared"]
 Place = tuple[str, str, str]  # a test, the target and the mesh it ran on
 FAILURES: tuple[Kind, ...] = ("regression", "vanished")
-REFERENCE_TARGET = "torch"  # rows beside ours, which nothing judges
 SKIPPED = "skipped:"  # how the note of a test that did not run starts
 PASS, REGRESSION, CANNOT_JUDGE = 0, 1, 2
 MOST_SHOWN = 20  # lines of what does not fail
@@ -219,9 +218,8 @@ def _counted(key: Key, figure: Figure, before: Figure | None) -> Iterator[Findin
     if figure.gate is None and before is None and figure.verdict == "pass":
         return  # shown for comparison
     if before is None or before.value is None:
-        kind: Kind = (
-            "regression" if figure.verdict == "regression" else "new"
-        )  # by the counters' own baseline
+        # By the counters' own baseline
+        kind: Kind = "regression" if figure.verdict == "regression" else "new"
         yield Finding(kind, key.test, str(key), f"{figure.value:,.0f}, new here {figure.note}".rstrip())
         return
     names = sorted(before.details.keys() | figure.details.keys()) if key.metric == "ops" else []

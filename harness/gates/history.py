@@ -18,7 +18,8 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from harness.gates.results import ResultsFile, UnreadableError, keyed
+from harness.gates.keys import keyed
+from harness.results.schema import ResultsError, ResultsFile
 
 EFFECT = 0.02  # a change of level of less than this is none
 SCATTERS = 4.0  # how many standard errors two levels must be apart
@@ -43,7 +44,7 @@ class Step:
 
 
 def add(store: Path, run: str, sessions: Iterable[ResultsFile]) -> Path:
-    """Writes a run's file and returns its path. Raises UnreadableError where it exists or cannot be written."""
+    """Writes a run's file and returns its path. Raises ResultsError where it exists or cannot be written."""
     samples: dict[str, list[float]] = {}
     for session in sessions:
         for key, figure in keyed(session.records).items():
@@ -58,22 +59,22 @@ def add(store: Path, run: str, sessions: Iterable[ResultsFile]) -> Path:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         os.link(temporary, path)  # fails where it exists
     except OSError as error:
-        raise UnreadableError(f"cannot write history {path}: {error.strerror}") from error
+        raise ResultsError(f"cannot write history {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
 
 
 def read(store: Path) -> dict[str, list[Point]]:
-    """The points of each figure, oldest first. Raises UnreadableError for a folder or file that is none of a history."""
+    """The points of each figure, oldest first. Raises ResultsError for a folder or file that is none of a history."""
     if not store.is_dir():
-        raise UnreadableError(f"history {store}: no such folder")
+        raise ResultsError(f"history {store}: no such folder")
     found: dict[str, list[Point]] = {}
     for path in sorted(store.glob("*.jsonl")):
         try:
             points = [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError, TypeError) as error:
-            raise UnreadableError(f"{path} is not a history file: {error}") from error
+            raise ResultsError(f"{path} is not a history file: {error}") from error
         for point in points:
             found.setdefault(point.figure, []).append(point)
     return found

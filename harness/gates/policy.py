@@ -1,8 +1,10 @@
 """Gates and guidelines from policy.yaml: which rule holds for a measurement, and whether it passes.
 
 The file has two parts. ``guidelines`` says what a good port reaches, ``gates`` what must not be missed. A third, ``metrics``, names
-the metrics that it is about and which way each is better; without it they are those of the harness (`results.catalogue`). Each rule is a bound and the selectors it holds for; of the
-rules that match, the one with the most selectors wins, and two different ones with equally many are an error.
+the metrics that it is about and which way each is better; without it they are those of the harness (`results.catalogue`).
+
+Each rule is a bound and the selectors it holds for. Of the rules that match, the one with the most selectors wins, and two
+different ones with equally many are an error.
 
 A gate is of one of three kinds, by the keys it has:
 
@@ -24,6 +26,8 @@ import yaml
 
 from harness import project_folder
 from harness.results.catalogue import DIRECTIONS, Direction
+from harness.results.schema import REFERENCE_TARGET
+from harness.targets import TARGETS
 
 Kind = Literal["absolute", "relative", "statistical"]
 Verdict = Literal["pass", "regression", "inconclusive"]
@@ -35,8 +39,8 @@ TERMS = ("value", "relative", "alpha", "effect", "power")
 SECTIONS = ("guidelines", "gates")
 KNOWN_VALUES: dict[str, tuple[str, ...]] = {
     "phase": ("prefill", "decode"),
-    "target": ("emulator", "dryrun", "ttsim", "silicon", "torch"),
-    "mode": ("fast", "device", "exact"),  # of the emulator
+    "target": (*TARGETS, REFERENCE_TARGET),
+    "mode": tuple(dict.fromkeys(mode for target in TARGETS.values() for mode in target.modes)),
 }
 
 
@@ -49,9 +53,8 @@ class Rule:
     """What holds for one measurement. What does not hold is None; sources name a file and line."""
 
     metric: str
-    gate: (
-        float | None
-    )  # the value of an absolute gate, the effect of a statistical one; None: a relative gate alone
+    # The value of an absolute gate, the effect of a statistical one; None: a relative gate alone
+    gate: float | None
     guideline: float | None
     direction: Direction
     source: str

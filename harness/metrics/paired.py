@@ -52,9 +52,8 @@ class PairedPerplexity:
     p_value: float  # two-sided, of a ratio of 1: t test over clusters
     detectable: float  # the smallest |ratio - 1| that this test finds at `alpha` with the wanted power
     stderr: float  # of the ratio, over clusters
-    design_effect: (
-        float  # variance over clusters / variance of independent tokens; 1 where tokens do not correlate
-    )
+    # Variance over clusters / variance of independent tokens; 1 where tokens do not correlate
+    design_effect: float
     clusters: int
     n: int
 

@@ -76,9 +76,8 @@ def perplexity_change(golden: Perplexity, device: Perplexity) -> PerplexityChang
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """[R, V], [R] -> [R] float64: log-sum-exp minus the target's logit."""
     height = max(1, BLOCK_ELEMENTS // logits.shape[-1])
-    out = torch.empty(
-        targets.shape[0], dtype=torch.float64
-    )  # filled in place, so that blocks' memory is reused
+    # Filled in place, so that blocks' memory is reused
+    out = torch.empty(targets.shape[0], dtype=torch.float64)
     for i in range(0, targets.shape[0], height):
         rows = logits[i : i + height]
         scaled = rows.double().sub_(rows.amax(-1, keepdim=True))

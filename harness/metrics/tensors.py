@@ -16,9 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = (
-    2**18
-)  # float64 blocks of 2 MiB: large beside the cost of a call, small beside a shared cache
+# In float64, blocks of 2 MiB: large beside the cost of a call, small beside a shared cache
+BLOCK_ELEMENTS = 2**18
 _SUMS = 5  # a row: see _add_block
 LOST = 64.0  # how often larger a sum of squares may be than that of the deviations it is turned into
 BF16_MANTISSA_BITS = 7  # stored bits; one ulp is 2^(exponent - 7)
@@ -51,18 +50,16 @@ class TensorComparison:
     nonfinite_actual: int
     nonfinite_golden: int
     worst_row_pcc: float  # nan: that row is not finite, or is constant where the golden's varies
-    worst_row_pcc_index: (
-        tuple[int, ...] | None
-    )  # index over all dimensions but the last; None: no row was judged
+    # Index over all dimensions but the last; None: no row was judged
+    worst_row_pcc_index: tuple[int, ...] | None
     worst_row_rel_l2: float
     worst_row_rel_l2_index: tuple[int, ...] | None
     # Of each leading dimension longer than 1, the index whose slice has the largest relative L2, and that: such as the worst
     # user, head and position of [users, heads, positions, head_dim].
     worst_slices: dict[int, tuple[int, float]]
     rows: int
-    rows_without_pcc: (
-        int  # rows whose golden is constant: PCC is undefined there, relative L2 still judges them
-    )
+    # Rows whose golden is constant: PCC is undefined there, relative L2 still judges them
+    rows_without_pcc: int
     actual_constant: bool
     golden_constant: bool
     n: int  # elements

@@ -95,7 +95,7 @@ def counters(tt_session: Session, recorder: Recorder, tt_precision: str) -> Coun
     Where the target captures no graph, nothing is counted, the record says so, and the test is skipped.
     """
     target = active()
-    if not target.captures:
+    if not target.native:
         reason = f"{target.name} ({target.what}) captures no graph to count in; --tt-target dryrun does"
         pytest.skip(reason)
     return CounterGate(tt_session, recorder, tt_precision)

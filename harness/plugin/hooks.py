@@ -64,7 +64,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "tt_golden(module, ...): run the test once per golden; see harness/run/goldens/marks.py"
+        "markers", "tt_golden(module, ...): run the test once per golden; see harness/run/goldens.py"
     )
     config.addinivalue_line("markers", "devices: about a mesh of several devices")
     config.addinivalue_line(
@@ -122,7 +122,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     markers = list(metafunc.definition.iter_markers("tt_golden"))[::-1]  # in the order they are written
     if markers:
         from harness.plugin.fixtures import SESSION
-        from harness.run.goldens.marks import FIXTURE, specs_of
+        from harness.run.goldens import FIXTURE, specs_of
         from harness.run.outcomes import input_errors
 
         try:
@@ -137,8 +137,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not config.stash[OPTIONS].update_goldens or hasattr(config, "workerinput"):
         return
     from harness.plugin.fixtures import SESSION
-    from harness.run.goldens.making import make_missing
-    from harness.run.goldens.marks import FIXTURE
+    from harness.run.goldens import FIXTURE, make_missing
     from harness.run.outcomes import input_errors
 
     specs = [item.callspec.params[FIXTURE] for item in session.items if FIXTURE in _parameters(item)]  # type: ignore[attr-defined]

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from harness.results.schema import Record
 
-CHAINED = (
-    "with the error of all layers before"  # the note of a layer's records from a pass through the whole model
-)
+# The note of a layer's records from a pass through the whole model
+CHAINED = "with the error of all layers before"
 
 
 def chained(records: Sequence[Record]) -> list[Record]:

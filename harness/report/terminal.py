@@ -7,20 +7,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.latency import latency_tables
 from harness.report.layers import growth
-from harness.report.numerics import numerics_tables
-from harness.report.tables import (
-    REFERENCE_TARGET,
+from harness.report.tables.accuracy import (
     accuracy_table,
     counters_tables,
     mesh_table,
     module_tables,
 )
-from harness.report.tasks import task_tables
+from harness.report.tables.latency import latency_tables
+from harness.report.tables.numerics import numerics_tables
+from harness.report.tables.tasks import task_tables
 from harness.report.tokens import shown_tokens
 from harness.results.figures import bound, figure, label, misses_guideline, worse
-from harness.results.schema import Environment, Record, Results, Verdict
+from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results, Verdict
 from harness.targets import TARGETS
 
 FAULT_ORDER: tuple[Verdict, ...] = (
@@ -84,9 +83,8 @@ def headline(results: Results) -> Text:
     """The verdict in a line."""
     records = _judged(results)
     bad, idle = faults(results), _idle(records)
-    shown = sum(
-        r.verdict == "pass" and r.gate is None and r.value is not None for r in records
-    )  # figures that no gate is held against
+    # Figures that no gate is held against
+    shown = sum(r.verdict == "pass" and r.gate is None and r.value is not None for r in records)
     judged = len(records) - len(idle) - shown
     target = TARGETS.get(results.environment.target)  # of joined files several, which are none
     computes = target is None or target.computes

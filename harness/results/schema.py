@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from harness.results.catalogue import Direction
 
 SCHEMA = 1
 REPORTED_PACKAGES = ("torch", "transformers", "ttnn")
+REFERENCE_TARGET = "torch"  # of rows beside ours, which nothing judges
 
 Phase = Literal["prefill", "decode"]
 Clock = Literal["device", "host", "model"]
@@ -42,9 +43,8 @@ def _unspell(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_unspell)]
 Samples = Annotated[tuple[Number, ...], BeforeValidator(lambda value: tuple(value))]  # JSON has lists only
 _STRICT = ConfigDict(strict=True, extra="forbid")
-_READ = ConfigDict(
-    strict=True, extra="ignore"
-)  # of what another version wrote, fields that are not known are passed over
+# Of what another version wrote, fields that are not known are passed over
+_READ = ConfigDict(strict=True, extra="ignore")
 
 
 class ResultsError(RuntimeError):
@@ -60,7 +60,7 @@ class Figure:
     metric: str  # its name in the catalogue
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
-    target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
+    target: str  # of harness.targets, or REFERENCE_TARGET
     precision: str  # accuracy, performance, ...; "bf16" with target "torch"
     layer: int | None = None
     mesh: str = "1x1"
@@ -83,9 +83,8 @@ class Record(Figure):
 
     guideline: Number | None = None
     golden: str | None = None
-    tries: int = (
-        1  # how often the test ran until it said this; more where a plugin ran it again after a failure
-    )
+    # How often the test ran until it said this; more where a plugin ran it again after a failure
+    tries: int = 1
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=_READ)
@@ -156,7 +155,18 @@ class Results:
     records: tuple[Record, ...]
 
 
+@checked_dataclass(frozen=True, config=_READ)
+class ResultsFile:
+    """What of a results file a gate compares, whichever version wrote it."""
+
+    schema: Literal[1]
+    environment: Origin
+    records: tuple[Figure, ...]
+
+
 Checked = TypeVar("Checked", Record, Environment)
+Read = TypeVar("Read")
+_FILE = TypeAdapter(ResultsFile)
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
@@ -200,6 +210,21 @@ def read_results(path: Path) -> Results:
         _checked(Environment, environment, f"results {path}, environment"),
         tuple(_checked(Record, item, f"results {path}, record {i}") for i, item in enumerate(records)),
     )
+
+
+def read_figures(path: Path) -> ResultsFile:
+    """Reads what a gate compares. Raises ResultsError, one line."""
+    return read_as(_FILE, path, "results")
+
+
+def read_as(kind: TypeAdapter[Read], path: Path, what: str) -> Read:
+    """A JSON file of a kind. Raises ResultsError, one line, which calls the file `what`."""
+    try:
+        return kind.validate_json(path.read_bytes())
+    except OSError as error:
+        raise ResultsError(f"cannot read {what} {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a {what} file: {_fault(error)}") from error
 
 
 def check_writable(path: Path) -> None:
@@ -264,6 +289,17 @@ def _checked(kind: type[Checked], data: object, where: str) -> Checked:
         raise ResultsError(
             f"{where}: field {name} is {fault['input']!r:.60}: {fault['msg']}{more}"
         ) from error
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault, in a line."""
+    fault: Any = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "json_invalid":
+        return f"incomplete JSON, truncated? ({fault['ctx']['error']})"
+    if fault["type"] == "missing":
+        return f"it has no {where}"
+    return f"{where} is {fault['input']!r:.60}: {fault['msg']}"
 
 
 def _version(package: str) -> str | None:

@@ -29,13 +29,14 @@ from harness.run.worker_groups import without_group
 
 Head = dict[str, Any]
 FINISHED = "tt_finished"  # in an xdist worker's input: the tests not to run again
+# Options that change no figure
 NOT_OF_THE_RUN = (
     "results",
     "resume",
     "time_limit",
     "update_goldens",
     "update_baselines",
-)  # options that change no figure
+)
 
 
 def beside(results: Path) -> Path:

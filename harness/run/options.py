@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.targets import TARGETS
+from harness.targets import DEFAULT_TARGET, TARGETS
 from harness.targets.emulator import DEFAULT_MODE
 
 DEFAULT_MODEL = "smollm2"
@@ -19,7 +19,7 @@ DEFAULT_MODEL = "smollm2"
 class Options:
     """What a session was asked to do."""
 
-    target: str = "emulator"
+    target: str = DEFAULT_TARGET
     mesh: str = "1x1"
     model: str = DEFAULT_MODEL
     model_given: bool = False  # a default model may be absent where nothing asks for it, a named one may not
@@ -74,7 +74,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("tt-harness", "accuracy and regression harness for LLMs on TT-NN")
     group.addoption(
         "--tt-target",
-        default="emulator",
+        default=DEFAULT_TARGET,
         metavar="T",
         help=f"what answers `import ttnn`: {', '.join(TARGETS)}",
     )

@@ -17,7 +17,7 @@ from harness.gates.policy import PolicyError
 from harness.results.false_discovery import controlled, is_statistical
 from harness.results.figures import bound, figure
 from harness.results.schema import Record, ResultsError, Verdict, record_from_json
-from harness.run.goldens.marks import FIXTURE
+from harness.run.goldens import FIXTURE
 from harness.run.journal import Journal
 from harness.run.options import Options
 from harness.run.time_shares import SPENT_PROPERTY
@@ -30,11 +30,8 @@ JUDGED_PROPERTY = "tt_judged"
 END_PROPERTY = "tt_end"  # why the run ends with this test
 TRIES_PROPERTY = "tt_tries"  # of a test that ran more than once: how often; its records are the last try's
 PHASES = ("setup", "call", "teardown")
-ENDED = (
-    "passed",
-    "failed",
-    "skipped",
-)  # a plugin that tries a test again reports another outcome before it does
+# A plugin that tries a test again reports another outcome before it does
+ENDED = ("passed", "failed", "skipped")
 
 
 def input_errors() -> tuple[type[Exception], ...]:

@@ -10,13 +10,19 @@ import torch
 
 from harness.gates.policy import Policy, judge
 from harness.metrics import ShapeMismatch, TensorComparison, compare_tensors, pcc
+from harness.results.catalogue import METRICS
 from harness.results.schema import Record, Verdict
 from harness.run.time_shares import clocked
 
 Details = dict[str, float | str]
 PairedTest = Callable[[float, float], Details]
 LOGIT_MODULES = ("model", "lm_head")
-TENSOR_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "worst_row_rel_l2", "norm_error", "nonfinite")
+# What the catalogue has of a comparison's figures and properties, in its order.
+TENSOR_METRICS = tuple(
+    name
+    for name in METRICS
+    if name in TensorComparison.__dataclass_fields__ or hasattr(TensorComparison, name)
+)
 
 
 class Regression(AssertionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from goldens import (
     dummy_golden,
     key,
     load_text,
-    make,
     missing,
     windows,
 )
@@ -30,7 +29,6 @@ from harness.emulator import cpu_path
 from harness.gates.policy import Policy
 from harness.results.schema import Environment, check_writable
 from harness.run import strict
-from harness.run.dummy_weights import DummyCheckpoint
 from harness.run.options import Options
 from harness.run.time_shares import clocked
 from harness.targets import active
@@ -42,6 +40,13 @@ from tt_llm.precision import named
 
 MAX_SEQ_LEN = 1024  # tokens a user; the longest the suites ask of a loaded model
 MAX_BATCH_SIZE = 32
+
+
+class DummyCheckpoint(Checkpoint):
+    """Weights for a device that computes nothing: names and shapes of the checkpoint, all values zero. Of its files only the headers are read."""
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.zeros(()).expand(self.shape(name))
 
 
 class Session:
@@ -209,13 +214,6 @@ class Session:
         """Those of the goldens that the store lacks or holds for other weights or text."""
         return missing(specs, self.reference, self.text, self.store) if active().computes else []
 
-    def make(
-        self, specs: Sequence[GoldenSpec], progress: Callable[[int, int, str], None], remake: bool = False
-    ) -> None:
-        """Makes the goldens the store lacks, or all of them; `progress(done, total, name)` after each."""
-        make(specs, self.reference, self.text, self.store, remake=remake, progress=progress)
-        self.reference.cache_clear()  # the fp32 weights are not needed again
-
     def environment(self) -> Environment:
         """Where and on what this session ran."""
         return Environment.collect(
@@ -225,7 +223,7 @@ class Session:
             weights_digest=self.reference("float32").identity if active().computes else None,
             emulator_mode=active().mode,
             goldens=self.goldens_identity if active().computes else None,
-            cpu_path=cpu_path() if self.options.target == "emulator" else None,
+            cpu_path=cpu_path() if active().emulated else None,
         )
 
     def close(self) -> None:

@@ -1,43 +1,41 @@
 """What answers `import ttnn`: `activate(name)` puts a target in place before anything imports it.
 
-May be imported from here: `activate`, `active`, `TARGETS`, `TargetError`. Nothing here may import
+May be imported from here: `activate`, `active`, `TARGETS`, `DEFAULT_TARGET`, `TargetError`. Nothing here may import
 ttnn before its `activate` runs, nor tt_llm ever.
+
+A target is a module of this folder: its `TARGET` says what others need to know of it, and it is named in TARGETS.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 
 from harness.errors import UserError
-from harness.targets import dryrun, emulator, silicon, ttsim
+from harness.targets.target import Target
 
 
 class TargetError(UserError):
     """A target that is unknown, or cannot be put in place here."""
 
 
-@dataclass(frozen=True)
-class Active:
+@dataclass(frozen=True, kw_only=True)
+class Active(Target):
     """The target in place. `what`: one line on it, for a report."""
 
     name: str
     mesh: str
     arch: str
     mode: str | None
-    computes: bool
-    captures: bool  # whether `ttnn.graph` is there
-    traces: bool
-    card: bool
     what: str
 
 
-TARGETS = {
-    "emulator": emulator.TARGET,
-    "dryrun": dryrun.TARGET,
-    "ttsim": ttsim.TARGET,
-    "silicon": silicon.TARGET,
+# By name, because the gate reads here what targets there are, and may import neither ttnn nor torch.
+TARGETS: dict[str, Target] = {
+    name: import_module(f"{__name__}.{name}").TARGET for name in ("emulator", "dryrun", "ttsim", "silicon")
 }
+DEFAULT_TARGET = "emulator"
 ARCHITECTURES = ("wormhole_b0", "blackhole")
 
 _active: Active | None = None
@@ -53,8 +51,9 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
     global _active
     if name not in TARGETS:
         raise TargetError(f"target {name!r}: choose one of {', '.join(TARGETS)}")
-    if TARGETS[name].modes:
-        mode = mode or emulator.DEFAULT_MODE
+    target = TARGETS[name]
+    if target.modes:
+        mode = mode or target.default_mode
     elif mode is not None:
         raise TargetError(f"emulator mode {mode!r}: target {name!r} is not the emulator")
     if _active is not None and (_active.name, _active.mesh, _active.arch, _active.mode) == (
@@ -73,22 +72,10 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
     if "ttnn" in sys.modules:
         raise TargetError(f"target {name!r}: ttnn is already imported; activate a target before importing it")
     try:
-        given = {"mode": mode} if TARGETS[name].modes else {}
-        what = TARGETS[name].activate(mesh, arch, **given)
+        what = target.activate(mesh, arch, **({"mode": mode} if target.modes else {}))
     except ValueError as error:
         raise TargetError(str(error)) from error
-    target = TARGETS[name]
-    _active = Active(
-        name,
-        mesh,
-        arch,
-        mode,
-        target.computes,
-        captures=target.native,
-        traces=target.traces,
-        card=target.card,
-        what=what,
-    )
+    _active = Active(**vars(target), name=name, mesh=mesh, arch=arch, mode=mode, what=what)
 
 
 def active() -> Active:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from importlib import resources
 
 from harness.targets import wheel
+from harness.targets.clusters import CLUSTERS
 from harness.targets.dry_traces import Traces
 from harness.targets.standin import install
 from harness.targets.target import Target
-
-# (architecture, mesh) -> the file in clusters/ that describes it
-CLUSTERS = {
-    ("wormhole_b0", "1x1"): "n150",
-    ("wormhole_b0", "1x2"): "n300",
-    ("wormhole_b0", "1x8"): "t3k",
-    ("wormhole_b0", "2x4"): "t3k",
-    ("wormhole_b0", "8x4"): "galaxy",
-    ("blackhole", "1x1"): "p150",
-}
 
 
 def activate(mesh: str, arch: str) -> str:

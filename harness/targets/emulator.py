@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import gc
 
+from harness.targets.clusters import CLUSTERS
 from harness.targets.target import Target
 
 DEFAULT_MODE = "device"
 MODES = ("fast", "device", "exact")
-# N150, N300, half a T3K, a T3K as line and as grid, a Galaxy
-MESHES = ("1x1", "1x2", "1x4", "1x8", "2x4", "8x4")
+# Those of boards, and half a T3K.
+MESHES = sorted(["1x4", *(mesh for arch, mesh in CLUSTERS if arch == "wormhole_b0")])
 
 
 def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
@@ -33,4 +34,4 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     return f"emulated Wormhole, mode {mode}" + (f", padding {fill}" if fill != "hidden" else "")
 
 
-TARGET = Target(activate, computes=True, native=False, modes=True)
+TARGET = Target(activate, computes=True, native=False, emulated=True, modes=MODES, default_mode=DEFAULT_MODE)

@@ -14,7 +14,9 @@ class Target:
     computes: bool  # whether what is read back from its devices are numbers to compare
     native: bool  # whether it is the real ttnn: native code, which may crash or hang, and captures graphs
     traces: bool = True  # whether decode steps can run as traces
-    modes: bool = False  # whether `activate` also takes a `mode`
-    card: bool = False  # whether its wall time is a card's
+    emulated: bool = False  # whether the emulator's kernels compute its values, on this CPU
+    modes: tuple[str, ...] = ()  # how closely it can be told to compute; `activate` then takes a `mode`
+    default_mode: str | None = None
+    card: bool = False  # whether its clock is a card's; else times are the device model's
     doctor_meshes: tuple[str, ...] = ("1x1",)  # those that `tt-harness doctor` opens
     expected: Callable[[], bool] = lambda: True  # whether something here says that it should work

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import tt_llm
 from harness.results.schema import Phase, Record
-from harness.run.dummy_weights import DummyCheckpoint
+from harness.run.session import DummyCheckpoint
 from harness.targets import active
-from harness.timing.architectures import ARCHITECTURES
-from harness.timing.device_model import PassTime, pass_time
+from harness.timing.device_model.architectures import ARCHITECTURES
+from harness.timing.device_model.pass_time import PassTime, pass_time
+from harness.timing.device_model.roofline import Setting
 from harness.timing.passes import Pass, logged, step
-from harness.timing.roofline import Setting
 from harness.ttnn_calls.refusals import reason
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _loaded(session: Session, precision: str, layers: int, batch: int, seq_len: 
 @functools.cache
 def _one_layer(session: Session, precision: str, phase: Phase, batch: int, seq_len: int) -> Pass:
     """The op log of the pass with one layer: of shapes alone under the emulator, else of dummy weights."""
-    if active().name == "emulator":
+    if not active().native:
         from harness.timing.shapes import model_pass
 
         one = replace(session.config, n_layers=1)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.gates.results import Key, ResultsFile, keyed
+from harness.gates.keys import Key, keyed
 from harness.gates.sessions import Comparison, compare, compare_exact
 from harness.results.catalogue import COUNTERS
-from harness.results.schema import Figure
+from harness.results.schema import Figure, ResultsFile
 
 State = Literal["pass", "regression", "inconclusive", "missing baseline", "vanished"]
 MOST_CAUSES = 3

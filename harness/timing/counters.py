@@ -18,13 +18,8 @@ from harness.results.catalogue import COUNTERS
 from harness.ttnn_calls.call_sites import callers
 
 WHOLE = "model"  # the module that stands for the whole pass
-LAYOUT_OPS = (
-    "Tilize",
-    "Untilize",
-    "InterleavedToSharded",
-    "ShardedToInterleaved",
-    "Reshard",
-)  # and their variants
+# With their variants
+LAYOUT_OPS = ("Tilize", "Untilize", "InterleavedToSharded", "ShardedToInterleaved", "Reshard")
 # AllBroadcast: what ttnn gathers with where a slice would break a tile; it has an output for each device.
 COLLECTIVES = ("AllGather", "ReduceScatter", "AllReduce", "AllBroadcast")
 # Ops that touch a part of a tensor: the rows of a table that are looked up, the rows of a cache that are written.

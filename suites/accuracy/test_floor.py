@@ -6,6 +6,7 @@ import pytest
 
 from goldens import GoldenSpec
 from harness.metrics import compare_tensors
+from harness.results.schema import REFERENCE_TARGET
 from harness.run.text_scores import score
 
 from .test_text import WINDOW, WINDOWS
@@ -19,7 +20,7 @@ def test_plain_bf16(tt_session, golden, recorder):
     tokenizer = tt_session.reference("float32").tokenizer
     scores = score(reference.output, logits, golden.inputs["tokens"], tokenizer.decode)
     comparison = compare_tensors(logits, reference.output)
-    torch_row = {"target": "torch", "precision": "bf16"}
+    torch_row = {"target": REFERENCE_TARGET, "precision": "bf16"}
     recorder.note(scores.values, scores.n, details=scores.details, **torch_row)
     recorder.note(
         {"pcc": comparison.pcc, "worst_row_pcc": comparison.worst_row_pcc}, comparison.n, **torch_row

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.conformance.numerics.agreement import agreement
+from harness.conformance.numerics.agreement import agreement, partial_kl
 from harness.conformance.numerics.filing import Filing, mode, of_precision
 from harness.conformance.numerics.model import Calls, Model
-from harness.conformance.numerics.partial import partial_kl
 from harness.conformance.numerics.recordings import Recording, arrays
 from harness.metrics import compare_tensors, kl_divergence, perplexity, token_agreement
 

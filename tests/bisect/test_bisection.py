@@ -73,11 +73,8 @@ COLLECTIVES = {"ttnn.all_reduce": half_an_argument, "ttnn.all_gather": half_an_a
 CASES = [((1, 1), "accuracy", name) for name in WRONG] + [
     ((1, 2), "accuracy", "ttnn.transformer.scaled_dot_product_attention"),
     ((1, 2), "accuracy", "ttnn.experimental.paged_update_cache"),
-    (
-        (1, 2),
-        "accuracy",
-        "ttnn.all_gather",
-    ),  # a policy whose sums over devices are not divided has no other collective
+    # A policy whose sums over devices are not divided has no other collective
+    ((1, 2), "accuracy", "ttnn.all_gather"),
     ((1, 2), "performance", "ttnn.all_reduce"),
 ]
 IDS = [

@@ -4,103 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from harness.cli.app import app
-from harness.results.schema import Environment, Record, write_results
-
-ENVIRONMENT = Environment(
-    python="3.12",
-    platform="Linux",
-    cpu_count=2,
-    cpu_model="some CPU",
-    versions={},
-    target="emulator",
-    mesh="1x1",
-    model="smollm2",
-    weights_digest="abc",
-    emulator_mode="fast",
-    commit="0123",
-    goldens="def",
-)
-MLP = "suites/modules/test_mlp.py::test_prefill[accuracy-mlp.layer0.prefill.S128.B1]"
-NORM = "suites/modules/test_norm.py::test_prefill[accuracy-norm.layer0.prefill.S128.B1]"
-COUNTED = "suites/counters/test_passes.py::test_decode[accuracy]"
-
-
-def record(test: str = MLP, metric: str = "pcc", value: float | None = 0.9999, **changes: Any) -> Record:
-    given: dict[str, Any] = {
-        "module": "mlp",
-        "layer": 0,
-        "phase": "prefill",
-        "seq_len": 128,
-        "gate": 0.999,
-        "direction": "higher",
-        "verdict": "pass",
-        "target": "emulator",
-        "precision": "accuracy",
-    }
-    return Record(test=test, metric=metric, value=value, **given | changes)
-
-
-def counter(value: float = 7, **by_op: float) -> Record:
-    """A counter as CounterGate files it."""
-    return record(COUNTED, "ops", value, module="attention", gate=7.0, direction=None, details=by_op)
-
-
-RECORDS = (record(), record(NORM, module="norm"), counter(Matmul=5.0, SDPA=2.0))
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    status: int
-    text: str
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-def command(*arguments: object) -> Said:
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return Said(done.exit_code, done.output)
-
-
-def results(path: Path, records: Iterable[Record] = RECORDS, **changes: Any) -> Path:
-    write_results(path, replace(ENVIRONMENT, **changes), list(records))
-    return path
-
-
-@pytest.fixture
-def baseline(folder: Path) -> Path:
-    path = folder / "baseline.json"
-    done = command(
-        "baseline", "update", results(folder / "old.json"), "--baseline", path, "--reason", "the first"
-    )
-    assert done.status == 0, done
-    return path
-
-
-@pytest.fixture
-def gate(folder: Path, baseline: Path) -> Callable[..., Said]:
-    """gate(records, **environment) holds a run against the baseline of RECORDS."""
-
-    def run(records: Iterable[Record] = RECORDS, *options: object, **environment: Any) -> Said:
-        return command(
-            "gate", results(folder / "new.json", records, **environment), "--baseline", baseline, *options
-        )
-
-    return run
+from harness.results.schema import Record
+from tests.gates.runs import MLP, NORM, RECORDS, command, counter, record, results
 
 
 def test_an_equal_run_passes(gate) -> None:
@@ -380,38 +290,3 @@ def test_a_broken_file_is_one_line(folder: Path, baseline: Path, broken: str) ->
         assert said.text.startswith("error: ")
         assert said.text.count("\n") == 1
         assert str(path) in said.text
-
-
-def test_a_baseline_keeps_every_reason(folder: Path, baseline: Path) -> None:
-    better = results(folder / "better.json", [record(value=0.99999), *RECORDS[1:]], commit="89ab")
-    done = command("baseline", "update", better, "--baseline", baseline, "--reason", "HiFi4 in the MLP")
-    assert done.status == 0
-    history = json.loads(baseline.read_text())["history"]
-    assert [update["reason"] for update in history] == ["the first", "HiFi4 in the MLP"]
-    assert history[1]["commit"] == "89ab"
-    assert history[1]["changes"] == "1 changed, 0 new, 0 gone of 3 figures"
-    assert command("gate", better, "--baseline", baseline).status == 0
-
-
-@pytest.mark.parametrize(
-    ("records", "environment", "reason", "says"),
-    [
-        (RECORDS, {}, " ", "needs a reason"),
-        (RECORDS, {"model": "llama"}, "other", "model llama"),
-        (
-            [record(value=0.5, verdict="regression")],
-            {},
-            "accept it",
-            "1 figures of the results are regressions",
-        ),
-    ],
-)
-def test_a_baseline_refuses(
-    folder: Path, baseline: Path, records, environment, reason: str, says: str
-) -> None:
-    before = baseline.read_bytes()
-    new = results(folder / "new.json", records, **environment)
-    said = command("baseline", "update", new, "--baseline", baseline, "--reason", reason)
-    assert said.status == 2
-    assert says in said.text
-    assert baseline.read_bytes() == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.gates.history import read, steps
-from harness.gates.results import UnreadableError
+from harness.results.schema import ResultsError
 
 
 def noisy(*levels: float, length: int = 15, scatter: float = 0.01) -> list[float]:
@@ -47,8 +47,8 @@ def test_modelled_times_step_at_once() -> None:
 
 def test_a_folder_that_holds_no_history(tmp_path: Path) -> None:
     """One line that names it."""
-    with pytest.raises(UnreadableError, match="no such folder"):
+    with pytest.raises(ResultsError, match="no such folder"):
         read(tmp_path / "none")
     (tmp_path / "a.jsonl").write_text("{}\n")
-    with pytest.raises(UnreadableError, match=r"a\.jsonl is not a history file"):
+    with pytest.raises(ResultsError, match=r"a\.jsonl is not a history file"):
         read(tmp_path)

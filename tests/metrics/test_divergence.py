@@ -50,10 +50,11 @@ def test_jensen_shannon_equals_scipys() -> None:
 
 def test_direction_is_golden_against_device() -> None:
     """KL is golden's expectation: a worked example in nats, and the reverse differs."""
+    # p = 1/4, 3/4; q = 1/2, 1/2
     golden, device = (
         torch.tensor([[0.0, math.log(3.0)]]),
         torch.tensor([[0.0, 0.0]]),
-    )  # p = 1/4, 3/4; q = 1/2, 1/2
+    )
     expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
     assert kl_divergence(golden, device).mean == pytest.approx(expected)
     assert kl_divergence(device, golden).mean == pytest.approx(-0.5 * math.log(0.75))

@@ -4,7 +4,7 @@ import xml.etree.ElementTree
 
 from matplotlib.figure import Figure
 
-from harness.report.picture import WIDTH, Picture, drawn
+from harness.report.pictures.picture import WIDTH, Picture, drawn
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from harness.report.tasks import task_tables
+from harness.report.tables.tasks import task_tables
 from harness.results.schema import Record
 
 LOSS = Record(

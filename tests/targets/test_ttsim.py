@@ -106,7 +106,7 @@ def test_the_real_ttnn_asks_that_simulator(
         "from pathlib import Path\nfrom harness.targets import activate, active, wheel\n"
         f"wheel.SYSTEM_SFPI = Path({str(tmp_path / 'ttnn' / 'runtime' / 'sfpi')!r})\n"
         "activate('ttsim')\nimport ttnn\n"
-        "print(active().computes, active().captures, active().traces, active().mode)\nttnn.get_num_devices()"
+        "print(active().computes, active().native, active().traces, active().mode)\nttnn.get_num_devices()"
     )
     given = {"TT_METAL_SIMULATOR": str(simulator), "TT_HARNESS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(

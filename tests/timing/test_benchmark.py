@@ -9,6 +9,7 @@ import pytest
 
 from harness.results.schema import Record
 from harness.run.recorder import Recorder
+from harness.targets import TARGETS
 from harness.timing import benchmark as timing
 from harness.timing.benchmark import ROUNDS, WARM_UP, Latency
 from harness.timing.passes import Pass
@@ -32,7 +33,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
         return run
 
-    monkeypatch.setattr(timing, "active", lambda: SimpleNamespace(name="silicon", arch="wormhole_b0"))
+    monkeypatch.setattr(
+        timing, "active", lambda: SimpleNamespace(**vars(TARGETS["silicon"]), arch="wormhole_b0")
+    )
     monkeypatch.setattr(timing, "_one_layer", lambda *_: pytest.fail("nothing is modelled"))
     monkeypatch.setattr(timing.time, "perf_counter", clock)
     monkeypatch.setattr(timing, "_loaded", lambda *_: None)
@@ -128,7 +131,7 @@ def test_another_error_of_an_untraced_step_is_an_error(filed: Any, monkeypatch: 
 @pytest.fixture
 def simulator(card: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that computes slowly and captures no trace, as `ttsim`; its one-layer pass is an embedding's lookup."""
-    target = SimpleNamespace(name="ttsim", arch="wormhole_b0", traces=False, what="simulated Wormhole")
+    target = SimpleNamespace(**vars(TARGETS["ttsim"]), arch="wormhole_b0", what="simulated Wormhole")
     ids = TensorSpec((1, 32), (1, 32), "UINT32", "ROW_MAJOR", "INTERLEAVED/DRAM")
     rows = TensorSpec((1, 1, 32, 64), (1, 1, 32, 64), "BFLOAT16", "TILE", "INTERLEAVED/DRAM")
     table = TensorSpec((1, 1, 256, 64), (1, 1, 256, 64), "BFLOAT16", "ROW_MAJOR", "INTERLEAVED/DRAM")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.timing.architectures import DISPATCH, LAUNCH, WORMHOLE
-from harness.timing.device_model import pass_time
-from harness.timing.roofline import Setting, shard_cores, work_of
+from harness.timing.device_model.architectures import DISPATCH, LAUNCH, WORMHOLE
+from harness.timing.device_model.pass_time import pass_time
+from harness.timing.device_model.roofline import Setting, shard_cores, work_of
 from harness.ttnn_calls.op_log import OpRecord, TensorSpec
 
 DRAM, L1 = "INTERLEAVED/DRAM", "INTERLEAVED/L1"
@@ -140,7 +140,7 @@ def test_published_decode_speeds_are_met() -> None:
 
     All rows, and TTFT: benchmarks/device_model.py.
     """
-    from harness.timing import calibration
+    from harness.timing.device_model import calibration
 
     rows = [
         calibration.log_passes(row)

@@ -12,13 +12,13 @@ import pytest
 import ttnn
 
 from harness.faults import SLOWDOWNS
-from harness.timing.architectures import WORMHOLE
-from harness.timing.device_model import PassTime, pass_time
-from harness.timing.op_diff import changes
-from harness.timing.op_report import profiler_name, write
+from harness.timing.device_model.architectures import WORMHOLE
+from harness.timing.device_model.pass_time import PassTime, pass_time
+from harness.timing.device_model.roofline import Setting
 from harness.timing.passes import Pass
-from harness.timing.profiler_file import OpReport, read, seconds_of
-from harness.timing.roofline import Setting
+from harness.timing.profiler.op_diff import changes
+from harness.timing.profiler.op_report import profiler_name, write
+from harness.timing.profiler.profiler_file import OpReport, read, seconds_of
 from harness.timing.shapes import model_pass
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tt_perf_report.perf_report import generate_perf_report, parse_id_range
 
-from harness.timing.profiler_file import KERNEL, Region, ReportedOp, ReportError, read, seconds_of
+from harness.timing.profiler.profiler_file import KERNEL, Region, ReportedOp, ReportError, read, seconds_of
 
 COLUMNS = (
     *("OP CODE", "OP TYPE", "GLOBAL CALL COUNT", "DEVICE ID", "CORE COUNT", "HOST START TS"),

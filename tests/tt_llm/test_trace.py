@@ -13,7 +13,7 @@ import torch
 import ttnn
 
 import tt_llm
-from harness.faults.tracing import TRACE_FAULTS
+from harness.faults.catalogue.tracing import TRACE_FAULTS
 from tt_llm.decoding import Decoding
 from tt_llm.kv_cache import PagedKVCache
 from tt_llm.mesh import open_mesh

@@ -78,9 +78,8 @@ def test_rope_turns_a_pair_by_its_angle() -> None:
 
 def test_paged_attention_reads_the_users_own_pages_up_to_its_position() -> None:
     """Equal scores give the mean of the values seen; a user at -1 has no result."""
-    values = torch.arange(4 * 32, dtype=torch.float32).reshape(
-        4, 1, 32, 1
-    )  # block b holds 32 b, 32 b + 1, ...
+    # Block b holds 32 b, 32 b + 1, ...
+    values = torch.arange(4 * 32, dtype=torch.float32).reshape(4, 1, 32, 1)
     q, keys = torch.ones(1, 3, 1, 1), torch.zeros_like(values)
     table = torch.tensor([[2, 0], [3, 1], [0, 0]])
     out = GOLDENS["ttnn.transformer.paged_scaled_dot_product_attention_decode"](

@@ -31,16 +31,16 @@ def update(
     from datetime import datetime, timezone
 
     from harness.gates.baseline import RefusedError, read_baseline, text, updated
-    from harness.gates.results import ForeignError, UnreadableError, read_results
-    from harness.results.schema import ResultsError, write_text_atomically
+    from harness.gates.keys import ForeignError
+    from harness.results.schema import ResultsError, read_figures, write_text_atomically
 
     try:
         old = read_baseline(baseline) if baseline.exists() else None
-        sessions = [read_results(path) for path in results]
+        sessions = [read_figures(path) for path in results]
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         new = updated(old, sessions, reason, now)
         write_text_atomically(baseline, text(new))
-    except (UnreadableError, ForeignError, RefusedError, ResultsError) as error:
+    except (ForeignError, RefusedError, ResultsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
     typer.echo(f"{baseline}: {new.history[-1].changes}")

@@ -9,6 +9,7 @@ import typer
 
 from harness.errors import USAGE_EXIT
 from harness.run.options import DEFAULT_MODEL, Options
+from harness.targets import DEFAULT_TARGET
 from harness.targets.emulator import DEFAULT_MODE, MODES
 
 LONGEST = 512  # tokens of a prompt: every op's tensors are copied to the host
@@ -22,7 +23,7 @@ def bisect(
         str, typer.Option(help="of one module: prefill or decode; a whole model runs both")
     ] = "prefill",
     seq_len: Annotated[int, typer.Option(help=f"tokens of the prompt, up to {LONGEST}")] = 100,
-    target: Annotated[str, typer.Option(help="what answers `import ttnn`; it must compute")] = "emulator",
+    target: Annotated[str, typer.Option(help="what answers `import ttnn`; it must compute")] = DEFAULT_TARGET,
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
     precision: Annotated[str, typer.Option(help="accuracy, performance or bfp4_mlp")] = "accuracy",
     emulator_mode: Annotated[

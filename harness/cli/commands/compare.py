@@ -20,14 +20,15 @@ def compare(
 
     Measured times need three sessions an arm or more, run in turns. Faster is never a regression.
     """
-    from harness.gates.results import ForeignError, UnreadableError, check_same, read_results
+    from harness.gates.keys import ForeignError, check_same
+    from harness.results.schema import ResultsError, read_figures
     from harness.timing.compare import compared, status
 
     try:
-        arms = [[read_results(Path(path)) for path in arm.split(",")] for arm in (baseline, candidate)]
+        arms = [[read_figures(Path(path)) for path in arm.split(",")] for arm in (baseline, candidate)]
         for session in (*arms[0], *arms[1]):
             check_same(session.environment, arms[0][0].environment)
-    except (UnreadableError, ForeignError) as error:
+    except (ResultsError, ForeignError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
     found = list(compared(*arms))

@@ -33,11 +33,11 @@ def faults(
     # Before any work: a pool of threads would not survive the forks below, and they would wait for it.
     torch.set_num_threads(1)
 
+    from harness.cli.suites import QUICK
     from harness.faults import CATALOGUE
     from harness.faults.matrix import Setup, prepared_model, run_matrix
     from harness.faults.report import render, write
     from harness.results.schema import ResultsError, check_writable
-    from harness.run.suites import QUICK
 
     try:
         names = list(CATALOGUE) if only is None else only.split(",")

@@ -23,14 +23,15 @@ def gate(
     """
     from harness.gates.baseline import read_baseline
     from harness.gates.gate import judge_run, lines
+    from harness.gates.keys import ForeignError
     from harness.gates.policy import Policy, PolicyError
-    from harness.gates.results import ForeignError, UnreadableError, read_results
     from harness.report.github import tell_gate
+    from harness.results.schema import ResultsError, read_figures
 
     try:
         held = read_baseline(baseline)
-        judgement = judge_run([read_results(path) for path in results], held, Policy.load(policy))
-    except (UnreadableError, ForeignError, PolicyError) as error:
+        judgement = judge_run([read_figures(path) for path in results], held, Policy.load(policy))
+    except (ResultsError, ForeignError, PolicyError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
     for line in lines(judgement, held):

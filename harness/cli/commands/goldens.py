@@ -23,7 +23,7 @@ goldens_app = typer.Typer(
 @goldens_app.command("list")
 def list_goldens(model: Model = DEFAULT_MODEL, goldens: Store = None, corpus: Corpus = None) -> None:
     """Every stored golden: key, whether the suites need it, size and name."""
-    from harness.run.goldens.use import suites_goldens, uses
+    from harness.run.goldens import suites_goldens, uses
 
     with _session(Options(model=model, model_given=True, goldens=goldens, corpus=corpus)) as session:
         for name, key, use in uses(session, suites_goldens(model)):
@@ -43,8 +43,7 @@ def make(
     """Make every golden the suites need that is missing, stale or corrupt."""
     options = Options(model=model, model_given=True, goldens=goldens, corpus=corpus, device_map=device_map)
     with _session(options) as session:
-        from harness.run.goldens.making import make_missing
-        from harness.run.goldens.use import suites_goldens
+        from harness.run.goldens import make_missing, suites_goldens
 
         for problem in session.store.verify(remove=True):
             typer.echo(f"removed: {problem}", err=True)
@@ -72,7 +71,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="delete them; without it they are only shown")] = False,
 ) -> None:
     """Delete the goldens that no suite names, those of other weights or texts, and what broken writes left behind."""
-    from harness.run.goldens.use import suites_goldens, uses
+    from harness.run.goldens import suites_goldens, uses
 
     with _session(Options(model=model, model_given=True, goldens=goldens, corpus=corpus)) as session:
         found = [entry for entry in uses(session, suites_goldens(model)) if entry[2] != "needed"]

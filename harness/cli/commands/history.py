@@ -20,16 +20,16 @@ def history(
 ) -> None:
     """Add a run to the history with --add and --run; show the steps in every figure, the latest last."""
     from harness.gates import history as kept
-    from harness.gates.results import UnreadableError, read_results
+    from harness.results.schema import ResultsError, read_figures
 
     if (add is None) != (run is None) or (run is not None and ("/" in run or run.startswith("."))):
         typer.echo("error: give --add and --run together, and a run's name without a /", err=True)
         raise typer.Exit(USAGE_EXIT)
     try:
         if add is not None and run is not None:
-            typer.echo(str(kept.add(store, run, [read_results(Path(path)) for path in add.split(",")])))
+            typer.echo(str(kept.add(store, run, [read_figures(Path(path)) for path in add.split(",")])))
         figures = kept.read(store)
-    except UnreadableError as error:
+    except ResultsError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
     stepped = {}

@@ -9,13 +9,14 @@ import typer
 
 from harness.errors import USAGE_EXIT
 from harness.run.options import DEFAULT_MODEL
+from harness.targets import DEFAULT_TARGET
 from harness.targets.emulator import DEFAULT_MODE, MODES
 
 
 def lm_eval(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="smollm2, a folder, or a Hugging Face id")] = DEFAULT_MODEL,
-    target: Annotated[str, typer.Option(help="what answers `import ttnn`")] = "emulator",
+    target: Annotated[str, typer.Option(help="what answers `import ttnn`")] = DEFAULT_TARGET,
     mesh: Annotated[str, typer.Option(help="mesh shape, rows x columns")] = "1x1",
     precision: Annotated[str, typer.Option(help="precisions, comma-separated")] = "accuracy",
     out: Annotated[Path, typer.Option(help="folder for results.json and report.html")] = Path("results"),

@@ -27,11 +27,11 @@ def op_report(
 
     activate("emulator", mesh=mesh)
     from harness.run.outcomes import input_errors
-    from harness.timing import op_report as report
-    from harness.timing.architectures import WORMHOLE
-    from harness.timing.device_model import pass_time
-    from harness.timing.profiler_file import read, seconds_of
-    from harness.timing.roofline import Setting
+    from harness.timing.device_model.architectures import WORMHOLE
+    from harness.timing.device_model.pass_time import pass_time
+    from harness.timing.device_model.roofline import Setting
+    from harness.timing.profiler import op_report as report
+    from harness.timing.profiler.profiler_file import read, seconds_of
     from harness.timing.shapes import model_pass
     from tt_llm import InputError
     from tt_llm.checkpoint import locate
@@ -86,8 +86,8 @@ def op_diff(
     The region of both files is chosen as tt-perf-report chooses it, by its options; without any it is what follows the last
     signpost. Exit 2 where there is nothing to compare, or a time is missing.
     """
-    from harness.timing.op_diff import SLOWER, changes, comparable
-    from harness.timing.profiler_file import Region, ReportError, read, seconds_of
+    from harness.timing.profiler.op_diff import SLOWER, changes, comparable
+    from harness.timing.profiler.profiler_file import Region, ReportError, read, seconds_of
 
     region = Region(
         start_signpost, end_signpost, ignore_signposts, id_range, tracing_mode, not no_merge_devices

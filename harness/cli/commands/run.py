@@ -12,11 +12,11 @@ from rich.console import Console
 from harness import project_folder
 from harness.cli.arguments import Corpus, Model, Store
 from harness.cli.meshes import run_each
+from harness.cli.suites import suites
 from harness.errors import USAGE_EXIT
 from harness.results.schema import ResultsError, read_results
 from harness.run.options import DEFAULT_MODEL
-from harness.run.suites import suites
-from harness.targets import TARGETS
+from harness.targets import DEFAULT_TARGET, TARGETS
 from harness.targets.emulator import DEFAULT_MODE, MODES
 
 SUITES = suites()
@@ -30,7 +30,7 @@ def run(
     model: Model = DEFAULT_MODEL,
     target: Annotated[
         str, typer.Option(help=f"what answers `import ttnn`: {', '.join(TARGETS)}")
-    ] = "emulator",
+    ] = DEFAULT_TARGET,
     mesh: Annotated[str, typer.Option(help="mesh shapes, rows x columns, comma-separated")] = "1x1",
     precision: Annotated[str, typer.Option(help="precisions, comma-separated")] = "accuracy",
     suite: Annotated[str, typer.Option(help=", ".join(SUITES))] = "quick",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.conformance.calls import CASES, scope
 from harness.errors import ending
-from harness.targets import activate
+from harness.targets import TARGETS, activate
 
 
 def main(target: str, file: str) -> None:
@@ -15,7 +15,7 @@ def main(target: str, file: str) -> None:
 
     names, outcomes = scope(ttnn), {}
     # Without dispatch: what is legal is decided before it, and dispatching some of the illegal calls crashes the process.
-    graph = ttnn.graph if target == "dryrun" else None
+    graph = ttnn.graph if TARGETS[target].native else None
     for name, case in CASES.items():
         if graph is not None:
             graph.begin_graph_capture(graph.RunMode.NO_DISPATCH)

@@ -1,8 +1,9 @@
-"""How two results of one op agree: bit for bit, in ulps of the output's format, and in their error to fp32."""
+"""How two results agree: of an op bit for bit, in ulps of the output's format, and in their error to fp32; of a model by KL."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ BLOCK = 16  # elements of a block float that share an exponent
 # Stored significand bits below the leading one; block floats count from the block's exponent.
 FRACTION_BITS = {"BFLOAT16": 7, "FLOAT32": 23, "BFLOAT8_B": 6, "BFLOAT4_B": 2}
 SMALLEST_NORMAL = 2.0**-126
+SMALLEST = 1e-12  # probability; keeps the logarithm of what the kept tokens leave finite
 BINS = (0.5, 1.5, 2.5, 4.5, 16.5)  # ulps; half ulps cannot occur, but in float32 results of other formats
 
 
@@ -86,3 +88,21 @@ def ulp(values: torch.Tensor, dtype: str) -> torch.Tensor:
         size = blocks.flatten(-2)[..., :width]
     exponent = torch.frexp(size.clamp(min=SMALLEST_NORMAL))[1] - 1
     return torch.ldexp(torch.ones_like(size), exponent - FRACTION_BITS[dtype])
+
+
+def partial_kl(recorded: Mapping[str, torch.Tensor], ids: torch.Tensor, logits: torch.Tensor) -> float:
+    """Mean KL(recorded || logits) in nats, where only the likeliest logits were recorded: over the tokens `ids` [S, k] and all others taken as one.
+
+    `recorded` holds "logits_at_golden_top64" [S, k] and "lse" [S]; `logits` are whole, [S, vocab]. Lumping the others
+    can only lower a divergence (the log-sum inequality), by little where the k tokens hold nearly all probability.
+    """
+    theirs = _shares(recorded["logits_at_golden_top64"], recorded["lse"])
+    ours = _shares(logits.gather(1, ids.long()), logits.double().logsumexp(1))
+    return float((theirs * (theirs / ours).log()).sum(1).mean())
+
+
+def _shares(logits: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
+    """[S, k + 1]: probabilities of the k tokens and of all others."""
+    kept = (logits.double() - lse.double()[:, None]).exp()
+    rest = (1 - kept.sum(1, keepdim=True)).clamp(min=SMALLEST)
+    return torch.cat([kept, rest], 1)

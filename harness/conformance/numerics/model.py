@@ -22,9 +22,8 @@ class Trace:
     """What one pass left behind, float32."""
 
     hidden: torch.Tensor  # [layers + 1, S, dim]: the embedding, then after each layer
-    logits: (
-        torch.Tensor | None
-    )  # [R, vocab]: of the last R rows; None where the recording stops before the LM head
+    # [R, vocab]: of the last R rows; None where the recording stops before the LM head
+    logits: torch.Tensor | None
 
 
 class Calls:

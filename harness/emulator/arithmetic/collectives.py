@@ -18,9 +18,8 @@ from harness.emulator.spec.tiles import TILE_BYTES
 from harness.emulator.spec.types import TILE_SIZE, DataType
 
 RING_CHUNK = 8  # tiles of a slice that a ring reduces one way before it turns
-DIRECT_LIMIT = (
-    512 * 1024
-)  # bytes a device of input up to which a ring without tuning arguments sends directly
+# Bytes a device of input up to which a ring without tuning arguments sends directly
+DIRECT_LIMIT = 512 * 1024
 
 
 class Reduction(Enum):

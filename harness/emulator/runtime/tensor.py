@@ -121,10 +121,8 @@ class Tensor:
     def derived(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value computed from this tensor's contents once, and again only after the tensor was written."""
         version = self.storage.version if self.storage is not None else 0
-        key = (
-            key,
-            tuple(map(id, self.shards)),
-        )  # some devices' worth differs from all devices', see distinct_shards.py
+        # Some devices' worth differs from all devices', see distinct_shards.py
+        key = (key, tuple(map(id, self.shards)))
         cache = self._derived
         if cache is None:
             cache = self._derived = {}

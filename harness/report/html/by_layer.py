@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import reduce
 
 from harness.report.grid import Cell, Grid
-from harness.report.tables import ORDER, REFERENCE_TARGET
+from harness.report.tables.accuracy import ORDER
 from harness.results.figures import figure, worse
-from harness.results.schema import Record
+from harness.results.schema import REFERENCE_TARGET, Record
 
 METRIC = "worst_row_pcc"  # a whole tensor's is blind to one broken token
 

@@ -11,10 +11,10 @@ from harness.report import pictures, terminal
 from harness.report.grid import Cell, Grid, grid
 from harness.report.html.by_layer import by_layer
 from harness.report.reproduce import command
-from harness.report.tables import ORDER, REFERENCE_TARGET
+from harness.report.tables.accuracy import ORDER
 from harness.report.tokens import shown_tokens
 from harness.results.figures import bound, figure, label
-from harness.results.schema import Environment, Record, Results
+from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from harness.report.picture import Picture
 from harness.report.pictures import latency, layers
+from harness.report.pictures.picture import Picture
 from harness.results.schema import Record
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from harness.gates.history import Point, Step
-from harness.report.latency import devices
-from harness.report.picture import WIDTH, Picture, drawn
+from harness.report.pictures.picture import WIDTH, Picture, drawn
+from harness.report.tables.latency import devices
 from harness.results.schema import Record
-from harness.timing.architectures import WORMHOLE
+from harness.timing.device_model.architectures import WORMHOLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from harness.report.layers import by_layer
-from harness.report.picture import WIDTH, Picture, drawn
+from harness.report.pictures.picture import WIDTH, Picture, drawn
 from harness.results.schema import Record
 
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#cc79a7")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.conformance.numerics.agreement import partial_kl
 from harness.conformance.numerics.exact import exact
-from harness.conformance.numerics.partial import partial_kl
 from harness.conformance.numerics.recordings import Step, TensorSpec
 from harness.metrics import kl_divergence
 

@@ -234,9 +234,8 @@ def test_a_group_far_below_a_16_bit_dest_is_rounded_twice(units: int, march: str
     in0, in1 = torch.zeros(1, 16), torch.zeros(16, 1)
     for k, (a, b) in enumerate(GROUP_SUMS[units]):
         in1[k], in0[0, k] = a / 16, (b if units > 0 else -b) / 64
-    dest = torch.tensor(
-        [[2.0**14 if abs(units) < 10000 else 2.0**15]]
-    )  # twice as much in its units of 2**-10
+    # Twice as much in its units of 2**-10
+    dest = torch.tensor([[2.0**14 if abs(units) < 10000 else 2.0**15]])
     # The other group brings Dest to where one unit more decides its last bit.
     in1[8], in0[0, 8] = dest.item() * 2.0**-10, 3 if units > 0 else 4
     for arithmetic in (Mode.EXACT, Mode.DEVICE) if march else (Mode.EXACT,):

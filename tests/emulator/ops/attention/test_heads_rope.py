@@ -104,9 +104,8 @@ def test_decode_rope_equals_prefill_rope_at_the_same_positions(ttnn, put, rows_o
 def test_half_split_rope_equals_pair_rope_after_reordering(ttnn, put):
     """rotary_embedding_hf on halves equals rotary_embedding_llama on the same columns interleaved."""
     x, (cos, sin) = torch.randn(1, NQ, 32, HD).bfloat16(), angles(torch.arange(32))
-    order = (
-        torch.arange(HD).view(2, -1).t().flatten()
-    )  # interleaved column j holds half-split column order[j]
+    # Interleaved column j holds half-split column order[j]
+    order = torch.arange(HD).view(2, -1).t().flatten()
     hf_cos, hf_sin = (torch.empty_like(t).index_copy_(-1, order, t) for t in (cos, sin))
     pair = ttnn.experimental.rotary_embedding_llama(
         put(x[..., order]), put(cos[None, None]), put(sin[None, None]), put(transform()[None, None])

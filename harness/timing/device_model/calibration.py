@@ -13,10 +13,10 @@ import ttnn
 from scipy.optimize import minimize
 from scipy.stats import kendalltau
 
-from harness.timing.architectures import BLACKHOLE, WORMHOLE, Architecture
-from harness.timing.device_model import PassTime, pass_time
+from harness.timing.device_model.architectures import BLACKHOLE, WORMHOLE, Architecture
+from harness.timing.device_model.pass_time import PassTime, pass_time
+from harness.timing.device_model.roofline import Setting
 from harness.timing.passes import Pass
-from harness.timing.roofline import Setting
 from harness.timing.shapes import model_pass
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh, parse_mesh_shape
@@ -69,7 +69,7 @@ class Logged:
 
 def published() -> list[Published]:
     """The rows of the table, in its order."""
-    text = (importlib.resources.files("harness.timing") / "data" / "published.csv").read_text("utf-8")
+    text = (importlib.resources.files("harness.timing.device_model") / "published.csv").read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return [_row(row) for row in csv.DictReader(lines)]
 

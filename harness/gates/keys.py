@@ -1,24 +1,13 @@
-"""What the gate reads of a results file: where a run was made, and each figure with the key it is known by.
-
-The fields are those of `results.schema`. A gate also takes files of other versions: it passes over what it has no use for.
-"""
+"""The key by which a figure is known from run to run, and whether two files are of one thing."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked_dataclass
+from typing import TypeVar
 
 from harness.results.schema import Figure, Origin
 
-_READ = ConfigDict(strict=True, extra="ignore")
-
-
-class UnreadableError(ValueError):
-    """A results or baseline file is absent, truncated or of another kind; the message is one line that names it."""
+AnyFigure = TypeVar("AnyFigure", bound=Figure)
 
 
 class ForeignError(ValueError):
@@ -49,35 +38,6 @@ class Key:
         return f"{what}{sizes}, mesh {self.mesh}: {self.metric}"
 
 
-@checked_dataclass(frozen=True, config=_READ)
-class ResultsFile:
-    """A results file."""
-
-    schema: Literal[1]
-    environment: Origin
-    records: tuple[Figure, ...]
-
-
-Read = TypeVar("Read")
-AnyFigure = TypeVar("AnyFigure", bound=Figure)
-_RESULTS = TypeAdapter(ResultsFile)
-
-
-def read_results(path: Path) -> ResultsFile:
-    """Raises UnreadableError."""
-    return read(path, _RESULTS, "results")
-
-
-def read(path: Path, kind: TypeAdapter[Read], what: str) -> Read:
-    """A JSON file of a kind. Raises UnreadableError, which calls the file `what`."""
-    try:
-        return kind.validate_json(path.read_bytes())
-    except OSError as error:
-        raise UnreadableError(f"cannot read {what} {path}: {error.strerror}") from error
-    except ValidationError as error:
-        raise UnreadableError(f"{path} is not a {what} file: {_fault(error)}") from error
-
-
 def keyed(figures: Iterable[AnyFigure]) -> dict[Key, AnyFigure]:
     """The figures by key, in order. Those that agree in everything else are told apart by their place in their test."""
     seen: Counter[Key] = Counter()
@@ -102,14 +62,3 @@ def check_same(run: Origin, other: Origin) -> None:
             raise ForeignError(
                 f"the results are of {what} {ours:.40}, the baseline is of {what} {theirs:.40}"
             )
-
-
-def _fault(error: ValidationError) -> str:
-    """The first fault, in a line."""
-    fault: Any = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "json_invalid":
-        return f"incomplete JSON, truncated? ({fault['ctx']['error']})"
-    if fault["type"] == "missing":
-        return f"it has no {where}"
-    return f"{where} is {fault['input']!r:.60}: {fault['msg']}"

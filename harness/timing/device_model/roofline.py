@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harness.timing.architectures import HOST_CONVERSION, Architecture
+from harness.timing.device_model.architectures import HOST_CONVERSION, Architecture
 from harness.ttnn_calls.op_log import OpRecord, TensorSpec
 
 Bound = Literal["DRAM", "compute", "link", "dispatch", "host"]

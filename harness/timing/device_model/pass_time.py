@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.timing.architectures import WORMHOLE, Architecture
-from harness.timing.roofline import COLLECTIVES, TO_DEVICE, TO_HOST, Bound, Setting, Work, short_name, work_of
+from harness.timing.device_model.architectures import WORMHOLE, Architecture
+from harness.timing.device_model.roofline import (
+    COLLECTIVES,
+    TO_DEVICE,
+    TO_HOST,
+    Bound,
+    Setting,
+    Work,
+    short_name,
+    work_of,
+)
 from harness.ttnn_calls.op_log import OpRecord
 
 

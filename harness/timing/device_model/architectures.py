@@ -72,6 +72,5 @@ BLACKHOLE = Architecture(
     reader=READER * 2.7,  # by the width and clock of the NoC port
 )
 ARCHITECTURES = {chip.name: chip for chip in (WORMHOLE, BLACKHOLE)}
-HOST_CONVERSION = (
-    5 * GB
-)  # ttnn.to_torch of a bf16 tile tensor on the host: 4.8 to 6.7 GB/s of ttnn 0.81.1 on a 2-core Xeon
+# `ttnn.to_torch` of a bf16 tile tensor on the host: 4.8 to 6.7 GB/s of ttnn 0.81.1 on a 2-core Xeon
+HOST_CONVERSION = 5 * GB

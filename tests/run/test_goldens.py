@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from goldens import FIRST_PROMPTS, N_WINDOWS, GoldenError, GoldenSpec
-from harness.run.goldens.marks import specs_of
+from harness.run.goldens import specs_of
 
 
 def specs(*args: Any, layers: int = 30, **kwargs: Any) -> list[GoldenSpec]:

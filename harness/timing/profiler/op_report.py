@@ -11,11 +11,11 @@ import io
 from pathlib import Path
 
 from harness.results.schema import write_text_atomically
-from harness.timing.architectures import Architecture
-from harness.timing.device_model import PassTime, TimedOp
+from harness.timing.device_model.architectures import Architecture
+from harness.timing.device_model.pass_time import PassTime, TimedOp
+from harness.timing.device_model.roofline import TO_DEVICE, TO_HOST
 from harness.timing.passes import Pass
-from harness.timing.profiler_file import HOST, INPUTS
-from harness.timing.roofline import TO_DEVICE, TO_HOST
+from harness.timing.profiler.profiler_file import HOST, INPUTS
 from harness.ttnn_calls.op_log import TensorSpec
 
 # Our name of an op -> the profiler's, where it is not the same in capitals.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from statistics import median
 
-from harness.timing.profiler_file import ReportedOp, Tensor
+from harness.timing.profiler.profiler_file import ReportedOp, Tensor
 
 SLOWER = 1.02  # a time that grew by less has not changed
 SHIFTED = 2.0  # gaps that grew by less have not changed

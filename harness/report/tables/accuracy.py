@@ -7,10 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.layers import CHAINED
-from harness.report.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
+from harness.report.tables.simulated_reference import REFERENCE_MODEL, SIMULATED_WORMHOLE, SimulatedReference
 from harness.results.catalogue import COUNTERS, METRICS
 from harness.results.figures import figure, worse
-from harness.results.schema import Record
+from harness.results.schema import REFERENCE_TARGET, Record
 
 MODULE_METRICS = ("pcc", "worst_row_pcc", "rel_l2", "norm_error")
 ACCURACY_METRICS = ("top1", "top5", "kl", "perplexity_error")
@@ -23,7 +23,6 @@ ACCURACY_COLUMNS = (
     "perplexity\nand golden's",
     "n",
 )
-REFERENCE_TARGET = "torch"
 # Title -> whether of the whole model or of its modules, and the metric.
 MESH_COLUMNS = {
     "modules' PCC": (False, "pcc"),
