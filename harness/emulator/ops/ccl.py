@@ -40,7 +40,7 @@ def all_gather(
     shape = list(input_tensor.shape)
     if not -len(shape) <= dim < len(shape):
         refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
-    if _by_concat(name, input_tensor, dim % len(shape)):
+    if _by_concat(name, input_tensor, dim % len(shape), output_config(input_tensor, memory_config)):
         memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
     shape[dim] *= len(groups[0])
 
@@ -154,11 +154,13 @@ def mesh_partition(
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
-def _by_concat(name: str, x: Tensor, dim: int) -> bool:
-    """Whether ttnn gathers along a new dimension and concatenates: pages that would have to be joined are not whole ones."""
+def _by_concat(name: str, x: Tensor, dim: int, result: MemoryConfig) -> bool:
+    """Whether ttnn gathers along a new dimension and concatenates: pages that would have to be joined are not whole ones, or
+    those of the result are padded otherwise."""
     if x.layout is Layout.ROW_MAJOR:
         alignment = _PAGE_ALIGNMENT[x.config.buffer_type]
-        return dim == len(x.shape) - 1 and bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % alignment)
+        padded = bool(x.shape[-1] * TILE_BYTES[x.dtype] // 1024 % alignment)
+        return padded and (dim == len(x.shape) - 1 or result.buffer_type is not x.config.buffer_type)
     broken = x.shape[dim - len(x.shape)] != x.padded_shape[dim - len(x.shape)]
     if broken and x.dtype in (DataType.UINT8, DataType.BFLOAT4_B):
         refuse(

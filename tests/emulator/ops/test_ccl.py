@@ -157,3 +157,25 @@ def test_k_split_over_one_axis_and_columns_over_the_other_multiply_to_the_whole(
     columns = held(ttnn.all_gather(summed, 3, cluster_axis=0))
     for device in columns:
         assert torch.equal(device.float(), x.float() @ w.float())
+
+
+@pytest.mark.parametrize(
+    ("width", "source", "dim", "lands"),
+    [
+        (24, "DRAM", -2, "DRAM"),  # 48 B: a row that DRAM pads and L1 does not
+        (24, "L1", -2, "L1"),
+        (24, "L1", -1, "L1"),
+        (24, "DRAM", -1, "DRAM"),
+        (33, "L1", -1, "DRAM"),
+        (33, "L1", -2, "L1"),
+        (16, "DRAM", -2, "L1"),
+    ],
+)
+def test_gathered_rows_with_padding_land_in_dram(mesh: Any, width: int, source: str, dim: int, lands: str):
+    """As the real ttnn on a dry run answers, whatever memory config is asked for."""
+    where = {"DRAM": ttnn.DRAM_MEMORY_CONFIG, "L1": ttnn.L1_MEMORY_CONFIG}
+    x = ttnn.from_torch(
+        torch.zeros(2, 4, width), dtype=ttnn.bfloat16, device=mesh, memory_config=where[source]
+    )
+    gathered = ttnn.all_gather(x, dim, cluster_axis=1, memory_config=ttnn.L1_MEMORY_CONFIG)
+    assert gathered.memory_config() == where[lands]
