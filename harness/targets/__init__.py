@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from harness.errors import UserError
-from harness.targets import dryrun, emulator, silicon, ttsim
+from harness.targets import dryrun, emulator, shadow, silicon, ttsim
 
 
 class TargetError(UserError):
@@ -35,6 +35,7 @@ class Active:
 TARGETS = {
     "emulator": emulator.TARGET,
     "dryrun": dryrun.TARGET,
+    "shadow": shadow.TARGET,
     "ttsim": ttsim.TARGET,
     "silicon": silicon.TARGET,
 }
@@ -56,7 +57,7 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
     if TARGETS[name].modes:
         mode = mode or emulator.DEFAULT_MODE
     elif mode is not None:
-        raise TargetError(f"emulator mode {mode!r}: target {name!r} is not the emulator")
+        raise TargetError(f"emulator mode {mode!r}: target {name!r} does not emulate")
     if _active is not None and (_active.name, _active.mesh, _active.arch, _active.mode) == (
         name,
         mesh,
