@@ -35,7 +35,7 @@ TERMS = ("value", "relative", "alpha", "effect", "power")
 SECTIONS = ("guidelines", "gates")
 KNOWN_VALUES: dict[str, tuple[str, ...]] = {
     "phase": ("prefill", "decode"),
-    "target": ("emulator", "dryrun", "ttsim", "silicon", "torch"),
+    "target": ("emulator", "dryrun", "shadow", "ttsim", "silicon", "torch"),
     "mode": ("fast", "device", "exact"),  # of the emulator
 }
 

@@ -134,18 +134,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
-    if not config.stash[OPTIONS].update_goldens or hasattr(config, "workerinput"):
+    if not config.stash[OPTIONS].update_goldens or not session.items:
+        return
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and worker["workercount"] > 1:
         return
     from harness.plugin.fixtures import SESSION
     from harness.run.goldens.making import make_missing
     from harness.run.goldens.marks import FIXTURE
-    from harness.run.outcomes import input_errors
+    from harness.run.outcomes import END_PROPERTY, input_errors
 
     specs = [item.callspec.params[FIXTURE] for item in session.items if FIXTURE in _parameters(item)]  # type: ignore[attr-defined]
     try:
         make_missing(config.stash[SESSION], specs)
     except input_errors() as error:
-        pytest.exit(str(error), returncode=USAGE_EXIT)
+        if worker is None:
+            pytest.exit(str(error), returncode=USAGE_EXIT)
+        # From the one worker of a target that is native code only a test's report reaches the user.
+        session.items[0].user_properties.append((END_PROPERTY, str(error)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

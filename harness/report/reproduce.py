@@ -7,6 +7,7 @@ import shlex
 from harness.report.tables import REFERENCE_TARGET
 from harness.results.schema import Environment, Record
 from harness.run.options import Options
+from harness.targets import TARGETS
 
 ARGUMENTS = "arguments"  # in the details of a record that lm-eval measured: lm-eval's own
 _DEFAULTS = Options()
@@ -28,7 +29,7 @@ def command(record: Record, environment: Environment) -> str:
         "--tt-precision": (precision, _DEFAULTS.precisions[0]),
         "--tt-emulator-mode": (environment.emulator_mode, None),
     }
-    if record.target not in ("emulator", REFERENCE_TARGET):
+    if record.target in TARGETS and not TARGETS[record.target].modes:
         del options["--tt-emulator-mode"]
     given = [f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)]
     return shlex.join(["pytest", record.test, *given])

@@ -47,6 +47,7 @@ def _install(ttnn: Any, mode: str) -> None:
     from harness.emulator.kernels import cpu
     from harness.emulator.runtime import padding
     from harness.targets.shadow.calls import Calls
+    from harness.targets.shadow.graphs import Graphs
     from harness.targets.shadow.traces import ShadowTraces
     from harness.targets.shadow.transfers import Transfers
     from harness.targets.shadow.values import Values
@@ -54,29 +55,13 @@ def _install(ttnn: Any, mode: str) -> None:
     cpu.capability()  # another CPU that is pretended must be in force before torch computes
     set_mode(Mode(mode))
     padding.set_fill(padding.chosen())
-    values = Values(ttnn, coverage)
-    transfers = Transfers(values, coverage)
-    calls = Calls(values, coverage, transfers.host)
+    graphs, values = Graphs(), Values(ttnn, coverage)
+    graphs.install(ttnn)
+    transfers = Transfers(values, coverage, graphs)
+    calls = Calls(values, coverage, graphs, transfers.host)
     transfers.install(calls)
     ttnn.decorators.FastOperation.__call__ = lambda op, *args, **kwargs: calls(op, args, kwargs)
-    _pause_undispatched(ttnn, calls)
     ShadowTraces(values, coverage).install(ttnn)
-
-
-def _pause_undispatched(ttnn: Any, calls: Any) -> None:
-    """While a graph is captured that is not dispatched, tensors have no buffers, and so no values."""
-    graph = ttnn._ttnn.graph
-    begin, end = graph.begin_graph_capture, graph.end_graph_capture
-
-    def beginning(mode: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.paused = mode == ttnn.graph.RunMode.NO_DISPATCH
-        return begin(mode, *args, **kwargs)
-
-    def ending(*args: Any, **kwargs: Any) -> Any:
-        calls.paused = False
-        return end(*args, **kwargs)
-
-    graph.begin_graph_capture, graph.end_graph_capture = beginning, ending
 
 
 TARGET = Target(activate, computes=True, native=True, modes=True, doctor_meshes=("1x1", "1x2"))

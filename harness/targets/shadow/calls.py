@@ -20,10 +20,10 @@ from harness.emulator.mesh.queues import set_current_queue
 from harness.emulator.runtime.declarations import DECLARATIONS
 from harness.emulator.runtime.dispatch import CALLS
 from harness.emulator.runtime.tensor import Tensor, tensors_in
-from harness.targets.shadow.conversion import Spec
 from harness.targets.shadow.coverage import Coverage, Source
 from harness.targets.shadow.golden import NoValues, Out, from_golden, has_golden
-from harness.targets.shadow.values import Values, run
+from harness.targets.shadow.graphs import Graphs
+from harness.targets.shadow.values import Values
 
 # Arguments that say how an op runs and never what it gives: the emulator's op need not know them.
 HOW = frozenset(
@@ -54,18 +54,23 @@ class Call:
 class Calls:
     """Answers every call of an op. `special`: what answers for ops that move tensors or end them, by name."""
 
-    def __init__(self, values: Values, coverage: Callable[[], Coverage], to_host: Callable[[Tensor], Any]) -> None:
-        self.values, self._coverage, self._to_host = values, coverage, to_host
+    def __init__(
+        self,
+        values: Values,
+        coverage: Callable[[], Coverage],
+        graphs: Graphs,
+        to_host: Callable[[Tensor], Any],
+    ) -> None:
+        self.values, self._coverage, self._graphs, self._to_host = values, coverage, graphs, to_host
         self._ttnn = values.ttnn
         self._tensor, self._on_device = self._ttnn.Tensor, self._ttnn.is_tensor_storage_on_device
         self.special: dict[str, Callable[..., Any]] = {}
-        self.paused = False  # while ttnn runs nothing itself, such as in a capture of a graph that is not dispatched
         self.real = self._ttnn.decorators.FastOperation.__call__
 
     def __call__(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The real result; its values are known from now on."""
         name = op.python_fully_qualified_name
-        if self.paused:
+        if self._graphs.undispatched:
             return self.real(op, *args, **kwargs)
         special = self.special.get(name)
         if special is not None:

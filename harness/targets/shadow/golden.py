@@ -77,7 +77,7 @@ def from_golden(
             made.append(write(name, target, copy))
         return made
 
-    result: list[Tensor] = run(name, Kind.COMPUTE, compute, (args, kwargs), [out.target for out in outs])
+    result: list[Tensor] = run(name, compute, (args, kwargs), [out.target for out in outs], kind=Kind.COMPUTE)
     return result
 
 

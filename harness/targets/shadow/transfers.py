@@ -17,6 +17,7 @@ from harness.emulator.spec.tiles import BLOCK_FLOATS
 from harness.emulator.spec.types import DataType
 from harness.targets.shadow.calls import Calls
 from harness.targets.shadow.coverage import Coverage, Source
+from harness.targets.shadow.graphs import Graphs
 from harness.targets.shadow.values import Values
 
 # Methods of `ttnn.Tensor` that read a device tensor; each is given the host's copy of it.
@@ -27,12 +28,13 @@ _UNSIGNED = {DataType.UINT32: torch.uint32, DataType.UINT16: torch.uint16}
 class Transfers:
     """Answers the calls that move tensors or end them. `install` puts it in place."""
 
-    def __init__(self, values: Values, coverage: Callable[[], Coverage]) -> None:
-        self.values, self._coverage = values, coverage
+    def __init__(self, values: Values, coverage: Callable[[], Coverage], graphs: Graphs) -> None:
+        self.values, self._coverage, self._graphs = values, coverage, graphs
         self._ttnn = values.ttnn
         self._on_device = self._ttnn.is_tensor_storage_on_device
         self._construct = self._ttnn.Tensor
         self._to_device = self._ttnn._ttnn.operations.core.to_device
+        self._real_cpu = self._ttnn.Tensor.cpu
         self._real: Callable[..., Any] = self._ttnn.decorators.FastOperation.__call__
 
     def install(self, calls: Calls) -> None:
@@ -63,6 +65,8 @@ class Transfers:
 
     def read(self, real: Any) -> Any:
         """A device tensor's values as a real host tensor."""
+        if self._graphs.capturing:
+            self._real_cpu(real)  # which the graph is to show
         tensor = self.values.tensor(real)
         self._coverage().read(self.values.source([real]))
         return self.host(tensor, real.device().shape)

@@ -127,7 +127,7 @@ class Values:
             assert tensor.storage is not None
             return make_view(compute, *wanted, tensor.storage)
 
-        made: Tensor = run("ttnn.view", Kind.VIEW, view, base.tensor)
+        made: Tensor = run("ttnn.view", view, base.tensor)
         return made
 
     def host_shards(self, real: Any) -> Shards:
@@ -207,7 +207,7 @@ class Values:
             assert tensor.storage is not None
             return make_tensor("ttnn.clone", compute, *wanted, tensor.storage.device)
 
-        made: Tensor = run("ttnn.clone", Kind.COMPUTE, copied, tensor)
+        made: Tensor = run("ttnn.clone", copied, tensor)
         return made
 
     def look(self, real: Any, tensor: Tensor) -> None:
@@ -229,7 +229,7 @@ class Values:
 
             return write(op, target, copy)
 
-        run(op, Kind.IN_PLACE, fill, target, values)
+        run(op, fill, target, values)
         self.cells[real.buffer_unique_id()].source = source
 
     def of(self, tensor: Tensor) -> Cell | None:
@@ -288,8 +288,11 @@ class Values:
         return tuple(place[0] * mesh.shape[1] + place[1] for place in real.device_coords())
 
 
-def run(name: str, kind: Kind, function: Callable[..., Any], *args: Any) -> Any:
-    """Runs something of our own as the emulator runs its ops: at once, or taken down in a trace. It sees all devices."""
+def run(name: str, function: Callable[..., Any], *args: Any, kind: Kind = Kind.BUFFER) -> Any:
+    """Runs something of our own as the emulator runs its ops: at once, or taken down in a trace. It sees all devices.
+
+    Of kind BUFFER it is on no queue.
+    """
     return execution.in_force.call(Op(name, kind, (), True, function), args, {})
 
 
