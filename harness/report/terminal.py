@@ -19,6 +19,7 @@ from harness.report.tables import (
 )
 from harness.report.tasks import task_tables
 from harness.report.tokens import shown_tokens
+from harness.report.value_sources import finding_lines, sources_table
 from harness.results.figures import bound, figure, label, misses_guideline, worse
 from harness.results.schema import Environment, Record, Results, Verdict
 from harness.targets import TARGETS
@@ -50,6 +51,7 @@ def render(results: Results, console: Console) -> None:
         *not_compared(results),
         *tried_again(results),
         *guideline_misses(results),
+        *finding_lines(results.sources),
     ):
         _print(console, line)
     _print(console, Text(_where(results.environment, results.records), style="dim"))
@@ -65,6 +67,7 @@ def tables(results: Results) -> list[Table]:
     """Every table that the records fill."""
     records = results.records
     every = (
+        sources_table(results.sources),
         mesh_table(records),
         *module_tables(records),
         accuracy_table(records, results.environment.model),

@@ -1,6 +1,6 @@
 """The shadow as a target: the real ttnn on a mock cluster answers every call, and values are carried beside its buffers.
 
-May be imported from here: `TARGET`, `activate`, `coverage`, `Coverage`, `Source`. Which file does what: `calls` is the hook on all
+May be imported from here: what `__all__` names. Which file does what: `calls` is the hook on all
 ops, `values` the values by buffer, `golden` those of ops that the emulator lacks, `transfers` what moves tensors, `traces` traces and
 queues, `conversion` real types to the emulator's, `mesh` a mesh without memory, `coverage` how true it all is.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness.targets import dryrun, emulator
-from harness.targets.shadow.coverage import Coverage, Source
+from harness.targets.shadow.coverage import UNSEEN, Coverage, Source
 from harness.targets.target import Target
 
-__all__ = ["TARGET", "Coverage", "Source", "activate", "coverage"]
+__all__ = ["TARGET", "UNSEEN", "Coverage", "Source", "activate", "coverage", "take_coverage"]
 
 _coverage = Coverage()
 

@@ -104,6 +104,7 @@ class Calls:
         call.buffers = {real.buffer_unique_id() for real in inputs}
         emulated = CALLS.get(name)
         if emulated is None:
+            self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
             return call
         taken = _parameters(name)
         try:
@@ -128,7 +129,7 @@ class Calls:
         if has_golden(call.op) and self._from_golden(call, result, outputs):
             return Source.GOLDEN
         if not has_golden(call.op):
-            self._coverage().explain(call.name, Source.NONE, "neither the emulator nor a golden has it")
+            self._coverage().explain(call.name, Source.NONE, "it has no golden either")
         reals = outputs or call.inputs
         for real in reals:
             self._unknown(call, real)

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
+UNSEEN = "ttnn.Tensor"  # stands for values that no op seen here made
+
+
 class Source(enum.IntEnum):
     """Where values come from, the weakest first: what is made of several is as true as the weakest of them."""
 

@@ -21,10 +21,9 @@ from harness.emulator.runtime.execution import make_tensor, make_view, write
 from harness.emulator.runtime.tensor import Shards, Tensor
 from harness.emulator.spec.types import DataType
 from harness.targets.shadow.conversion import Conversion, NotConvertible, Spec
-from harness.targets.shadow.coverage import Coverage, Source
+from harness.targets.shadow.coverage import UNSEEN, Coverage, Source
 from harness.targets.shadow.mesh import Place, ValuesMesh
 
-UNSEEN = "ttnn.Tensor"  # what stands in the coverage for values that no op seen here made
 _SWEEP_BYTES = 256 << 20  # put since the last sweep
 _SWEEP_CELLS = 256
 
