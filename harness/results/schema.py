@@ -84,7 +84,9 @@ class Record(Figure):
 
     guideline: Number | None = None
     golden: str | None = None
-    source: str | None = None  # the weakest source of the values it stands on: "exact", "golden", "none"; None: the device
+    source: str | None = (
+        None  # the weakest source of the values it stands on: "exact", "golden", "none"; None: the device
+    )
     tries: int = (
         1  # how often the test ran until it said this; more where a plugin ran it again after a failure
     )

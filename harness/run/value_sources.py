@@ -32,7 +32,14 @@ def taken() -> dict[str, Any]:
     unseen = coverage.reasons.get((shadow.UNSEEN, shadow.Source.NONE))
     if unseen is not None:
         ops.append(
-            OpSource(op=shadow.UNSEEN, source=shadow.Source.NONE.word, calls=0, in_ttnn=0.0, in_values=0.0, reason=unseen)
+            OpSource(
+                op=shadow.UNSEEN,
+                source=shadow.Source.NONE.word,
+                calls=0,
+                in_ttnn=0.0,
+                in_values=0.0,
+                reason=unseen,
+            )
         )
     return asdict(Sources(ops=tuple(ops), findings=tuple(coverage.findings)))
 

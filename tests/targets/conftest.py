@@ -70,7 +70,8 @@ def dry(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
 def shadow(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
     """shadow(source, mesh="1x1", mode="exact"): runs Python source with a mesh open on target shadow; it must not fail.
 
-    The source has ttnn, torch, `mesh`, `tile(values, dtype)` on the device, `back(tensor)` in float32, and `coverage()`.
+    The source has ttnn, torch, `mesh`, `tile(values, dtype)` on the device, `back(tensor)` in float32, `packed(values)` as the
+    packer rounds them to bfloat16, `coverage()` and `source_of(op)`.
     """
 
     def run(source: str, mesh: str = "1x1", mode: str = "exact") -> subprocess.CompletedProcess[str]:
@@ -102,6 +103,10 @@ def tile(values, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, **more):
     return ttnn.from_torch(values, dtype=dtype, layout=layout, device=mesh, **more)
 def back(tensor, **more):
     return ttnn.to_torch(tensor, **more).float()
+def packed(values):
+    from harness.emulator.arithmetic import formats
+    from harness.emulator.spec.types import DataType
+    return formats.pack_round(values, DataType.BFLOAT16).float()
 def source_of(op):
     return [source for name, source in coverage().counts if name == op]
 """

@@ -27,10 +27,28 @@ from harness.targets.shadow.values import Values
 
 # Arguments that say how an op runs and never what it gives: the emulator's op need not know them.
 HOW = frozenset(
-    "queue_id cq_id num_links topology subdevice_id sub_device_id worker_subdevice_id sub_core_grids core_grid"
-    " num_workers_per_link chunks_per_sync num_buffers_per_channel use_legacy barrier_semaphore"
-    " multi_device_global_semaphore global_cb use_multicore".split()
+    [
+        "queue_id",
+        "cq_id",
+        "num_links",
+        "topology",
+        "subdevice_id",
+        "sub_device_id",
+        "worker_subdevice_id",
+        "sub_core_grids",
+        "core_grid",
+        "num_workers_per_link",
+        "chunks_per_sync",
+        "num_buffers_per_channel",
+        "use_legacy",
+        "barrier_semaphore",
+        "multi_device_global_semaphore",
+        "global_cb",
+        "use_multicore",
+    ]
 )
+# Arguments that a call overwrites as a whole: what they held before does not matter.
+OUTPUTS = ("output_tensor", "optional_output_tensor", "optional_output", "out")
 # What the emulator finds wrong with a program, rather than with its own knowledge, is the user's to hear.
 CHECKS = (TraceError, RaceError)
 _clock = time.perf_counter
@@ -46,9 +64,9 @@ class Call:
     kwargs: dict[str, Any]
     inputs: list[Any]  # its device tensors
     stands_for: dict[int, Tensor]  # the emulator's tensors, by the id of the real tensor object
-    source: Source  # the weakest of its inputs
+    source: Source  # the weakest of what it reads
     emulated: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-    buffers: set[int] = field(default_factory=set)  # of the inputs
+    overwritten: set[int] = field(default_factory=set)  # the buffers given to be written as a whole
 
 
 class Calls:
@@ -90,7 +108,7 @@ class Calls:
             outputs = self._device_tensors(result, [])
             if not outputs and not call.inputs:
                 return result
-            source = self._values(call, result, outputs)
+            source = self._values(call, outputs)
         finally:
             set_current_queue(before)
         self._coverage().count(name, source, ended - begun, _clock() - ended + begun - start)
@@ -100,8 +118,10 @@ class Calls:
         inputs = self._device_tensors((args, kwargs), [])
         values = self.values
         stands_for = {id(real): values.tensor(real) for real in inputs}
-        call = Call(name, op, args, kwargs, inputs, stands_for, values.source(inputs))
-        call.buffers = {real.buffer_unique_id() for real in inputs}
+        given = [kwargs[key] for key in OUTPUTS if key in kwargs]
+        read = [real for real in inputs if not any(real is one for one in given)] if given else inputs
+        call = Call(name, op, args, kwargs, inputs, stands_for, values.source(read))
+        call.overwritten = {one.buffer_unique_id() for one in self._device_tensors(given, [])}
         emulated = CALLS.get(name)
         if emulated is None:
             self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
@@ -122,16 +142,17 @@ class Calls:
 
     # after the real op
 
-    def _values(self, call: Call, result: Any, outputs: list[Any]) -> Source:
+    def _values(self, call: Call, outputs: list[Any]) -> Source:
         """Finds the values of a call's results, from the best source there is; returns which."""
-        if call.emulated is not None and self._from_emulator(call, outputs):
+        if call.source is Source.NONE:  # a device op may make something finite of NaN
+            self._coverage().explain(call.name, Source.NONE, "what it was given is unknown")
+        elif call.emulated is not None and self._from_emulator(call, outputs):
             return Source.EXACT
-        if has_golden(call.op) and self._from_golden(call, result, outputs):
+        elif has_golden(call.op) and self._from_golden(call, outputs):
             return Source.GOLDEN
-        if not has_golden(call.op):
+        elif not has_golden(call.op):
             self._coverage().explain(call.name, Source.NONE, "it has no golden either")
-        reals = outputs or call.inputs
-        for real in reals:
+        for real in outputs or self._written(call) or call.inputs:
             self._unknown(call, real)
         return Source.NONE
 
@@ -144,7 +165,7 @@ class Calls:
         try:
             for mesh in meshes:
                 mesh.places = list(values.places(outputs))
-            written = [t for t in tensors_in(declaration.written(args, kwargs))] if declaration.writes else []
+            written = list(tensors_in(declaration.written(args, kwargs))) if declaration.writes else []
             for target in written:
                 values.written(target)
             made = list(tensors_in(CALLS[name](*args, **kwargs)))
@@ -183,7 +204,7 @@ class Calls:
                     f"the emulator gives {tensor.layout} {tensor.config}, ttnn {spec.layout} {spec.config}",
                 )
 
-    def _from_golden(self, call: Call, result: Any, outputs: list[Any]) -> bool:
+    def _from_golden(self, call: Call, outputs: list[Any]) -> bool:
         values, name = self.values, call.name
         try:
             targets = outputs or self._written(call)
@@ -232,6 +253,8 @@ class Calls:
             values.keep(real, tensor, source)
         elif tensor.storage is cell.storage:
             values.look(real, tensor)
+            overwritten = real.buffer_unique_id() in call.overwritten
+            cell.source = source if overwritten else min(cell.source, source)
         elif not self._same(values.tensor(real), tensor):
             values.overwrite(call.name, real, tensor, source)
 
@@ -258,7 +281,7 @@ class Calls:
     def _device_tensors(self, value: Any, found: list[Any]) -> list[Any]:
         kind = type(value)
         if kind is self._tensor:
-            if self._on_device(value):
+            if self._on_device(value) and value.is_allocated():  # else the real op says so
                 found.append(value)
         elif kind is list or kind is tuple:
             for item in value:

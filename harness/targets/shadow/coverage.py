@@ -6,7 +6,6 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-
 UNSEEN = "ttnn.Tensor"  # stands for values that no op seen here made
 
 

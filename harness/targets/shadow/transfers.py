@@ -21,7 +21,15 @@ from harness.targets.shadow.graphs import Graphs
 from harness.targets.shadow.values import Values
 
 # Methods of `ttnn.Tensor` that read a device tensor; each is given the host's copy of it.
-READERS = ("to_torch", "to_torch_with_padded_shape", "to_list", "to_numpy", "item", "extract_shard", "__repr__")
+READERS = (
+    "to_torch",
+    "to_torch_with_padded_shape",
+    "to_list",
+    "to_numpy",
+    "item",
+    "extract_shard",
+    "__repr__",
+)
 _UNSIGNED = {DataType.UINT32: torch.uint32, DataType.UINT16: torch.uint16}
 
 
@@ -65,6 +73,8 @@ class Transfers:
 
     def read(self, real: Any) -> Any:
         """A device tensor's values as a real host tensor."""
+        if not real.is_allocated():
+            return self._real_cpu(real)  # which says so
         if self._graphs.capturing:
             self._real_cpu(real)  # which the graph is to show
         tensor = self.values.tensor(real)
@@ -213,7 +223,9 @@ class Transfers:
                 return made
             if self._on_device(real):  # in another layout
                 self.values.keep(
-                    made, self.values.copy(self.values.tensor(real), self.values.storable(made)), self.values.source([real])
+                    made,
+                    self.values.copy(self.values.tensor(real), self.values.storable(made)),
+                    self.values.source([real]),
                 )
             else:
                 self.values.put(made, self.values.host_shards(real), Source.EXACT)
@@ -248,7 +260,11 @@ class Transfers:
     def _loading(self, load: Callable[..., Any]) -> Callable[..., Any]:
         def loading(file_name: str, device: Any = None) -> Any:
             host = load(file_name, None)
-            return host if device is None else self._placed("ttnn.load_tensor", host, device, host.memory_config(), None)
+            return (
+                host
+                if device is None
+                else self._placed("ttnn.load_tensor", host, device, host.memory_config(), None)
+            )
 
         return loading
 
@@ -260,7 +276,7 @@ class Transfers:
 
     def _queued(self, name: str, real: Any, queue: Any, *, writes: bool, blocking: bool = False) -> None:
         """Puts a transfer on its queue, where the emulator looks for races."""
-        cell = self.values.cell(real)
+        cell = self.values.cell(real) if real.is_allocated() else None
         if cell is None:
             return
         number = int(self._ttnn.get_current_command_queue_id_for_thread() if queue is None else queue)

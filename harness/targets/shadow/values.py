@@ -172,6 +172,7 @@ class Values:
         """Values for a real tensor on a buffer of its own: one shard a device, or one for all."""
         wanted = self.storable(real)
         mesh = self.mesh(real.device())
+        mesh.places = list(self.places([real]))
         buffer = mesh.allocate("ttnn.Tensor", *wanted)
         tensor = Tensor(_spread(shards, len(self._devices(real))), *wanted, Storage(mesh, buffer))
         self.keep(real, tensor, source)
@@ -184,7 +185,10 @@ class Values:
         devices = self._devices(real)
         if len(tensor.shards) != len(devices):
             tensor.shards = _spread(tensor.shards, len(devices))
-        uid, where = real.buffer_unique_id(), (storage.device.id(), tensor.config.buffer_type, real.buffer_address())
+        uid, where = (
+            real.buffer_unique_id(),
+            (storage.device.id(), tensor.config.buffer_type, real.buffer_address()),
+        )
         dead = self._at.get(where)
         if dead is not None and dead != uid:
             self.forget(dead)
