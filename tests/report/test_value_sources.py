@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.console import Console
 
 from harness.report.value_sources import finding_lines, sources_table
@@ -24,7 +26,7 @@ FOUND = Sources(
 
 
 def shown(sources: Sources) -> list[str]:
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(sources_table(sources))
     return console.export_text().splitlines()
 

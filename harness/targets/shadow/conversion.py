@@ -49,7 +49,7 @@ class Conversion:
             dict: lambda values: {key: self.value(each) for key, each in values.items()},
         }
         for name, config in vars(program_configs).items():
-            if dataclasses.is_dataclass(config) and not name.startswith("_"):
+            if isinstance(config, type) and dataclasses.is_dataclass(config) and not name.startswith("_"):
                 for real in (getattr(ttnn, name, None), getattr(ttnn._ttnn.operations.core, name, None)):
                     if isinstance(real, type):
                         self._converters[real] = self._by_fields(config)

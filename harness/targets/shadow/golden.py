@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ def from_golden(
         made = []
         for index, (out, target) in enumerate(zip(outs, targets, strict=True)):
             if target is None:
-                made.append(make_tensor(name, lambda index=index: shards(index), *out.spec, mesh))
+                made.append(make_tensor(name, functools.partial(shards, index), *out.spec, mesh))
                 continue
 
             def copy(index: int = index, target: Tensor = target) -> None:
@@ -113,7 +114,7 @@ class _Call:
     def _result(self, structure: Any, device: int) -> Any:
         own = GOLDENS.get(self._op.python_fully_qualified_name)
         if own is not None:
-            args, kwargs = replaced(structure, lambda tensor: _numbers(tensor, device))
+            args, kwargs = _with(structure, lambda tensor: _numbers(tensor, device))
             try:
                 return own(*args, **kwargs)
             except Exception:
@@ -121,9 +122,9 @@ class _Call:
                     raise
         prepare = self._op.preprocess_golden_function_inputs
         if prepare is not None and prepare.__name__ != "default_preprocess_golden_function_inputs":
-            args, kwargs = prepare(*replaced(structure, lambda tensor: self._to_host(_on(tensor, device))))
+            args, kwargs = prepare(*_with(structure, lambda tensor: self._to_host(_on(tensor, device))))
         else:
-            args, kwargs = replaced(structure, lambda tensor: _numbers(tensor, device))
+            args, kwargs = _with(structure, lambda tensor: _numbers(tensor, device))
         return self._op.golden_function(*args, **kwargs)
 
 
@@ -136,6 +137,11 @@ def rounded(values: torch.Tensor, spec: Spec) -> torch.Tensor:
     if dtype.is_floating_point:
         return formats.pack_round(values.float().contiguous(), spec.dtype).to(dtype)
     return values.to(torch.int64).to(dtype).contiguous()
+
+
+def _with(structure: Any, convert: Callable[[Tensor], Any]) -> Any:
+    """The arguments with what a golden takes in place of tensors."""
+    return replaced(structure, convert)
 
 
 def _shard(tensor: Tensor, device: int) -> torch.Tensor:
