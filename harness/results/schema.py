@@ -61,7 +61,7 @@ class Figure:
     metric: str  # its name in the catalogue
     value: Number | None  # None: nothing was measured, and the verdict says why
     verdict: Verdict
-    target: str  # "emulator", "dryrun", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
+    target: str  # "emulator", "dryrun", "shadow", "ttsim", "silicon"; "torch" for a reference row, which nothing judges
     precision: str  # accuracy, performance, ...; "bf16" with target "torch"
     layer: int | None = None
     mesh: str = "1x1"
