@@ -1,8 +1,8 @@
 """A functional model of a Tenstorrent Wormhole device on the CPU that answers the ttnn 0.81.1 Python API.
 
 Model code does `import ttnn` and runs unchanged after `install()` has put `harness.emulator.api` in its place. Outsiders
-import `install`, the ops' `declarations`, `padding`, `cpu_path`, the errors, and nothing else; the emulator itself imports torch and the op
-log only, never ttnn.
+import `install`, the ops' `declarations`, `padding`, `cpu_path`, the errors, and nothing else, but for target shadow, which runs the
+ops on values of its own; the emulator itself imports torch and the op log only, never ttnn.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from harness.run.module_runner import ModuleRunner
 from harness.run.outcomes import RECORD_PROPERTY, leave, unjudged
 from harness.run.recorder import Recorder
 from harness.run.session import Session
+from harness.run.value_sources import of_what_was_read
 from harness.targets import active
 from harness.timing.benchmark import Latency
 from harness.timing.gate import CounterGate
@@ -75,6 +77,7 @@ def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
     base = unjudged(item.nodeid, tt_session.options, parameters)
 
     def file(record: Record) -> None:
+        record = replace(record, source=of_what_was_read())
         item.user_properties.append((RECORD_PROPERTY, record_to_json(record)))
 
     target = active()

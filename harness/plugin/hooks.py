@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import USAGE_EXIT, UserError
-from harness.run import crashes, time_shares
+from harness.run import crashes, time_shares, value_sources
 from harness.run.options import Options, add_options
 from harness.targets import TARGETS
 from harness.ttnn_calls.refusals import explained
@@ -25,6 +25,7 @@ OUTCOMES: pytest.StashKey[Outcomes] = pytest.StashKey()
 JOURNAL: pytest.StashKey[Journal] = pytest.StashKey()
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 SPENT = pytest.StashKey[time_shares.Spent]()
+SOURCES = pytest.StashKey[value_sources.Gathered]()
 FAULT = pytest.StashKey[str]()  # why the run cannot start, or its results cannot be written; one line
 
 
@@ -91,6 +92,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
         adding = config.stash[SPENT] = time_shares.Spent(options.target)
         config.pluginmanager.register(adding, "tt_harness_spent")
+        gathered = config.stash[SOURCES] = value_sources.Gathered()
+        config.pluginmanager.register(gathered, "tt_harness_sources")
         config.pluginmanager.register(crashes.Controller(options.time_limit), "tt_harness_crashes")
         config.pluginmanager.register(worker_groups.Controller(), "tt_harness_worker_groups")
     else:
@@ -134,17 +137,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
-    if not config.stash[OPTIONS].update_goldens or hasattr(config, "workerinput"):
+    if not config.stash[OPTIONS].update_goldens or not session.items:
+        return
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and worker["workercount"] > 1:
         return
     from harness.plugin.fixtures import SESSION
     from harness.run.goldens import FIXTURE, make_missing
-    from harness.run.outcomes import input_errors
+    from harness.run.outcomes import END_PROPERTY, input_errors
 
     specs = [item.callspec.params[FIXTURE] for item in session.items if FIXTURE in _parameters(item)]  # type: ignore[attr-defined]
     try:
         make_missing(config.stash[SESSION], specs)
     except input_errors() as error:
-        pytest.exit(str(error), returncode=USAGE_EXIT)
+        if worker is None:
+            pytest.exit(str(error), returncode=USAGE_EXIT)
+        # From the one worker of a target that is native code only a test's report reaches the user.
+        session.items[0].user_properties.append((END_PROPERTY, str(error)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -182,6 +191,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
     if call.when == "teardown":
         item.user_properties.append((time_shares.SPENT_PROPERTY, time_shares.taken()))
+        if sources := value_sources.taken():
+            item.user_properties.append((value_sources.SOURCES_PROPERTY, sources))
     if call.excinfo is not None and isinstance(call.excinfo.value, EndOfRun):
         item.user_properties.append((END_PROPERTY, str(call.excinfo.value)))
 
@@ -199,7 +210,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     path: Path | None = config.stash[OPTIONS].results
     if path is not None:
         try:
-            write_results(path, config.stash[SESSION].environment(), config.stash[OUTCOMES].records)
+            environment, sources = config.stash[SESSION].environment(), config.stash[SOURCES].sources
+            write_results(path, environment, config.stash[OUTCOMES].records, sources)
         except ResultsError as error:
             config.stash[FAULT] = str(error)
             session.exitstatus = USAGE_EXIT
@@ -216,7 +228,11 @@ def pytest_terminal_summary(
     from harness.report import github, terminal
     from harness.results.schema import Results
 
-    results = Results(config.stash[SESSION].environment(), tuple(config.stash[OUTCOMES].records))
+    results = Results(
+        config.stash[SESSION].environment(),
+        tuple(config.stash[OUTCOMES].records),
+        config.stash[SOURCES].sources,
+    )
     terminalreporter.section("tt-harness")
     terminal.render(
         results, Console(file=terminalreporter._tw._file, force_terminal=terminalreporter.hasmarkup)

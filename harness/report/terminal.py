@@ -18,6 +18,7 @@ from harness.report.tables.latency import latency_tables
 from harness.report.tables.numerics import numerics_tables
 from harness.report.tables.tasks import task_tables
 from harness.report.tokens import shown_tokens
+from harness.report.value_sources import finding_lines, sources_table
 from harness.results.figures import bound, figure, label, misses_guideline, worse
 from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results, Verdict
 from harness.targets import TARGETS
@@ -49,6 +50,7 @@ def render(results: Results, console: Console) -> None:
         *not_compared(results),
         *tried_again(results),
         *guideline_misses(results),
+        *finding_lines(results.sources),
     ):
         _print(console, line)
     _print(console, Text(_where(results.environment, results.records), style="dim"))
@@ -64,6 +66,7 @@ def tables(results: Results) -> list[Table]:
     """Every table that the records fill."""
     records = results.records
     every = (
+        sources_table(results.sources),
         mesh_table(records),
         *module_tables(records),
         accuracy_table(records, results.environment.model),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.results.schema import Environment, Record, Results, ResultsError
+from harness.results.sources import joined
 
 # What all parts of one run share; None: the part does not say, or has no use for it.
 SHARED = ("model", "weights_digest", "goldens", "emulator_mode", "commit")
@@ -34,7 +35,8 @@ def merged(parts: Mapping[str, Results]) -> Results:
         goldens=next((e.goldens for e in every if e.goldens), None),
         emulator_mode=next((e.emulator_mode for e in every if e.emulator_mode), None),
     )
-    return Results(environment, tuple(_records(parts)))
+    sources = [part.sources for part in parts.values() if part.sources is not None]
+    return Results(environment, tuple(_records(parts)), joined(sources) if sources else None)
 
 
 def _refuse_mixed(environments: Mapping[str, Environment], field: str) -> None:

@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from harness.results.catalogue import Direction
+from harness.results.sources import Sources
 
 SCHEMA = 1
 REPORTED_PACKAGES = ("torch", "transformers", "ttnn")
@@ -83,6 +84,8 @@ class Record(Figure):
 
     guideline: Number | None = None
     golden: str | None = None
+    # The weakest source of the values it stands on: "exact", "golden", "none"; None: the device
+    source: str | None = None
     # How often the test ran until it said this; more where a plugin ran it again after a failure
     tries: int = 1
 
@@ -153,6 +156,7 @@ class Results:
 
     environment: Environment
     records: tuple[Record, ...]
+    sources: Sources | None = None  # None: all values are the target's own
 
 
 @checked_dataclass(frozen=True, config=_READ)
@@ -164,7 +168,7 @@ class ResultsFile:
     records: tuple[Figure, ...]
 
 
-Checked = TypeVar("Checked", Record, Environment)
+Checked = TypeVar("Checked", Record, Environment, Sources)
 Read = TypeVar("Read")
 _FILE = TypeAdapter(ResultsFile)
 
@@ -179,13 +183,17 @@ def record_from_json(data: dict[str, Any]) -> Record:
     return Record(**data)
 
 
-def write_results(path: Path, environment: Environment, records: Sequence[Record]) -> None:
+def write_results(
+    path: Path, environment: Environment, records: Sequence[Record], sources: Sources | None = None
+) -> None:
     """Writes the file whole or not at all. Raises ResultsError, one line, when the disk or folder refuses."""
     data = {
         "schema": SCHEMA,
         "environment": _plain(asdict(environment)),
         "records": [record_to_json(r) for r in records],
     }
+    if sources is not None:
+        data["sources"] = _plain(asdict(sources))
     write_text_atomically(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
@@ -209,6 +217,7 @@ def read_results(path: Path) -> Results:
     return Results(
         _checked(Environment, environment, f"results {path}, environment"),
         tuple(_checked(Record, item, f"results {path}, record {i}") for i, item in enumerate(records)),
+        _checked(Sources, data["sources"], f"results {path}, sources") if "sources" in data else None,
     )
 
 

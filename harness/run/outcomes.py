@@ -21,6 +21,7 @@ from harness.run.goldens import FIXTURE
 from harness.run.journal import Journal
 from harness.run.options import Options
 from harness.run.time_shares import SPENT_PROPERTY
+from harness.run.value_sources import SOURCES_PROPERTY
 from harness.run.worker_groups import without_group
 from harness.targets import TARGETS
 
@@ -221,7 +222,7 @@ def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:
             gate = "" if record.gate is None else f", gate {bound(record.metric, record.gate, record.unit)}"
             said = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
             shown.append((f"{record.module}{layer} {record.metric}", said.strip()))
-        elif name == SPENT_PROPERTY:
+        elif name in (SPENT_PROPERTY, SOURCES_PROPERTY):
             continue
         elif name == TRIES_PROPERTY:
             shown.append(("tries", value))

@@ -33,7 +33,8 @@ class Active(Target):
 
 # By name, because the gate reads here what targets there are, and may import neither ttnn nor torch.
 TARGETS: dict[str, Target] = {
-    name: import_module(f"{__name__}.{name}").TARGET for name in ("emulator", "dryrun", "ttsim", "silicon")
+    name: import_module(f"{__name__}.{name}").TARGET
+    for name in ("emulator", "dryrun", "shadow", "ttsim", "silicon")
 }
 DEFAULT_TARGET = "emulator"
 ARCHITECTURES = ("wormhole_b0", "blackhole")
@@ -55,7 +56,7 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
     if target.modes:
         mode = mode or target.default_mode
     elif mode is not None:
-        raise TargetError(f"emulator mode {mode!r}: target {name!r} is not the emulator")
+        raise TargetError(f"emulator mode {mode!r}: target {name!r} does not emulate")
     if _active is not None and (_active.name, _active.mesh, _active.arch, _active.mode) == (
         name,
         mesh,

@@ -18,10 +18,7 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     """Puts `harness.emulator` in place as the module `ttnn`. Raises ValueError for what it cannot emulate or pretend."""
     if mesh not in MESHES:
         raise ValueError(f"mesh {mesh!r}: the emulator offers {', '.join(MESHES)}")
-    if arch != "wormhole_b0":
-        raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
-    if mode not in MODES:
-        raise ValueError(f"emulator mode {mode!r}: choose one of {', '.join(MODES)}")
+    check(arch, mode)
     from harness.emulator import install
     from harness.emulator.kernels import cpu
     from harness.emulator.runtime import padding
@@ -32,6 +29,14 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     atexit.register(gc.freeze)
     fill = padding.current().value
     return f"emulated Wormhole, mode {mode}" + (f", padding {fill}" if fill != "hidden" else "")
+
+
+def check(arch: str, mode: str) -> None:
+    """Raises ValueError for what cannot be emulated."""
+    if arch != "wormhole_b0":
+        raise ValueError(f"arch {arch!r}: the emulator offers wormhole_b0 only")
+    if mode not in MODES:
+        raise ValueError(f"emulator mode {mode!r}: choose one of {', '.join(MODES)}")
 
 
 TARGET = Target(activate, computes=True, native=False, emulated=True, modes=MODES, default_mode=DEFAULT_MODE)

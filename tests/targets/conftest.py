@@ -64,3 +64,49 @@ def dry(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def shadow(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
+    """shadow(source, mesh="1x1", mode="exact"): runs Python source with a mesh open on target shadow; it must not fail.
+
+    The source has ttnn, torch, `mesh`, `tile(values, dtype)` on the device, `back(tensor)` in float32, `packed(values)` as the
+    packer rounds them to bfloat16, `coverage()` and `source_of(op)`.
+    """
+
+    def run(source: str, mesh: str = "1x1", mode: str = "exact") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", SHADOWED.format(mesh=mesh, mode=mode) + source],
+            env=os.environ | {"TT_HARNESS_CACHE": str(kernel_cache)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
+
+
+SHADOWED = """
+from harness.targets import activate
+activate("shadow", mesh="{mesh}", mode="{mode}")
+import torch, ttnn
+from harness.targets.shadow import Source, coverage
+rows, columns = map(int, "{mesh}".split("x"))
+if rows * columns > 1:
+    ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
+mesh = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns), trace_region_size=1 << 20, num_command_queues=2)
+torch.manual_seed(0)
+def tile(values, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, **more):
+    return ttnn.from_torch(values, dtype=dtype, layout=layout, device=mesh, **more)
+def back(tensor, **more):
+    return ttnn.to_torch(tensor, **more).float()
+def packed(values):
+    from harness.emulator.arithmetic import formats
+    from harness.emulator.spec.types import DataType
+    return formats.pack_round(values, DataType.BFLOAT16).float()
+def source_of(op):
+    return [source for name, source in coverage().counts if name == op]
+"""

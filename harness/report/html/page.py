@@ -13,6 +13,7 @@ from harness.report.html.by_layer import by_layer
 from harness.report.reproduce import command
 from harness.report.tables.accuracy import ORDER
 from harness.report.tokens import shown_tokens
+from harness.report.value_sources import finding_lines
 from harness.results.figures import bound, figure, label
 from harness.results.schema import REFERENCE_TARGET, Environment, Record, Results
 
@@ -62,7 +63,10 @@ def page(results: Results) -> str:
         headline=_headline(results),
         faults=[Fault(terminal.fault(r).plain.strip(), command(r, environment)) for r in bad],
         notes=[line.plain.strip() for line in terminal.not_compared(results)],
-        misses=[line.plain.strip() for line in terminal.guideline_misses(results)],
+        misses=[
+            line.plain.strip()
+            for line in (*terminal.guideline_misses(results), *finding_lines(results.sources))
+        ],
         environment=_environment(environment, results.records),
         pictures=pictures.every(results.records),
         grids=[*_some(by_layer(results.records)), *(grid(table) for table in terminal.tables(results))],

@@ -1,0 +1,66 @@
+"""A user's own file on target shadow: an op that the emulator lacks has values, and the report says how true they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.emulator import op_names
+
+Run = Callable[..., object]
+OP = "ttnn.hardswish"
+MINE = """
+import torch
+import ttnn
+
+
+def test_hardswish(mesh_device, compare):
+    x = torch.randn(1, 1, 32, 64, generator=torch.Generator().manual_seed(0))
+    there = ttnn.from_torch(x, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh_device)
+    y = ttnn.hardswish(ttnn.matmul(there, ttnn.transpose(there, -2, -1)))
+    compare(ttnn.to_torch(y).float(), torch.nn.functional.hardswish(x @ x.transpose(-2, -1)))
+
+
+def test_matmul(mesh_device, compare):
+    x = torch.randn(1, 1, 32, 64, generator=torch.Generator().manual_seed(0))
+    there = ttnn.from_torch(x, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh_device)
+    compare(ttnn.to_torch(ttnn.matmul(there, ttnn.transpose(there, -2, -1))).float(), x @ x.transpose(-2, -1))
+"""
+
+
+@pytest.fixture
+def shadow(needs_ttnn: None, run_suites: Run) -> Run:
+    """shadow(*arguments) runs with values beside the real ttnn."""
+    return lambda *arguments: run_suites("--tt-target=shadow", *arguments)
+
+
+def test_an_op_the_emulator_lacks(shadow: Run, tmp_path: Path, model: Path) -> None:
+    """Records, results and report carry the weakest source of what a test read."""
+    assert OP not in op_names(), "the emulator has it now: take another op"
+    tests = tmp_path / "my_test.py"
+    tests.write_text(MINE)
+    done = shadow(str(tests), f"--tt-model={model}")
+    assert done.status == 0, done.said[-3000:]
+    sources = {(record.test.rpartition("::")[2], record.source) for record in done.records}
+    assert sources == {("test_hardswish", "golden"), ("test_matmul", "exact")}
+    found = {(one.op, one.source): one.calls for one in done.results.sources.ops}
+    assert found == {(OP, "golden"): 1, ("ttnn.matmul", "exact"): 2, ("ttnn.transpose", "exact"): 2}
+    assert "How true this run is" in done.said
+    (reason,) = [one.reason for one in done.results.sources.ops if one.op == OP]
+    assert reason == "the emulator has no such op"
+
+
+def test_the_suites_run_on_it(shadow: Run, model: Path, tmp_path: Path) -> None:
+    """A module's goldens are made by the run itself, in its one worker, and every figure stands on the emulator's ops."""
+    done = shadow(
+        "suites/modules/test_mlp.py",
+        f"--tt-model={model}",
+        "--tt-update-goldens",
+        f"--tt-goldens={tmp_path / 'store'}",
+    )
+    assert done.status == 0, done.said[-3000:]
+    assert {record.verdict for record in done.records} == {"pass"}
+    assert {record.source for record in done.records} == {"exact"}
+    assert not done.results.sources.findings
