@@ -23,6 +23,15 @@ def _rope_pairs(
     return x * cos[..., :rows, :] + turned * sin[..., :rows, :]
 
 
+def _rope_both(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, trans_mat: Tensor, **_: Any) -> list[Tensor]:
+    # cos and sin [1, 2 B, 1, D]: the users of q, then those of k.
+    users = q.shape[1]
+    angles = ((cos[:, own], sin[:, own]) for own in (slice(users), slice(users, 2 * users)))
+    return [
+        _rope_pairs(x, *each, trans_mat, is_decode_mode=True) for x, each in zip((q, k), angles, strict=True)
+    ]
+
+
 def _rope_halves(x: Tensor, cos: Tensor, sin: Tensor, *, is_decode_mode: bool = False, **_: Any) -> Tensor:
     rows = 1 if is_decode_mode else x.shape[-2]
     first, second = x.chunk(2, dim=-1)
@@ -165,6 +174,7 @@ GOLDENS: dict[str, Golden] = {
     f"{_EXPERIMENTAL}nlp_concat_heads": _concat_heads,
     f"{_EXPERIMENTAL}nlp_concat_heads_decode": _concat_heads_decode,
     f"{_EXPERIMENTAL}rotary_embedding_llama": _rope_pairs,
+    f"{_EXPERIMENTAL}rotary_embedding_llama_fused_qk": _rope_both,
     f"{_EXPERIMENTAL}rotary_embedding_hf": _rope_halves,
     f"{_EXPERIMENTAL}rotary_embedding": _rope_halves,
     f"{_EXPERIMENTAL}paged_fill_cache": _fill_cache,

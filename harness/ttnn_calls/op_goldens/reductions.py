@@ -25,6 +25,14 @@ def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False, **_: Any) 
     return x.argmax(dim, keepdim)
 
 
+def _topk(x: Tensor, k: int = 32, dim: int = -1, largest: bool = True, **_: Any) -> list[Tensor]:
+    return list(x.topk(k, dim, largest))
+
+
+def _sort(x: Tensor, dim: int = -1, descending: bool = False, **_: Any) -> list[Tensor]:
+    return list(x.sort(dim=dim, descending=descending, stable=True))
+
+
 GOLDENS: dict[str, Golden] = {
     "ttnn.softmax": lambda x, dim=-1, **_: x.softmax(dim),
     "ttnn.sum": _reduced(torch.sum),
@@ -32,5 +40,7 @@ GOLDENS: dict[str, Golden] = {
     "ttnn.max": _reduced(torch.amax),
     "ttnn.min": _reduced(torch.amin),
     "ttnn.argmax": _argmax,
+    "ttnn.topk": _topk,
+    "ttnn.sort": _sort,
     "ttnn.plus_one": lambda x, *_, **__: x + 1,
 }
