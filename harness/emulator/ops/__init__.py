@@ -20,6 +20,7 @@ import harness.emulator.ops.movement.embedding
 import harness.emulator.ops.movement.gather
 import harness.emulator.ops.movement.movement
 import harness.emulator.ops.movement.pad
+import harness.emulator.ops.movement.scatter
 import harness.emulator.ops.movement.unpad
 import harness.emulator.ops.norm.distributed
 import harness.emulator.ops.norm.norm

@@ -49,6 +49,7 @@ GOLDENS: dict[str, Golden] = {
     "ttnn.repeat": lambda x, dims, **_: x.repeat(tuple(dims)),
     "ttnn.repeat_interleave": lambda x, repeats, dim, **_: x.repeat_interleave(repeats, dim),
     "ttnn.slice": _slice,
+    "ttnn.scatter": lambda x, dim, index, src, **_: x.scatter(dim, index, src),
     "ttnn.gather": lambda x, dim, index, **_: x.gather(dim, index),
     "ttnn.pad": _padded,
     "ttnn.untilize_with_unpadding": _untilized,
