@@ -68,6 +68,8 @@ def combining(kind: str, name: str, compute: _Compute, on_fpu: bool) -> Callable
                     )
                 low, high = (b, None) if kind == "maximum" else (None, b)
                 return bounded(name, a, low, high, memory_config, output_tensor)
+        if kind in COMPARISONS and any(isinstance(x, Tensor) and x.dtype is DataType.UINT8 for x in (a, b)):
+            refuse(name, "the emulator does not model a comparison of UINT8; typecast it")
         if kind == "divide" and any(isinstance(x, Tensor) and x.dtype not in _FLOATS for x in (a, b)):
             refuse(name, "the emulator does not model quotients of integers; typecast them")
         for x in (a, b):
