@@ -60,8 +60,6 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "__rmul__": _reflected(binary.multiply),
     "__truediv__": binary.divide,
     "__rtruediv__": _reflected(binary.divide),
-    "__eq__": comparison.eq,
-    "__ne__": comparison.ne,
     "__lt__": comparison.lt,
     "__gt__": comparison.gt,
     "__le__": comparison.le,

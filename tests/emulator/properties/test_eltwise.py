@@ -103,7 +103,8 @@ def compared(draw: st.DrawFn) -> Call:
         return Call(f"ttnn.{op}", (a, draw(st.sampled_from((2, -1, 0, 0.5)))))
     same = st.just(a.dtype) if draw(st.booleans()) else some.dtypes
     b = draw(some.tensors(a.shape, same, config=st.just(a.config), values="small"))
-    name = draw(st.sampled_from((f"ttnn.{op}", f"ttnn.Tensor.__{op}__")))
+    names = [f"ttnn.{op}"] + [f"ttnn.Tensor.__{op}__"] * (op not in ("eq", "ne"))
+    name = draw(st.sampled_from(names))
     return Call(name, (a, b))
 
 
