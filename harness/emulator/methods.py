@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.emulator.ops.eltwise import binary
+from harness.emulator.ops.eltwise import binary, comparison
 from harness.emulator.ops.movement import movement
 from harness.emulator.ops.placement import layout, typecast
 from harness.emulator.ops.transfer import transfer
@@ -58,6 +58,12 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "__rsub__": _reflected(binary.subtract),
     "__mul__": binary.multiply,
     "__rmul__": _reflected(binary.multiply),
+    "__truediv__": binary.divide,
+    "__rtruediv__": _reflected(binary.divide),
+    "__lt__": comparison.lt,
+    "__gt__": comparison.gt,
+    "__le__": comparison.le,
+    "__ge__": comparison.ge,
     "reshape": _reshape,
     "to": _to,
     "to_torch": _to_torch,

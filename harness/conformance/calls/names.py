@@ -18,6 +18,7 @@ E = ttnn.experimental
 SDPA = ttnn.transformer.scaled_dot_product_attention
 DECODE = ttnn.transformer.paged_scaled_dot_product_attention_decode
 PLAIN = ttnn.transformer.scaled_dot_product_attention_decode
+FUSED = E.rotary_embedding_llama_fused_qk
 ROPE, FILL, UPDATE = E.rotary_embedding_llama, E.paged_fill_cache, E.paged_update_cache
 
 
@@ -86,6 +87,17 @@ def chunks(q=32, k=32):
     )
 
 
+def hsat(row, users, h=32, w=64):
+    """Height sharded over whole rows of eight cores, from this one on."""
+    last = ttnn.CoreCoord(7, row + users // 8 - 1)
+    return ttnn.create_sharded_memory_config(
+        (h, w),
+        core_grid=ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, row), last)]),
+        strategy=ttnn.ShardStrategy.HEIGHT,
+        use_height_and_width_as_shard_shape=True,
+    )
+
+
 ck = ttnn.init_device_compute_kernel_config(
     device.arch(),
     math_fidelity=ttnn.MathFidelity.HiFi4,
@@ -97,9 +109,16 @@ x, xf, x8, X = T((1, 1, 32, 576)), T((1, 1, 32, 576), f32), T((1, 1, 32, 576), b
 w, w2, wf = T((1, 1, 576, 960), b8), T((576, 960)), T((576, 960), f32)
 xs = T((1, 1, 32, 576), mc=ws(64, 9))
 q, k = T((1, 32, 9, 64), mc=hs(32)), T((1, 32, 3, 64), mc=hs(32))
+y, yf, y8 = T((1, 1, 32, 576)), T((1, 1, 32, 576), f32), T((1, 1, 32, 576), b8)
+yi, yu, y16 = (T((1, 1, 32, 576), integer) for integer in (i32, u32, ttnn.uint16))
+r1, c1 = T((1, 1, 1, 576)), T((1, 1, 32, 1))
+t, g, g16 = T((1, 1, 32, 128)), T((1, 1, 32, 32), u32), T((1, 1, 32, 32), ttnn.uint16)
+ii, src = T((1, 1, 32, 32), i32), T((1, 1, 32, 32))
 cos, tm, qp = T((1, 1, 128, 64)), T((1, 1, 32, 32)), T((1, 9, 128, 64))
 cd, td = T((1, 32, 1, 64), mc=hs(32)), T((1, 1, 1024, 32), mc=hs(32, 32))
 ca, cabf, pt, pos = T((136, 3, 32, 64), b8), T((136, 3, 32, 64)), T((32, 4), i32, RM), T((32,), i32, RM)
+fq, fk = T((1, 16, 9, 64), mc=hsat(0, 16)), T((1, 16, 3, 64), mc=hsat(2, 16))
+fc, ft = T((1, 32, 1, 64), mc=hsat(0, 32)), T((1, 1, 1024, 32), mc=hsat(0, 32, 32, 32))
 Q, K = T((1, 9, 128, 64)), T((1, 3, 128, 64))
 ids, W = T((1, 32), u32, RM), T((512, 576), bf, RM)
 lr, lt = T((1, 1, 32, 512), bf, RM), T((1, 1, 32, 512))

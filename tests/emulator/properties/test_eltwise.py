@@ -32,6 +32,7 @@ _UNARY: dict[str, Function] = {
 }
 _OF_POSITIVE = ("sqrt", "rsqrt", "reciprocal")
 _BINARY = {"add": torch.add, "subtract": torch.sub, "sub": torch.sub, "multiply": torch.mul, "mul": torch.mul}
+_COMPARED = {name: getattr(torch, name) for name in ("eq", "ne", "lt", "gt", "le", "ge")}
 _OPERATORS = {"__add__": torch.add, "__sub__": torch.sub, "__mul__": torch.mul, "__rsub__": torch.rsub}
 _FUSED: dict[str, Function] = {"RELU": torch.relu, "SILU": F.silu, "SQUARE": torch.square}
 _BITS = {"uint32": 32, "int32": 32, "uint16": 16, "uint8": 8}
@@ -89,6 +90,22 @@ def binary(draw: st.DrawFn) -> Call:
         )
     )
     return Call(f"ttnn.{op}", (a, b) if draw(st.booleans()) else (b, a), draw(keywords))
+
+
+@st.composite
+def compared(draw: st.DrawFn) -> Call:
+    """Small integers in one float format, or mixed ones, of which every difference is exact; or a comparison with zero."""
+    op = draw(st.sampled_from(tuple(_COMPARED)))
+    a = draw(operands(values="small"))
+    if draw(st.integers(0, 3)) == 3:
+        return Call(f"ttnn.{op}z", (a,), draw(some.options(memory_config=some.buffers)))
+    if draw(st.integers(0, 3)) == 3:
+        return Call(f"ttnn.{op}", (a, draw(st.sampled_from((2, -1, 0, 0.5)))))
+    same = st.just(a.dtype) if draw(st.booleans()) else some.dtypes
+    b = draw(some.tensors(a.shape, same, config=st.just(a.config), values="small"))
+    names = [f"ttnn.{op}"] + [f"ttnn.Tensor.__{op}__"] * (op not in ("eq", "ne"))
+    name = draw(st.sampled_from(names))
+    return Call(name, (a, b))
 
 
 def _of_one(compute: Function) -> Any:
@@ -152,12 +169,24 @@ def _activated(x: torch.Tensor, activations: Sequence[Any]) -> torch.Tensor:
     return x
 
 
+def _truth(compare: Callable[..., torch.Tensor]) -> Any:
+    """1 where it holds, else 0: exactly."""
+
+    def reference(a: torch.Tensor, b: Any = 0, **_: Any) -> Expected:
+        return Expected(compare(a, b).to(a.dtype), roundings=0)
+
+    return reference
+
+
 REFERENCES = {
+    **{f"ttnn.{op}": _truth(compare) for op, compare in _COMPARED.items()},
+    **{f"ttnn.{op}z": _truth(compare) for op, compare in _COMPARED.items()},
+    **{f"ttnn.Tensor.__{op}__": _truth(compare) for op, compare in _COMPARED.items()},
     **{f"ttnn.{op}": _of_one(compute) for op, compute in _UNARY.items()},
     **{f"ttnn.{op}": _of_two(compute) for op, compute in _BINARY.items()},
     **{f"ttnn.Tensor.{op}": _of_two(compute) for op, compute in _OPERATORS.items()},
 }
-FAMILY = Family("eltwise", unary() | binary() | binary(), REFERENCES)
+FAMILY = Family("eltwise", unary() | binary() | binary() | compared(), REFERENCES)
 
 
 def test_eltwise(properties: Properties) -> None:

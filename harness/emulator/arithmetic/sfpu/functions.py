@@ -37,6 +37,12 @@ RULES: dict[str, Rule] = {
     "square": rules.square,
     "neg": rules.neg,
     "identity": rules.identity,
+    "eqz": rules.equal_zero,
+    "nez": rules.not_equal_zero,
+    "ltz": rules.less_than_zero,
+    "gtz": rules.greater_than_zero,
+    "lez": rules.less_equal_zero,
+    "gez": rules.greater_equal_zero,
 }
 _COMPILED = {
     "silu": "sfpu_silu",

@@ -148,12 +148,66 @@ def horner(x: Tensor, *coefficients: float) -> Tensor:
 
 def clamped(x: Tensor, low: float, high: float) -> Tensor:
     """Between two numbers by SFPSWAP, which orders by sign and magnitude: NaN lies beyond Inf."""
-    order = _order(x)
-    x = torch.where(order < _order(torch.tensor(low)), low, x)
-    return torch.where(order > _order(torch.tensor(high)), high, x)
+    place = order(x)
+    x = torch.where(place < order(torch.tensor(low)), low, x)
+    return torch.where(place > order(torch.tensor(high)), high, x)
 
 
-def _order(x: Tensor) -> Tensor:
+def extreme(x: Tensor, y: Tensor, *, largest: bool) -> Tensor:
+    """The larger or the smaller of two by SFPSWAP: -0 lies below +0, NaN of its sign beyond Inf. Broadcasts."""
+    x, y = torch.broadcast_tensors(x, y)
+    above = order(x) > order(y)
+    return torch.where(above if largest else ~above, x, y)
+
+
+def quotient(x: Tensor, y: Tensor, fp32_dest: bool) -> Tensor:
+    """x / y, of one shape. For a bfloat16 Dest x times y's reciprocal, rounded half to even. For a float32 Dest the quotient of
+    the significands, corrected once by its residual, and the exponents put back in two factors."""
+    if not fp32_dest:
+        infinite = lanes.with_sign(torch.full_like(x, torch.inf), x)
+        result = torch.where(y == 0, torch.where(x == 0, _nan(x), infinite), lanes.mul(x, recip_newton(y, 2)))
+        return lanes.round_bf16_even(result)
+    one = torch.full_like(lanes.words(x), 127)
+    mx, my = lanes.with_exponent(x, one), lanes.with_exponent(y, one)
+    inverse = recip_newton(my, 1)
+    q = lanes.mul(mx, inverse)
+    q = lanes.mad(lanes.mad(q, lanes.negated(my), mx), inverse, q)
+    ex, ey = lanes.exponent(x), lanes.exponent(y)
+    exponent = ex - (ey - 127) + lanes.exponent(q)
+    half = (exponent & 0xFFFFFFFF) >> 1
+    result = lanes.mul(lanes.with_exponent(q, half), lanes.with_exponent(torch.ones_like(x), exponent - half))
+    ordinary = (ex >= 1) & (ex < 255) & (ey >= 1) & (ey < 255)
+    scale = lanes.from_words(lanes.words(y) & 0xFF800000 ^ _INF)
+    edge = torch.where(lanes.words(y) & 0x7FFFFFFF > _INF, y, lanes.mul(x, scale))
+    return torch.where(ordinary, result, edge)
+
+
+def equal_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x == 0).float()
+
+
+def not_equal_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x != 0).float()
+
+
+def less_than_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x < 0).float()
+
+
+def greater_than_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x > 0).float()
+
+
+def less_equal_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x <= 0).float()
+
+
+def greater_equal_zero(x: Tensor, fp32_dest: bool) -> Tensor:
+    return (x >= 0).float()
+
+
+def order(x: Tensor) -> Tensor:
+    """Integers that rise as SFPSWAP orders x: by sign and magnitude."""
     w = lanes.words(x)
     return torch.where(w > 0x7FFFFFFF, 0x7FFFFFFF - w, w)
 

@@ -1,4 +1,4 @@
-"""Binary elementwise ops: `ttnn.add`, `subtract`, `multiply`, with broadcasting, mixed dtypes and fused activations."""
+"""Binary elementwise ops: `ttnn.add`, `subtract`, `multiply`, `divide`, `rsub`, with broadcasting, mixed dtypes and fused activations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from harness.emulator.arithmetic import fidelity
 from harness.emulator.arithmetic.mode import Mode, current
 from harness.emulator.errors import refuse
-from harness.emulator.ops.eltwise.binary_steps import Binary
+from harness.emulator.ops.eltwise.binary_steps import COMPARISONS, EXTREMES, Binary
+from harness.emulator.ops.eltwise.bounds import bounded
 from harness.emulator.ops.eltwise.unary import activation_function, activation_name, function_name
 from harness.emulator.ops.placement.typecast import typecast
 from harness.emulator.ops.rounding import packed
@@ -33,11 +34,9 @@ _FP32 = DataType.FLOAT32
 _PROMOTED = frozenset((DataType.UINT32, DataType.INT32))
 
 
-def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
-    """An elementwise op; `kind` as in `eltwise_steps`, `on_fpu` is ttnn's default for `fast_and_approximate_mode`."""
-    name = names[0]
+def combining(kind: str, name: str, compute: _Compute, on_fpu: bool) -> Callable[..., Tensor]:
+    """The function of a binary op; `kind` as in `binary_steps`, `on_fpu` is ttnn's default for `fast_and_approximate_mode`."""
 
-    @op(*names)
     def binary(
         input_tensor_a: Tensor | Scalar,
         input_tensor_b: Tensor | Scalar,
@@ -58,6 +57,21 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
             return Binary(kind, da, db, out, fast_and_approximate_mode, *names)
 
         a, b = input_tensor_a, input_tensor_b
+        if kind in (*COMPARISONS, *EXTREMES) and not isinstance(a, Tensor):
+            raise TypeError(f"{name}: the first operand must be a ttnn.Tensor, got {a!r}")
+        if kind in EXTREMES and isinstance(a, Tensor):
+            _check_extreme(name, a, b)
+            if isinstance(b, int | float):
+                if (dtype or a.dtype) is not a.dtype:
+                    refuse(
+                        name, f"the emulator does not model a result of {dtype} with a number; typecast it"
+                    )
+                low, high = (b, None) if kind == "maximum" else (None, b)
+                return bounded(name, a, low, high, memory_config, output_tensor)
+        if kind in COMPARISONS and any(isinstance(x, Tensor) and x.dtype is DataType.UINT8 for x in (a, b)):
+            refuse(name, "the emulator does not model a comparison of UINT8; typecast it")
+        if kind == "divide" and any(isinstance(x, Tensor) and x.dtype not in _FLOATS for x in (a, b)):
+            refuse(name, "the emulator does not model quotients of integers; typecast them")
         for x in (a, b):
             if isinstance(x, Tensor) and x.config.sharded and x.layout is Layout.ROW_MAJOR:
                 refuse(name, "the emulator does not model a sharded ROW_MAJOR operand")
@@ -126,9 +140,18 @@ def _binary(kind: str, names: tuple[str, ...], compute: _Compute, on_fpu: bool) 
     return binary
 
 
-add = _binary("add", ("ttnn.add",), torch.add, True)
-subtract = _binary("subtract", ("ttnn.subtract", "ttnn.sub"), torch.sub, True)
-multiply = _binary("multiply", ("ttnn.multiply", "ttnn.mul"), torch.mul, False)
+add = op("ttnn.add")(combining("add", "ttnn.add", torch.add, True))
+subtract = op("ttnn.subtract", "ttnn.sub")(combining("subtract", "ttnn.subtract", torch.sub, True))
+multiply = op("ttnn.multiply", "ttnn.mul")(combining("multiply", "ttnn.multiply", torch.mul, False))
+divide = op("ttnn.divide", "ttnn.div")(combining("divide", "ttnn.divide", torch.div, False))
+rsub = op("ttnn.rsub")(combining("rsub", "ttnn.rsub", torch.rsub, True))
+
+
+def _check_extreme(name: str, a: Tensor, b: Tensor | Scalar) -> None:
+    if a.dtype is DataType.UINT16:
+        refuse(name, f"dtype {a.dtype} is not supported")
+    if isinstance(b, Tensor) and b.dtype is not a.dtype:
+        refuse(name, f"mixed dtypes are not supported: {a.dtype} and {b.dtype}")
 
 
 def _check_integer(name: str, x: Tensor, *fused: Sequence[Activation]) -> None:

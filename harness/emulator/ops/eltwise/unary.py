@@ -35,6 +35,12 @@ _FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "square": torch.square,
     "neg": torch.neg,
     "identity": lambda x: x,
+    "eqz": lambda x: (x == 0).to(x.dtype),
+    "nez": lambda x: (x != 0).to(x.dtype),
+    "ltz": lambda x: (x < 0).to(x.dtype),
+    "gtz": lambda x: (x > 0).to(x.dtype),
+    "lez": lambda x: (x <= 0).to(x.dtype),
+    "gez": lambda x: (x >= 0).to(x.dtype),
 }
 
 
@@ -75,13 +81,16 @@ _OF_INTEGERS = {
     "relu": (DataType.INT32, *_UNSIGNED),
     "square": (DataType.INT32, DataType.UINT32, DataType.UINT16),
     "neg": (DataType.INT32,),
+    "eqz": (DataType.INT32, DataType.UINT32, DataType.UINT16),
+    "nez": (DataType.INT32, DataType.UINT32, DataType.UINT16),
+    **dict.fromkeys(("ltz", "gtz", "lez", "gez"), (DataType.INT32,)),
 }
 _MASKS = {DataType.UINT32: 0xFFFFFFFF, DataType.UINT16: 0xFFFF}
 
 
 def _of_integer(name: str, x: torch.Tensor, dtype: DataType) -> torch.Tensor:
     """On the shard's own integers: storage of an unsigned dtype is wide enough to be signed."""
-    if dtype in _UNSIGNED and name != "square":
+    if dtype in _UNSIGNED and name in ("abs", "relu"):
         return x.clone()
     result = _FUNCTIONS[name](x.long())
     return (result & _MASKS[dtype] if dtype in _MASKS else result).to(x.dtype)
@@ -158,3 +167,10 @@ reciprocal = _unary("ttnn.reciprocal", "recip")
 absolute = _unary("ttnn.abs", "abs")
 square = _unary("ttnn.square", "square")
 neg = _unary("ttnn.neg", "neg")
+logical_not = _unary("ttnn.logical_not", "eqz")
+eqz = _unary("ttnn.eqz", "eqz")
+nez = _unary("ttnn.nez", "nez")
+ltz = _unary("ttnn.ltz", "ltz")
+gtz = _unary("ttnn.gtz", "gtz")
+lez = _unary("ttnn.lez", "lez")
+gez = _unary("ttnn.gez", "gez")

@@ -74,7 +74,7 @@ def rotary_embedding_llama(
     def tiles() -> list[torch.Tensor]:
         return [_one_tile(t) for t in trans_mat.shards]
 
-    math = _math(compute_kernel_config)
+    turn = pair_rotation(compute_kernel_config)
     # Decode: a user's angle is the first row of its tile, for all heads.
     positions = 1 if is_decode_mode else rows
 
@@ -83,12 +83,7 @@ def rotary_embedding_llama(
     ) -> torch.Tensor:
         if transform.dim() == 3:  # a transform of its own for each user
             transform = transform[:users]
-        cos, sin = (_to_length(table, positions) for table in (cos, sin))
-        padded = F.pad(x, (0, -width % TILE_SIZE)) if width % TILE_SIZE else x
-        if math is not None:
-            turned = rope_steps.rotate(padded, transform, math)
-            return rope_steps.turn(x, turned[..., :width], cos, sin, math)
-        return _turn(x, _transformed(padded, transform)[..., :width].contiguous(), cos, sin)
+        return turn(x, _to_length(cos, positions), _to_length(sin, positions), transform)
 
     def shards() -> list[torch.Tensor]:
         transforms: list[torch.Tensor] = trans_mat.derived("tiles", tiles)
@@ -183,6 +178,26 @@ def _halves(
         if math is not None:
             return rope_steps.turn(x, rotated, cos, sin, math)
         return _turn(x, rotated, cos, sin)
+
+    return rotate
+
+
+def pair_rotation(
+    config: WormholeComputeKernelConfig | None,
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The rotation of neighbouring columns in the mode in force: x [.., rows, D] by tables [.., rows or 1, D] and the transform
+    [32, 32], or a user's each, [users, 32, 32]."""
+    math = _math(config)
+
+    def rotate(
+        x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, transform: torch.Tensor
+    ) -> torch.Tensor:
+        width = x.shape[-1]
+        padded = F.pad(x, (0, -width % TILE_SIZE)) if width % TILE_SIZE else x
+        if math is not None:
+            turned = rope_steps.rotate(padded, transform, math)
+            return rope_steps.turn(x, turned[..., :width], cos, sin, math)
+        return _turn(x, _transformed(padded, transform)[..., :width].contiguous(), cos, sin)
 
     return rotate
 
