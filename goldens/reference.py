@@ -19,6 +19,7 @@ from goldens.errors import GoldenError
 from goldens.weights import check_config, check_tensors, weight_files
 
 ATTENTION = "sdpa"  # torch's scaled_dot_product_attention; part of the identity
+EAGER = ("gemma2", "gpt_oss")  # model types for which transformers has none with it
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SUBMODULES = ("attention_norm", "attention", "mlp_norm", "mlp")
 HEAD_TAPS = ("q_pre_rope", "k_pre_rope", "q", "k", "v")
@@ -62,9 +63,13 @@ class Reference:
             "config": config,
             "tokenizer": [[file.name, _file_digest(file)] for file in tokenizer_files],
             "dtype": self.dtype,
-            "attention": ATTENTION,
+            "attention": self._attention,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _attention(self) -> str:
+        return "eager" if self._config.get("model_type") in EAGER else ATTENTION
 
     @property
     def settings(self) -> dict[str, str | int]:
@@ -74,7 +79,7 @@ class Reference:
         }
         return {
             "dtype": self.dtype,
-            "attention": ATTENTION,
+            "attention": self._attention,
             "threads": torch.get_num_threads(),
             "device_map": self.device_map or "none",
             "python": platform.python_version(),
@@ -172,7 +177,7 @@ class Reference:
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(self.folder),
                 dtype=DTYPES[self.dtype],
-                attn_implementation=ATTENTION,
+                attn_implementation=self._attention,
                 local_files_only=True,
                 device_map=self.device_map,
                 output_loading_info=True,

@@ -63,7 +63,11 @@ FAMILIES = {
     "Gemma3ForCausalLM": Architecture(qk_norm="head", norms="sandwich", norm_offset=1.0),
 }
 SCALED_EMBEDDING = ("gemma2", "gemma3_text")  # model types whose embedding is multiplied by sqrt(dim)
-ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh"]] = {
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 # Fields of a config that must be false: what they ask for is not there.
 UNSUPPORTED = (
     *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention", "attn_logit_softcapping"),

@@ -71,6 +71,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "query_pre_attn_scalar": 128,
             "sliding_window": 40,
             "attn_logit_softcapping": None,
+            "final_logit_softcapping": 2.0,  # low enough to matter for logits of this size
             "layer_types": TWO_KINDS,
         },
     ),

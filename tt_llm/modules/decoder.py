@@ -64,11 +64,12 @@ class Decoder:
         ]
         self.attention_norm, self.mlp_norm = norms[0], norms[len(norms) // 2]
         none = NoNorm(tp=tp, configs=configs, gather_output=not tp.is_2d)
-        (self._to_attention, self._of_attention), (self._to_mlp, self._of_mlp) = {
-            "pre": ((norms[0], None), (norms[-1], None)),
-            "post": ((none, norms[0]), (none, norms[-1])),
-            "sandwich": (norms[:2], norms[2:]),
-        }[has.norms]
+        before: list[RMSNorm | NoNorm] = [none, none] if has.norms == "post" else [norms[0], self.mlp_norm]
+        behind: list[RMSNorm | None] = (
+            [None, None] if has.norms == "pre" else [norms[len(norms) // 2 - 1], norms[-1]]
+        )
+        self._to_attention, self._to_mlp = before
+        self._of_attention, self._of_mlp = behind
         self.attention = Attention(
             mesh_device=mesh_device,
             tp=tp,

@@ -63,13 +63,13 @@ class Rope:
     def prefill_angles(self, seq_len: int) -> Angles:
         """Positions 0 to seq_len - 1: each [1, 1, S, head_dim]."""
         end = (1, 1, seq_len, self._head_dim)
-        tables = (ttnn.slice(table, (0, 0, 0, 0), end) for table in self._prefill[:2])
-        return Angles(*tables, None if self._masks is None else self._masks.prefill(seq_len))
+        cos, sin = (ttnn.slice(table, (0, 0, 0, 0), end) for table in self._prefill[:2])
+        return Angles(cos, sin, None if self._masks is None else self._masks.prefill(seq_len))
 
     def decode_angles(self, positions: ttnn.Tensor) -> Angles:
         """[1, 32] uint32, a position a user -> each [1, 32, 1, head_dim], one user a core."""
-        tables = (self._lookup(positions, table) for table in self._decode[:2])
-        return Angles(*tables, None if self._masks is None else self._masks.decode(positions))
+        cos, sin = (self._lookup(positions, table) for table in self._decode[:2])
+        return Angles(cos, sin, None if self._masks is None else self._masks.decode(positions))
 
     def rotate_prefill(self, heads: ttnn.Tensor, angles: Angles) -> ttnn.Tensor:
         """[1, n, S, head_dim] -> the same."""
@@ -132,9 +132,10 @@ def _tables(config: ModelConfig, rope: RopeSettings | None, length: int) -> tupl
         frequencies = torch.zeros_like(frequencies)
     angles = torch.outer(torch.arange(length).float(), frequencies)
     magnitude = torch.where(frequencies == 0, 1.0, 1.0 if rope is None else rope.magnitude)
-    return tuple(
+    cos, sin = (
         (table * magnitude).repeat_interleave(2, dim=-1)[None, None] for table in (angles.cos(), angles.sin())
     )
+    return cos, sin
 
 
 def _pair_rotation() -> torch.Tensor:
