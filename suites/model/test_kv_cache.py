@@ -13,7 +13,8 @@ DECODED = 16  # of the positions, the last ones
 def compare_cache(generator, golden, compare, layer: int) -> None:
     users, _, length, head_dim = golden.outputs["k"].shape
     k, v = generator.kv_cache.gather(layer, generator.page_table[:users], length)
-    compare(split_rope_halves(k, head_dim), golden.outputs["k"], module="kv_cache")
+    rotary_dim = generator.model.config.rotary_dim
+    compare(split_rope_halves(k, head_dim, rotary_dim), golden.outputs["k"], module="kv_cache")
     compare(v, golden.outputs["v"], module="kv_cache")
 
 

@@ -22,6 +22,7 @@ from harness.timing.profiler.profiler_file import OpReport, read, seconds_of
 from harness.timing.shapes import model_pass
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh
+from tt_llm.rope_types import RopeSettings
 
 LAYERS = 4
 # Of Llama-3.2-1B, but for the vocabulary, which no change here is about.
@@ -35,8 +36,7 @@ CONFIG = ModelConfig(
     head_dim=64,
     vocab_size=8192,
     norm_eps=1e-5,
-    rope_theta=5e5,
-    rope_scaling=None,
+    rope=RopeSettings(5e5),
     max_position=4096,
     eos_token_ids=(),
 )

@@ -109,7 +109,7 @@ def test_each_module_gives_nearly_one_devices_output(
         layer, device, configs = generator.model.layers[1], generator.mesh_device, generator.model.configs
         there = functools.partial(replicate, mesh_device=device, dtype=ttnn.bfloat16)
         table = replicate(generator.page_table[:1].int(), device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
-        angles, cache = generator.model.rope.prefill_angles(ROWS), generator.kv_cache.layers[1]
+        angles, cache = generator.model.ropes[1].prefill_angles(ROWS), generator.kv_cache.layers[1]
         tensors = [
             layer.mlp.prefill(there(x)),
             layer.mlp.decode(there(x[:, :, :32], memory_config=configs.residual)),

@@ -46,7 +46,9 @@ def test_the_lm_head_is_the_embedding_where_tied(tiny: Any, variant: str) -> Non
 def test_qkv_are_queries_keys_and_values(tiny: Any) -> None:
     """With queries and keys back in half-split order, they are Hugging Face's three, as a matmul takes them."""
     model = tiny("gqa")
-    q, k, v = (weight[0, 0] for weight in Checkpoint(model.folder).qkv(0, head_dim=64))
+    q, k, v = (
+        weight[0, 0] for weight in Checkpoint(model.folder).qkv(0, ModelConfig.from_folder(model.folder))
+    )
     attention = model.reference.model.layers[0].self_attn
     assert torch.equal(split_rope_halves(q, 64), attention.q_proj.weight.T)
     assert torch.equal(split_rope_halves(k, 64), attention.k_proj.weight.T)

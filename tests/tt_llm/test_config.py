@@ -75,7 +75,7 @@ def test_rope_scaling_of_llama_3_is_that_of_transformers(edited: Edit) -> None:
         max_position_embeddings=131072,
     )
     config = ModelConfig.from_folder(folder)
-    scaling = config.rope_scaling
+    scaling = config.rope.scaling
     assert scaling is not None
     expected = LlamaRotaryEmbedding(AutoConfig.from_pretrained(folder)).inv_freq
     torch.testing.assert_close(config.rope_frequencies(), expected, rtol=1e-6, atol=0)
@@ -144,21 +144,20 @@ def test_a_generation_config_that_is_none_is_refused(edited: Edit, one_line: Any
         ({"compression_config": {"format": "int"}}, ["compression_config (of an unnamed method)"]),
         ({"transformers_weights": "a.safetensors"}, ["transformers_weights 'a.safetensors'"]),
         (
-            {"architectures": ["Qwen2ForCausalLM"]},
-            ["architecture Qwen2ForCausalLM", "only LlamaForCausalLM"],
+            {"architectures": ["MixtralForCausalLM"]},
+            ["architecture MixtralForCausalLM", "only LlamaForCausalLM"],
         ),
         ({"architectures": None}, ["none named", "only LlamaForCausalLM"]),
         ({"model_type": "of_tomorrow"}, ["config.json", "of_tomorrow"]),
-        ({"attention_bias": True}, ["attention_bias", "not supported"]),
-        ({"mlp_bias": True}, ["mlp_bias", "not supported"]),
-        ({"hidden_act": "gelu"}, ["hidden_act 'gelu'", "only silu"]),
+        ({"hidden_act": "relu2"}, ["hidden_act 'relu2'", "only silu"]),
+        ({"attn_logit_softcapping": 50.0}, ["attn_logit_softcapping 50.0 is not supported"]),
+        ({"use_bidirectional_attention": True}, ["use_bidirectional_attention True is not supported"]),
+        ({"qk_layernorm": True}, ["qk_layernorm True is not supported"]),
+        ({"use_parallel_residual": True}, ["use_parallel_residual True is not supported"]),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, ["layer_types", "chunked_attention"]),
         (
-            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
-            ["'linear'", "only default and llama3"],
-        ),
-        (
-            {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
-            ["'dynamic'", "only default and llama3"],
+            {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}},
+            ["'proportional'", "only default, linear, dynamic, llama3, yarn, longrope"],
         ),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, ["config.json", "low_freq_factor"]),
         ({"hidden_size": 100}, ["hidden_size 100", "multiple of 32"]),

@@ -16,8 +16,9 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tt_llm import InputError
 from tt_llm.checkpoint import Checkpoint, locate
-from tt_llm.config import ModelConfig, RopeScaling, rope_frequencies, rope_multipliers
+from tt_llm.config import ModelConfig
 from tt_llm.gguf_model import llama3_scaling
+from tt_llm.rope_types import RopeScaling, rope_frequencies, rope_multipliers
 
 VOCABULARY = 96
 NAMES = {
@@ -184,7 +185,7 @@ def test_a_gguf_is_its_source(make: Maker, config: dict[str, Any]) -> None:
 
 def test_llama3s_scaling_is_in_the_config_as_its_source_has_it(make: Maker) -> None:
     """Not only the frequencies: factor, limits and original length."""
-    scaling = ModelConfig.from_folder(same(make(rope_parameters=LLAMA3))).rope_scaling
+    scaling = ModelConfig.from_folder(same(make(rope_parameters=LLAMA3))).rope.scaling
     assert scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
 
 
@@ -273,7 +274,7 @@ def test_scaling_that_changes_nothing_is_none(make: Maker) -> None:
         ({}, {"rope_freqs.weight": torch.ones(32)}),
     ):
         folder = same(make(fields, tensors))
-        assert ModelConfig.from_folder(folder).rope_scaling is None
+        assert ModelConfig.from_folder(folder).rope.scaling is None
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

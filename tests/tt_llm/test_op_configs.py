@@ -10,6 +10,7 @@ import ttnn
 from tt_llm.config import TILE, ModelConfig
 from tt_llm.op_configs import LINEAR_ROWS, LM_HEAD_COLUMNS, LM_HEAD_ROWS, OpConfigs, padded_prefill_length
 from tt_llm.precision import PRECISIONS
+from tt_llm.rope_types import RopeSettings
 from tt_llm.tensor_parallel import TensorParallel
 
 # name: dim, hidden_dim, heads, KV heads, head_dim, vocabulary
@@ -34,8 +35,7 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
         head_dim=head_dim,
         vocab_size=vocab,
         norm_eps=1e-5,
-        rope_theta=10000.0,
-        rope_scaling=None,
+        rope=RopeSettings(10000.0),
         max_position=2048,
         eos_token_ids=(),
     )

@@ -25,6 +25,8 @@ class Embedding:
         precision: Precision,
     ) -> None:
         table = weights["model.embed_tokens.weight"][None, None]
+        if tp.whole.architecture.embedding_scale != 1.0:
+            table = table * tp.whole.architecture.embedding_scale
         self._table = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         self._dtype = precision.residual
         self._sharded, self._axis = tp.residual_is_sharded, tp.residual_axis

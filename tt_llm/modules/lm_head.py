@@ -27,12 +27,14 @@ class LMHead:
     ) -> None:
         columns = configs.lm_head_columns
         table = weights.lm_head  # [1, 1, dim, vocab]
+        self._softcap, scale = tp.whole.architecture.logit_softcap, tp.whole.architecture.logit_scale
         self._vocab_size, self._devices = table.shape[-1], tp.devices
         width = -(-tp.local.vocab_size // columns) * columns  # of a device's part, in whole slices
         # One slice at a time, so that no second table is held; what lies beyond the vocabulary is zeros.
         self._slices = [
             scatter(
-                torch.cat([_columns(table, d * width + start, columns) for d in range(tp.devices)], dim=-1),
+                torch.cat([_columns(table, d * width + start, columns) for d in range(tp.devices)], dim=-1)
+                * scale,
                 mesh_device,
                 -1,
                 precision.lm_head_weights,
@@ -55,7 +57,8 @@ class LMHead:
             )
             for weight in self._slices
         ]
-        return slices[0] if len(slices) == 1 else ttnn.concat(slices, dim=-1)
+        logits = slices[0] if len(slices) == 1 else ttnn.concat(slices, dim=-1)
+        return logits if self._softcap is None else _softcapped(logits, self._softcap)
 
     def greedy(self, logits: ttnn.Tensor) -> ttnn.Tensor:
         """What a call returned -> [1, R] uint32, on all devices: each row's most likely token, the lowest of equals."""
@@ -69,6 +72,11 @@ class LMHead:
     def to_host(self, logits: ttnn.Tensor) -> torch.Tensor:
         """What a call returned -> [R, vocab] on the host, all devices' parts, without the padding."""
         return concat_to_host(logits, -1)[0, 0, :, : self._vocab_size]
+
+
+def _softcapped(logits: ttnn.Tensor, cap: float) -> ttnn.Tensor:
+    """cap * tanh(logits / cap), as Gemma 2 bounds them (arXiv:2408.00118)."""
+    return ttnn.multiply(ttnn.tanh(ttnn.multiply(logits, 1.0 / cap)), cap)
 
 
 def _columns(table: torch.Tensor, start: int, count: int) -> torch.Tensor:

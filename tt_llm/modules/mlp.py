@@ -1,4 +1,4 @@
-"""The gated MLP (SwiGLU, arXiv:2002.05202): down(silu(gate(x)) * up(x))."""
+"""The gated MLP (SwiGLU, GEGLU, arXiv:2002.05202): down(activation(gate(x)) * up(x))."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from tt_llm.linear import ColumnParallelLinear, RowParallelLinear, local_k_slice
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.tensor_parallel import TensorParallel
+
+_ACTIVATIONS = {
+    "silu": ttnn.UnaryOpType.SILU,
+    "gelu": ttnn.UnaryOpType.GELU,
+    "gelu_tanh": ttnn.UnaryOpType.GELU_TANH,
+}
 
 
 class MLP:
@@ -25,7 +31,12 @@ class MLP:
         layer: int,
     ) -> None:
         prefix = f"model.layers.{layer}.mlp"
-        gate, up, down = (weights.linear(f"{prefix}.{name}_proj") for name in ("gate", "up", "down"))
+        has = tp.whole.architecture
+        gate, up = weights.gate_up(layer, tp.whole)
+        down = weights.linear(f"{prefix}.down_proj")
+        biases = {
+            name: weights.bias(f"{prefix}.{name}_proj", has.mlp_bias) for name in ("gate", "up", "down")
+        }
         self._gate, self._up = (
             ColumnParallelLinear(
                 mesh_device=mesh_device,
@@ -34,8 +45,9 @@ class MLP:
                 config=configs.gate_up,
                 weight_dtype=precision.gate_up_weights,
                 output_dtype=ttnn.bfloat16,
+                bias=None if (bias := biases[name]) is None else tp.pad_hidden(bias, -1),
             )
-            for weight in (gate, up)
+            for name, weight in (("gate", gate), ("up", up))
         )
         self._down = RowParallelLinear(
             mesh_device=mesh_device,
@@ -45,7 +57,9 @@ class MLP:
             configs=configs,
             weight_dtype=precision.down_weights,
             output_dtype=precision.sublayer_output,
+            bias=biases["down"],
         )
+        self._activations = [_ACTIVATIONS[has.activation]]
         self._config = configs.gate_up
         self._gated_dtype = precision.silu_mul_output
 
@@ -61,9 +75,7 @@ class MLP:
 
     def _gated(self, gate: ttnn.Tensor, up: ttnn.Tensor) -> ttnn.Tensor:
         # [.., a device's part of hidden_dim] twice -> the same
-        gated = ttnn.mul(
-            gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], dtype=self._gated_dtype
-        )
+        gated = ttnn.mul(gate, up, input_tensor_a_activations=self._activations, dtype=self._gated_dtype)
         ttnn.deallocate(gate)
         ttnn.deallocate(up)
         return gated

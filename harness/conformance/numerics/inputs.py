@@ -26,7 +26,7 @@ class Weights:
         prefix, linear = f"model.layers.{index}", self._checkpoint.linear
         return {
             "attn_norm": self._norm(f"{prefix}.input_layernorm"),
-            "qkv": torch.cat(self._checkpoint.qkv(index, self.config.head_dim), dim=-1),
+            "qkv": torch.cat(self._checkpoint.qkv(index, self.config), dim=-1),
             "wo": linear(f"{prefix}.self_attn.o_proj"),
             "ffn_norm": self._norm(f"{prefix}.post_attention_layernorm"),
             "gate": linear(f"{prefix}.mlp.gate_proj"),

@@ -48,7 +48,7 @@ def other_rope_base(patch: pytest.MonkeyPatch) -> None:
     """The base of RoPE's frequencies is not the model's."""
     from tt_llm.config import ModelConfig
 
-    around(patch, ModelConfig, "rope_frequencies", lambda right, self: right(self) ** 1.2)
+    around(patch, ModelConfig, "rope_frequencies", lambda right, self, *rope: right(self, *rope) ** 1.2)
 
 
 @fault("rope")
@@ -56,8 +56,8 @@ def half_of_each_head_rotated(patch: pytest.MonkeyPatch) -> None:
     """Only half of each head's pairs are rotated, as in models with partial rotary embedding."""
     from tt_llm.config import ModelConfig
 
-    def partial(right: Any, self: ModelConfig) -> Any:
-        frequencies = right(self)
+    def partial(right: Any, self: ModelConfig, *rope: Any) -> Any:
+        frequencies = right(self, *rope)
         frequencies[len(frequencies) // 2 :] = 0
         return frequencies
 
@@ -112,7 +112,7 @@ def weights_in_half_split_order(patch: pytest.MonkeyPatch) -> None:
     """Query and key weights stay in the order of Hugging Face's halves, where the op rotates neighbours."""
     from tt_llm import checkpoint
 
-    patch.setattr(checkpoint, "interleave_rope", lambda heads, head_dim: heads)
+    patch.setattr(checkpoint, "interleave_rope", lambda heads, *_: heads)
 
 
 @fault("model")

@@ -33,7 +33,7 @@ def stale_attention_weights(patch: pytest.MonkeyPatch) -> None:
         patch,
         Checkpoint,
         "qkv",
-        lambda qkv, self, layer, head_dim: qkv(self, max(0, layer - 1), head_dim),
+        lambda qkv, self, layer, *rest: qkv(self, max(0, layer - 1), *rest),
     )
 
 

@@ -20,6 +20,7 @@ from harness.timing.passes import Pass
 from harness.timing.shapes import model_pass
 from tt_llm.config import ModelConfig
 from tt_llm.mesh import open_mesh, parse_mesh_shape
+from tt_llm.rope_types import RopeSettings
 
 # The precision of tt_llm that is nearest to each of the table's modes.
 PRECISIONS = {"performance": "bfp4_mlp", "accuracy": "performance"}
@@ -131,8 +132,7 @@ def _row(row: dict[str, str]) -> Published:
         head_dim=int(row["head_dim"]),
         vocab_size=int(row["vocab"]),
         norm_eps=1e-5,
-        rope_theta=500000.0,
-        rope_scaling=None,  # changes numbers, not ops
+        rope=RopeSettings(500000.0),  # changes numbers, not ops
         max_position=131072,
         eos_token_ids=(),
     )
