@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.emulator import kernels
+from harness.emulator.arithmetic.products import on_bf16_units
 from harness.emulator.kernels import cpu
 from harness.results.schema import read_results
 from harness.targets import silicon, ttsim
@@ -127,7 +128,7 @@ def test_the_path_taken_for_the_cpu_is_in_every_report(start, model: Path, tmp_p
     own = cpu._own()
     done = start("python", run.format(own.name))
     assert done.status == 0, done
-    path = f"{own.name}, products in {own.products}, "
+    path = f"{own.name}, products in {'bfloat16' if on_bf16_units() else 'float32'}, "
     path += "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
     assert read_results(tmp_path / "results" / "results.json").environment.cpu_path == path
     assert path in " ".join(done.out.split())
