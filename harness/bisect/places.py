@@ -13,7 +13,7 @@ from harness.ttnn_calls.call_sites import callers
 
 _OURS = str(Path(__file__).parent)
 LAYER_MODULES = ("attention_norm", "attention", "mlp_norm", "mlp")
-TOP_MODULES = ("embedding", "rope", "final_norm", "lm_head")
+TOP_MODULES = ("embedding", "final_norm", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Places:
         self._names: dict[int, tuple[str, int | None]] = {
             id(getattr(model, name)): (name, None) for name in TOP_MODULES
         }
+        self._names |= {id(rope): ("rope", None) for rope in model.ropes}
         for index, layer in enumerate(model.layers):
             self._names[id(layer)] = "decoder", index
             self._names |= {id(getattr(layer, name)): (name, index) for name in LAYER_MODULES}
