@@ -1,5 +1,5 @@
 # make setup | demo | test | test-all | lint | clean. Everything installed goes into .venv; results of the demo into results/.
-# `make demo MODE=device` models the accumulation too, and takes about ten minutes on two cores instead of one and a half.
+# `make demo MODE=device` models the accumulation too; README says how long each takes.
 VENV := .venv
 PYTHON = $$(sh scripts/find_python.sh)
 INSTALLED := $(VENV)/.installed
