@@ -59,7 +59,7 @@ def op_names() -> tuple[str, ...]:
 
 def declarations() -> dict[str, Op]:
     """What each op is, by every full ttnn name it has; needs no target in place."""
-    from harness.emulator import ops  # noqa: F401 - declares them
+    from harness.emulator import ops  # noqa: F401 - to import them declares them
     from harness.emulator.runtime.declarations import DECLARATIONS
 
     return DECLARATIONS

@@ -13,6 +13,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tt_llm.families import make_family
+
 if TYPE_CHECKING:  # pytest may read this file before the plugin has put a target in place of ttnn
     import ttnn
 
@@ -149,3 +151,15 @@ def one_line() -> Callable[[BaseException], str]:
         return text
 
     return message
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """family(name): folder and Hugging Face model of a row, made once."""
+
+    @functools.cache
+    def made(name: str) -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp(name)
+        return folder, make_family(folder, name)
+
+    return made

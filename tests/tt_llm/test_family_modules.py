@@ -11,7 +11,7 @@ from goldens import GoldenSpec, Reference
 from goldens.catalog import assemble, logit_rows, points
 from harness.emulator.arithmetic.mode import Mode, using
 from harness.faults import FAMILY_FAULTS
-from tests.tt_llm.test_families import FAMILIES, family, worst_rows  # noqa: F401 - a fixture
+from tests.tt_llm.families import FAMILIES, worst_rows
 
 MIN_ROW_PCC, MAX_ROW_REL_L2 = 0.997, 0.08  # the policy's of a decoder; a module's is nearer
 SEQ_LEN = 96
@@ -51,7 +51,7 @@ def right(found: list[tuple[float, float]]) -> bool:
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_modules_of_a_family(family: Any, mesh_device: Any, name: str, phase: Any) -> None:  # noqa: F811
+def test_modules_of_a_family(family: Any, mesh_device: Any, name: str, phase: Any) -> None:
     """Each module, on what Hugging Face's is fed, gives what that gives."""
     folder, _ = family(name)
     for module in (
@@ -72,7 +72,7 @@ def test_modules_of_a_family(family: Any, mesh_device: Any, name: str, phase: An
 
 @pytest.mark.parametrize("fault", FAMILY_FAULTS)
 def test_a_planted_mistake_is_seen_by_its_module(
-    family: Any,  # noqa: F811
+    family: Any,
     mesh_device: Any,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,

@@ -42,7 +42,7 @@ def activate(mesh: str, arch: str, mode: str = emulator.DEFAULT_MODE) -> str:
 
 
 def _install(ttnn: Any, mode: str) -> None:
-    from harness.emulator import ops  # noqa: F401 - declares them
+    from harness.emulator import ops  # noqa: F401 - to import them declares them
     from harness.emulator.arithmetic.mode import Mode, set_mode
     from harness.emulator.kernels import cpu
     from harness.emulator.runtime import padding

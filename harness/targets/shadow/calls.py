@@ -223,7 +223,7 @@ class Calls:
             made = from_golden(call.op, args, kwargs, outs, mesh, self._to_host)
         except CHECKS:
             raise
-        except Exception as error:
+        except Exception as error:  # a golden may raise anything: the result is unknown, and named
             self._coverage().explain(name, Source.NONE, f"{type(error).__name__}: {error}")
             return False
         source = min(call.source, Source.GOLDEN)

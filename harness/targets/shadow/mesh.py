@@ -48,6 +48,7 @@ class ValuesMesh(MeshDevice):
 
     def __init__(self, shape: tuple[int, int], grid: tuple[int, int], free_l1: Callable[[], int]) -> None:
         super().__init__(MeshShape(*shape), grid, trace_region_size=1, num_command_queues=QUEUES)
+        # No Allocator, for nothing is allocated here: it answers and frees as one does.
         self.allocator = _RealMemory(free_l1)  # type: ignore[assignment]
         self.places: list[Place] = []  # of what the running op made, while a trace may be concerned
 

@@ -43,7 +43,9 @@ class _Capture(Capture):
         def survived() -> Sequence[torch.Tensor]:
             try:
                 return compute()
-            except Exception as error:
+            except (
+                Exception
+            ) as error:  # a value's failure is never the user's: what it made is unknown, and named
                 self._coverage().explain(op, Source.NONE, f"in a trace: {type(error).__name__}: {error}")
                 return [unknown_shard(spec)] * devices
 
@@ -55,7 +57,7 @@ class _Capture(Capture):
         def survived() -> None:
             try:
                 compute()
-            except Exception as error:
+            except Exception as error:  # likewise
                 what = f"in a trace: {type(error).__name__}: {error}"
                 self._coverage().explain("a write in place", Source.NONE, what)
                 for shard in target.shards:

@@ -191,14 +191,15 @@ def _moved(name: str, x: Tensor, config: MemoryConfig, dtype: DataType | None) -
 
 def _check_pages(x: Tensor, config: MemoryConfig) -> None:
     """ttnn.reshard moves rows of ROW_MAJOR shards, its pages: seen on ttnn 0.81.1."""
-    if x.layout is not Layout.ROW_MAJOR or x.config.shard_spec is None or config.shard_spec is None:
+    old, new = x.config.shard_spec, config.shard_spec
+    if x.layout is not Layout.ROW_MAJOR or old is None or new is None:
         return
     layouts = {x.config.memory_layout, config.memory_layout}
     from_dram, to_dram = (side.buffer_type is BufferType.DRAM for side in (x.config, config))
     if layouts != {TensorMemoryLayout.HEIGHT_SHARDED} and not (from_dram and to_dram):
         _check_shard_rows("ttnn.reshard", x, x.config, _DRAM_ALIGNMENT if from_dram else _L1_ALIGNMENT)
         _check_shard_rows("ttnn.reshard", x, config, _L1_ALIGNMENT)
-    widths = [-(-x.shape[-1] // side.shard_spec.shape[1]) for side in (x.config, config)]  # type: ignore[union-attr]
+    widths = [-(-x.shape[-1] // spec.shape[1]) for spec in (old, new)]
     if to_dram and (from_dram or len(layouts) > 1) and widths[0] != widths[1]:
         refuse(
             "ttnn.reshard",
