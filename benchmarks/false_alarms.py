@@ -38,32 +38,32 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=16, help="of text, to draw from")
     parser.add_argument("--precision", default="accuracy")
     parser.add_argument("--mode", default="fast", help="the emulator's")
-    given = parser.parse_args()
-    activate("emulator", mode=given.mode)
+    arguments = parser.parse_args()
+    activate("emulator", mode=arguments.mode)
     policy = Policy.load()
     for kind, runs in (
-        ("reruns", reruns(given.runs, given.precision)),
-        ("texts", texts(given.runs, given.windows, given.precision)),
+        ("reruns", reruns(arguments.runs, arguments.precision)),
+        ("texts", texts(arguments.runs, arguments.windows, arguments.precision)),
     ):
         start, alarms = time.process_time(), 0
         for seed, values in enumerate(runs):
             missed = [
-                line for metric, value in values.items() if (line := alarm(policy, metric, value, given))
+                line for metric, value in values.items() if (line := alarm(policy, metric, value, arguments))
             ]
             alarms += bool(missed)
             if missed:
                 print(f"{kind}, seed {seed}: {'; '.join(missed)}")
-        upper = float(beta.ppf(0.95, alarms + 1, given.runs - alarms)) if alarms < given.runs else 1.0
+        upper = float(beta.ppf(0.95, alarms + 1, arguments.runs - alarms)) if alarms < arguments.runs else 1.0
         print(
-            f"{kind}: {alarms} alarms in {given.runs} runs ({alarms / given.runs:.1%}, 95% upper limit {upper:.1%}); "
-            f"{given.precision}, mode {given.mode}, {time.process_time() - start:.0f} s of CPU"
+            f"{kind}: {alarms} alarms in {arguments.runs} runs ({alarms / arguments.runs:.1%}, 95% upper limit {upper:.1%}); "
+            f"{arguments.precision}, mode {arguments.mode}, {time.process_time() - start:.0f} s of CPU"
         )
 
 
-def alarm(policy: Policy, metric: str, value: float, given: argparse.Namespace) -> str:
+def alarm(policy: Policy, metric: str, value: float, arguments: argparse.Namespace) -> str:
     """What a value misses, or nothing."""
     rule = policy.resolve(
-        metric=metric, module="model", precision=given.precision, target="emulator", mode=given.mode
+        metric=metric, module="model", precision=arguments.precision, target="emulator", mode=arguments.mode
     )
     return "" if judge(value, rule) == "pass" else f"{metric} {value:.4g}, gate {rule.gate:g}"
 
@@ -99,14 +99,14 @@ def texts(runs: int, windows: int, precision: str) -> Iterator[Figures]:
 
     reference = Reference(locate("smollm2"))
     generator = tt_llm.load("smollm2", open_mesh((1, 1)), precision, 1, WINDOW)
-    found = []
+    parts = []
     for tokens in windows_of(load_text(None), generator.tokenizer, WINDOW, windows).split(1):
         golden = reference.run(tokens, {"logits"})["logits"]
         device = generator.prefill_forward(tokens.int(), all_logits=True)
-        found.append(tensor_figures(golden, device) | accuracy_figures(golden, device, tokens))
+        parts.append(tensor_figures(golden, device) | accuracy_figures(golden, device, tokens))
     for seed in range(runs):
         drawn = torch.randperm(windows, generator=torch.Generator().manual_seed(seed))[:DRAWN].tolist()
-        yield {metric: over([found[i][metric] for i in drawn], metric) for metric in found[0]}
+        yield {metric: over([parts[i][metric] for i in drawn], metric) for metric in parts[0]}
 
 
 def over(values: list[float], metric: str) -> float:
@@ -136,9 +136,9 @@ def answers(generator: object, tokens: torch.Tensor, random: torch.Generator) ->
 
 def tensor_figures(golden: torch.Tensor, device: torch.Tensor) -> Figures:
     """As `compare` judges logits: each row's mean taken off."""
-    found = compare_tensors(*(logits - logits.mean(-1, keepdim=True) for logits in (device, golden)))
+    comparison = compare_tensors(*(logits - logits.mean(-1, keepdim=True) for logits in (device, golden)))
     names = ("pcc", "worst_row_pcc", "rel_l2", "worst_row_rel_l2", "norm_error", "nonfinite")
-    return {name: float(getattr(found, name)) for name in names}
+    return {name: float(getattr(comparison, name)) for name in names}
 
 
 def accuracy_figures(golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor) -> Figures:

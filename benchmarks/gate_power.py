@@ -124,17 +124,17 @@ class Text:
         device = [
             perplexity(generator.prefill_forward(one.int(), all_logits=True), one).nll for one in self.windows
         ]
-        found = paired_nll_test(torch.cat(self.golden), torch.cat(device))
+        paired = paired_nll_test(torch.cat(self.golden), torch.cat(device))
         print(
-            f"{name}: perplexity {found.change:+.2%}, standard error {found.stderr:.2%}, p {found.p_value:.2g}"
+            f"{name}: perplexity {paired.change:+.2%}, standard error {paired.stderr:.2%}, p {paired.p_value:.2g}"
         )
         for start in range(0, len(device), RUN):
             run = slice(start, start + RUN)
-            found = paired_nll_test(torch.cat(self.golden[run]), torch.cat(device[run]))
+            paired = paired_nll_test(torch.cat(self.golden[run]), torch.cat(device[run]))
             print(
-                f"    windows {start} to {start + len(device[run]) - 1}: {found.change:+.2%}, standard error "
-                f"{found.stderr:.2%}, p {found.p_value:.2g}: {verdict(found, self.rule)}; found with power "
-                f"{self.rule.power:g}: {found.detectable:.2%}",
+                f"    windows {start} to {start + len(device[run]) - 1}: {paired.change:+.2%}, standard error "
+                f"{paired.stderr:.2%}, p {paired.p_value:.2g}: {verdict(paired, self.rule)}; found with power "
+                f"{self.rule.power:g}: {paired.detectable:.2%}",
                 flush=True,
             )
 
@@ -146,9 +146,9 @@ def gate() -> Rule:
     )
 
 
-def verdict(found: PairedPerplexity, rule: Rule) -> str:
-    details = {"p_value": found.p_value, "detectable": found.detectable}
-    return judge(abs(found.change), rule, details)
+def verdict(paired: PairedPerplexity, rule: Rule) -> str:
+    details = {"p_value": paired.p_value, "detectable": paired.detectable}
+    return judge(abs(paired.change), rule, details)
 
 
 def said(rule: Rule) -> str:

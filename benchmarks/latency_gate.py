@@ -27,17 +27,17 @@ def arm(generator: np.random.Generator, sessions: int, slower: float) -> list[np
 def verdicts(slower: float, runs: int, sessions: int, rerun: bool) -> Counter[str]:
     """What the gate says of so many simulated runs; `rerun`: an inconclusive one gets more sessions, by the rule."""
     generator = np.random.default_rng([SEED, round(slower * 1000), sessions, rerun])
-    said: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for _ in range(runs):
         before, after = arm(generator, sessions, 1.0), arm(generator, sessions, slower)
-        found = compare(before, after)
-        while rerun and found.verdict == "inconclusive" and len(before) < MOST:
+        comparison = compare(before, after)
+        while rerun and comparison.verdict == "inconclusive" and len(before) < MOST:
             more = min(len(before), MOST - len(before))
             before += arm(generator, more, 1.0)
             after += arm(generator, more, slower)
-            found = compare(before, after)
-        said[found.verdict] += 1
-    return said
+            comparison = compare(before, after)
+        counts[comparison.verdict] += 1
+    return counts
 
 
 def main(runs: int) -> None:
@@ -50,8 +50,8 @@ def main(runs: int) -> None:
     for sessions in (3, SESSIONS):
         for rerun in (False, True):
             for slower in (1.0, 1.02, 1.05, 0.95):
-                said = verdicts(slower, runs, sessions, rerun)
-                cells = (said[v] / runs for v in ("regression", "inconclusive", "pass"))
+                counts = verdicts(slower, runs, sessions, rerun)
+                cells = (counts[v] / runs for v in ("regression", "inconclusive", "pass"))
                 regression, inconclusive, passed = cells
                 print(
                     f"{sessions:10d}{'yes' if rerun else 'no':>8s}{slower - 1:+8.0%}"

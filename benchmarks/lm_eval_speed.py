@@ -126,8 +126,8 @@ def _rounds(ours: Any, theirs: Any, pairs: list[Pair], rounds: int) -> tuple[lis
     """Both sides' seconds and answers, taken in turns after a first question that is not counted."""
     for lm in (ours, theirs):
         _answers(lm, pairs[:4])
-    found = [_timed(lambda lm=lm: _answers(lm, pairs)) for _ in range(rounds) for lm in (ours, theirs)]
-    return found[::2], found[1::2]
+    timed = [_timed(lambda lm=lm: _answers(lm, pairs)) for _ in range(rounds) for lm in (ours, theirs)]
+    return timed[::2], timed[1::2]
 
 
 def _timed(run: Callable[[], torch.Tensor]) -> Timed:
@@ -136,8 +136,8 @@ def _timed(run: Callable[[], torch.Tensor]) -> Timed:
     return time.process_time() - start[0], time.perf_counter() - start[1], answers
 
 
-def _median(found: list[Timed]) -> float:
-    return statistics.median(seconds for seconds, *_ in found)
+def _median(rounds: list[Timed]) -> float:
+    return statistics.median(seconds for seconds, *_ in rounds)
 
 
 def _ratios(slow: list[Timed], fast: list[Timed]) -> str:

@@ -58,12 +58,12 @@ def prefills(meshes, options):
     from tt_llm.mesh import open_mesh, parse_mesh_shape
 
     tokens = torch.randint(0, 49152, (1, TOKENS), generator=torch.Generator().manual_seed(0))
-    made = {}
+    outputs = {}
     for mesh in meshes:
         device = open_mesh(parse_mesh_shape(mesh))
         generator = tt_llm.load(MODEL, device, options.precision, max_batch_size=1, max_seq_len=TOKENS)
-        made[mesh] = lambda generator=generator: generator.prefill_forward(tokens)
-    return made
+        outputs[mesh] = lambda generator=generator: generator.prefill_forward(tokens)
+    return outputs
 
 
 def times(meshes, options) -> list[tuple[float, float]]:

@@ -55,9 +55,9 @@ def main(
         for _ in range(rounds):
             for name, side in sides.items():
                 start = clock()
-                found = side()
+                figures = side()
                 times[name].append(clock() - start)
-                assert abs(found - ours) < 1e-9, (name, found, ours)
+                assert abs(figures - ours) < 1e-9, (name, figures, ours)
         print(f"torch threads: {threads}")
         for name, taken in times.items():
             ratio = statistics.median(t / o for t, o in zip(taken, times["compare_tensors"], strict=True))

@@ -63,7 +63,7 @@ def model(
                 [generator.prefill_forward(row[None].int(), all_logits=True) for row in tokens]
             )
         kl, change = kl_divergence(golden, logits), perplexity_change(before, perplexity(logits, tokens))
-        gaps = [1 - pcc(ours, wanted) for ours, wanted in zip(logits, golden, strict=True)]
+        gaps = [1 - pcc(ours, expected) for ours, expected in zip(logits, golden, strict=True)]
         top1 = token_agreement(golden, logits).top1
         print(
             f"| {name} | {mean_of(gaps, '{:.1e}')} | {kl.mean:.5f} ± {kl.stderr:.5f} "
@@ -96,11 +96,11 @@ def layers(mode: Mode = "exact") -> None:
         cells = []
         for point in ("qkv", "down"):
             errors = []
-            for index, seen in enumerate(activations):
+            for index, rows in enumerate(activations):
                 w = weights.layer(index)[point]
-                a, b = (put_tile(x, kind, device) for x, kind in ((seen[point], "bfloat16"), (w, dtype)))
+                a, b = (put_tile(x, kind, device) for x, kind in ((rows[point], "bfloat16"), (w, dtype)))
                 out = ttnn.linear(a, b, dtype=ttnn.bfloat16, compute_kernel_config=compute(fidelity, fp32))
-                errors.append(error(ttnn.to_torch(out).float(), seen[point].double() @ w.double()))
+                errors.append(error(ttnn.to_torch(out).float(), rows[point].double() @ w.double()))
             cells.append(mean_of([one.gap for one in errors], "{:.2e}"))
             cells.append(mean_of([one.gain - 1 for one in errors], "{:+.4f}"))
         destination = "fp32" if fp32 else "bf16"
@@ -120,9 +120,9 @@ def long_k(mode: Mode = "exact", repeats: Annotated[int, typer.Option(min=2)] = 
     for k in (256, 1024, 4096):
         for data, sign in (("signed", torch.clone), ("positive", torch.abs)):
             for fp32 in (False, True):
-                found = [random_product(device, k, sign, fp32, seed) for seed in range(repeats)]
-                gap = mean_of([one.gap for one in found], "{:.1e}")
-                gain = mean_of([one.gain - 1 for one in found], "{:+.4f}")
+                errors = [random_product(device, k, sign, fp32, seed) for seed in range(repeats)]
+                gap = mean_of([one.gap for one in errors], "{:.1e}")
+                gain = mean_of([one.gain - 1 for one in errors], "{:+.4f}")
                 print(f"| {k} | {data} | {'fp32' if fp32 else 'bf16'} | {gap} | {gain} |", flush=True)
 
 
@@ -233,10 +233,10 @@ def variant(**changes: Any) -> Callable[[Any], Any]:
         import tt_llm
         from tt_llm import op_configs, precision
 
-        given = {name: value() if callable(value) else value for name, value in changes.items()}
-        approximate = given.pop("approximate_exp", False)
+        values = {name: value() if callable(value) else value for name, value in changes.items()}
+        approximate = values.pop("approximate_exp", False)
         base = precision.named("accuracy")
-        precision.PRECISIONS["measured"] = replace(base, name="measured", **given)
+        precision.PRECISIONS["measured"] = replace(base, name="measured", **values)
         configured = op_configs.OpConfigs._sdpa
         if approximate:
             op_configs.OpConfigs._sdpa = lambda self, q_chunk, k_chunk: replace(
@@ -296,15 +296,15 @@ def golden_activations(folder: Any, ids: torch.Tensor) -> list[dict[str, torch.T
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-    seen: list[dict[str, torch.Tensor]] = [{} for _ in network.model.layers]
-    for kept, layer in zip(seen, network.model.layers, strict=True):
+    activations: list[dict[str, torch.Tensor]] = [{} for _ in network.model.layers]
+    for kept, layer in zip(activations, network.model.layers, strict=True):
         for point, module in (("qkv", layer.self_attn.q_proj), ("down", layer.mlp.down_proj)):
             module.register_forward_pre_hook(
                 lambda _, args, kept=kept, point=point: kept.__setitem__(point, args[0][None].detach())
             )
     with torch.no_grad():
         network(ids[None])
-    return seen
+    return activations
 
 
 def compute(fidelity: str, fp32: bool) -> Any:

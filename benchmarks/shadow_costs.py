@@ -51,12 +51,12 @@ def main(model: str) -> None:
     ops = 0
     for _ in range(ROUNDS):
         for target in ("emulator", "shadow"):
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", RUN, target, model], capture_output=True, text=True, check=True
             )
-            found = json.loads(done.stdout.splitlines()[-1])
-            ops = found.pop("ops")
-            for how, some in found.items():
+            figures = json.loads(process.stdout.splitlines()[-1])
+            ops = figures.pop("ops")
+            for how, some in figures.items():
                 times.setdefault((target, how), []).extend(some)
     for how in ("untraced", "traced"):
         emulator, shadow = (statistics.median(times[target, how]) for target in ("emulator", "shadow"))

@@ -164,7 +164,7 @@ def _unused(older: Path) -> None:
     times: dict[Path, list[dict[str, float]]] = {older: [], Path.cwd(): []}
     for _ in range(SESSIONS):
         for checkout, taken in times.items():
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", SINGLE_OPS],
                 cwd=checkout,
                 env=os.environ | {"PYTHONPATH": str(checkout)},
@@ -172,7 +172,7 @@ def _unused(older: Path) -> None:
                 text=True,
                 check=True,
             )
-            taken.append(json.loads(done.stdout))
+            taken.append(json.loads(process.stdout))
     for name in times[older][0]:
         before, now = (min(session[name] for session in taken) * 1e6 for taken in times.values())
         print(

@@ -61,7 +61,7 @@ def make(
     todo = list(dict.fromkeys(specs)) if remake else missing(specs, reference, text, store)
     tell = progress or (lambda done, total, name: None)
     tell(0, len(todo), "")
-    done = 0
+    count = 0
     for dtype in sorted({spec.reference_dtype for spec in todo}, reverse=True):  # float32 first
         model = reference(dtype)
         for group in _forwards([spec for spec in todo if spec.reference_dtype == dtype]):
@@ -69,8 +69,8 @@ def make(
                 dependencies = depends(spec, model.identity, text.digest)
                 manifest = {"depends": dependencies, "made_with": model.settings, "text_source": text.source}
                 store.put(spec.name, key(spec, model.identity, text.digest), inputs, outputs, manifest)
-                done += 1
-                tell(done, len(todo), spec.name)
+                count += 1
+                tell(count, len(todo), spec.name)
     return todo
 
 

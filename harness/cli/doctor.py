@@ -99,19 +99,19 @@ def _target(target: str, mesh: str) -> Finding:
     expected = TARGETS[target].expected()
     command = [sys.executable, "-c", _PROBE, target, mesh]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
         return Finding(what, False, f"did not open within {TIME_LIMIT} s", expected=expected)
-    if done.returncode == 0:
-        return Finding(what, True, done.stdout.strip().splitlines()[-1])
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(" ")]
-    said = (
+    if process.returncode == 0:
+        return Finding(what, True, process.stdout.strip().splitlines()[-1])
+    lines = [line for line in process.stderr.splitlines() if line.strip() and not line.startswith(" ")]
+    reason = (
         lines[-1].removeprefix("harness.targets.TargetError: ").removeprefix(f"target {target!r}: ")
         if lines
-        else f"exit status {done.returncode}"
+        else f"exit status {process.returncode}"
     )
-    missing = "ttnn is not installed" in said
-    return Finding(what, False, said, _package("ttnn").mend if missing else "", expected)
+    missing = "ttnn is not installed" in reason
+    return Finding(what, False, reason, _package("ttnn").mend if missing else "", expected)
 
 
 def _has_ttnn_wheels() -> bool:

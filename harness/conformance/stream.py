@@ -36,8 +36,8 @@ class Difference:
     def __str__(self) -> str:
         ours, theirs = self.emulator or {}, self.real or {}
         fields = [name for name in ("name", "inputs", "outputs") if ours.get(name) != theirs.get(name)]
-        said = "; ".join(f"{name}: emulator {ours.get(name)}, ttnn {theirs.get(name)}" for name in fields)
-        return f"op {self.index} ({theirs.get('name') or ours.get('name')}): {said}"
+        difference = "; ".join(f"{name}: emulator {ours.get(name)}, ttnn {theirs.get(name)}" for name in fields)
+        return f"op {self.index} ({theirs.get('name') or ours.get('name')}): {difference}"
 
 
 def stream(target: str, mesh: str, model: str, precision: str) -> list[dict[str, Any]]:
@@ -55,13 +55,13 @@ def stream(target: str, mesh: str, model: str, precision: str) -> list[dict[str,
             str(log),
         ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+            process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
         except subprocess.TimeoutExpired as error:
             raise StreamError(f"target {target}: no op stream within {TIME_LIMIT} s") from error
-        if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            said = lines[-1] if lines else "nothing"
-            raise StreamError(f"target {target}: ended with status {done.returncode}, and said: {said}")
+        if process.returncode:
+            lines = (process.stderr or process.stdout).strip().splitlines()
+            last_line = lines[-1] if lines else "nothing"
+            raise StreamError(f"target {target}: ended with status {process.returncode}, and said: {last_line}")
         records: list[dict[str, Any]] = json.loads(log.read_text(encoding="utf-8"))
         return records
 

@@ -61,8 +61,8 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         emulator_mode=target.mode,
         cpu_path=cpu_path() if target.emulated else None,
     )
-    said = {ARGUMENTS: shlex.join(arguments)}
+    command = {ARGUMENTS: shlex.join(arguments)}
     return Results(
         environment,
-        tuple(replace(record, details={**record.details, **said}) for record in controlled(records)),
+        tuple(replace(record, details={**record.details, **command}) for record in controlled(records)),
     )

@@ -73,12 +73,12 @@ class DeviceModel:
         return logits
 
     def advance(self, tokens: Sequence[int | None]) -> torch.Tensor:
-        given = torch.tensor([token is not None for token in tokens])
+        present = torch.tensor([token is not None for token in tokens])
         ids = torch.zeros(self.batch_size, 1, dtype=torch.int32)
         ids[: self._rows, 0] = torch.tensor([token or 0 for token in tokens], dtype=torch.int32)
         positions = torch.full((self.batch_size,), -1, dtype=torch.int32)
-        positions[: self._rows] = torch.where(given, self._positions, -1)
-        self._positions += given
+        positions[: self._rows] = torch.where(present, self._positions, -1)
+        self._positions += present
         logits = self._generator.decode_forward(ids, positions, page_table=self._table)
         return logits[: self._rows, 0]
 

@@ -15,16 +15,16 @@ def greedy(
     A row ends after an end-of-sequence token and after the token with which `enough` is true. The first is returned too, as
     HFLM does: a special token has no text, and one that is none has.
     """
-    made: list[list[int]] = [[] for _ in prompts]
+    continuations: list[list[int]] = [[] for _ in prompts]
     running = [True] * len(prompts)
     step = model.begin(prompts, range(len(prompts)), count).argmax(-1).tolist()
     while True:
         for row, token in enumerate(step):
             if running[row]:
-                made[row].append(token)
-                ended = token in model.eos_token_ids or len(made[row]) == count
-                running[row] = not ended and not enough(made[row])
+                continuations[row].append(token)
+                ended = token in model.eos_token_ids or len(continuations[row]) == count
+                running[row] = not ended and not enough(continuations[row])
         if not any(running):
-            return made
-        tokens = [row[-1] if more else None for row, more in zip(made, running, strict=True)]
+            return continuations
+        tokens = [row[-1] if more else None for row, more in zip(continuations, running, strict=True)]
         step = model.advance(tokens).argmax(-1).tolist()

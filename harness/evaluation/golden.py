@@ -44,10 +44,10 @@ class GoldenModel:
             ids = torch.zeros(len(rows), max(ends), dtype=torch.int64)
             for tokens, row in zip(ids, rows, strict=True):
                 tokens[: len(row)] = torch.tensor(row)
-            made = self.reference.model(
+            output = self.reference.model(
                 input_ids=ids, use_cache=False, logits_to_keep=torch.arange(first, max(ends))
             ).logits
-            for row, end, count in zip(made, ends, counts, strict=True):
+            for row, end, count in zip(output, ends, counts, strict=True):
                 yield row[end - count - first : end - first]
 
     @torch.inference_mode()
@@ -76,7 +76,7 @@ class GoldenModel:
         model = self.reference.model
         # Renamed in transformers 5.
         name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-        made: torch.Tensor = model(
+        logits: torch.Tensor = model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -84,4 +84,4 @@ class GoldenModel:
             logits_to_keep=1,
             **{name: self._cache},
         ).logits
-        return made[:, -1]
+        return logits[:, -1]

@@ -168,15 +168,15 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
     def _loglikelihood_tokens(
         self, requests: Sequence[_TokenRequest], disable_tqdm: bool = False, **_: Any
     ) -> list[Answer]:
-        found: list[Answer] = [(0.0, False)] * len(requests)
+        answers: list[Answer] = [(0.0, False)] * len(requests)
 
         def keep(request: Request, answer: Answer) -> None:
-            found[request.index] = answer
+            answers[request.index] = answer
             self.cache_hook.add_partial("loglikelihood", requests[request.index][0], answer)
 
         pairs = [(context, continuation) for _, context, continuation in requests]
         self._score(pairs, keep, self._share_prefixes, disable_tqdm)
-        return found
+        return answers
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, each token predicted once, in windows of `max_length`."""
@@ -205,7 +205,7 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations, each up to the first of its stop strings."""
-        found = [""] * len(requests)
+        texts = [""] * len(requests)
         alike: dict[str, list[int]] = defaultdict(list)  # requests of the same settings
         for index, request in enumerate(requests):
             alike[repr(request.args[1])].append(index)
@@ -216,14 +216,14 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
             members.sort(key=lambda index: -len(prompts[index]))
             for start in range(0, len(members), self.batch_size):
                 batch = members[start : start + self.batch_size]
-                made = greedy(self.model, [prompts[i] for i in batch], count, self._has_any(until))
-                for index, tokens in zip(batch, made, strict=True):
+                continuations = greedy(self.model, [prompts[i] for i in batch], count, self._has_any(until))
+                for index, tokens in zip(batch, continuations, strict=True):
                     text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                    found[index] = postprocess_generated_text(text, until, None)
-                    self.cache_hook.add_partial("generate_until", requests[index].args, found[index])
+                    texts[index] = postprocess_generated_text(text, until, None)
+                    self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
                 bar.update(len(batch))
         bar.close()
-        return found
+        return texts
 
     def _score(
         self,
@@ -256,17 +256,17 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
 
     def _stops(self, settings: dict[str, Any]) -> tuple[list[str], int]:
         """A task's generation settings: stop strings and the most new tokens. Raises UserError for what is not greedy."""
-        known = normalize_gen_kwargs(settings, self.max_gen_toks)
+        options = normalize_gen_kwargs(settings, self.max_gen_toks)
         end = self.eot_token_id
         until = handle_stop_sequences(
-            known.pop("until"), eos=None if end is None else self.tokenizer.decode(end)
+            options.pop("until"), eos=None if end is None else self.tokenizer.decode(end)
         )
-        count = known.pop("max_gen_toks")
-        if known.get("do_sample"):
+        count = options.pop("max_gen_toks")
+        if options.get("do_sample"):
             raise UserError(
                 f"generation settings {settings}: this model decodes greedily, leave out do_sample and temperature"
             )
-        if unknown := sorted(set(known) - _NO_EFFECT):
+        if unknown := sorted(set(options) - _NO_EFFECT):
             raise UserError(f"generation settings {', '.join(unknown)}: not supported by greedy decoding")
         if count < 1:
             raise UserError(f"max_gen_toks {count}: give 1 or more")

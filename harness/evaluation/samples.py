@@ -61,8 +61,8 @@ class Evaluation:
         Run.create(parser.add_subparsers())
         options = parser.parse_args(["run", *arguments])
         for name, instead in INSTEAD.items():
-            if (given := getattr(options, name)) is not None:
-                raise UserError(f"lm-eval's own {name} {given}: use {instead}")
+            if (value := getattr(options, name)) is not None:
+                raise UserError(f"lm-eval's own {name} {value}: use {instead}")
         for name in ELSEWHERE:
             if getattr(options, name, None):
                 raise UserError(
@@ -95,7 +95,7 @@ class Evaluation:
         tracker = EvaluationTracker(
             output_path=str(Path(config.output_path) / name) if config.output_path else None
         )
-        found = simple_evaluate(
+        results = simple_evaluate(
             model=model,
             model_args=dict(model_args),
             tasks=self._tasks,
@@ -110,15 +110,15 @@ class Evaluation:
             **{option: getattr(config, option) for option in _PASSED_ON},
             **config.cache_requests,
         )
-        samples = found.pop("samples")
-        tracker.save_results_aggregated(results=found, samples=samples)
+        samples = results.pop("samples")
+        tracker.save_results_aggregated(results=results, samples=samples)
         if config.log_samples:
-            for task in found["configs"]:
+            for task in results["configs"]:
                 tracker.save_results_samples(task_name=task, samples=[dict(row) for row in samples[task]])
         print(f"{name}: {', '.join(f'{key} {value}' for key, value in model_args.items())}")
-        print(make_table(found))
-        if "groups" in found:
-            print(make_table(found, "groups"))
+        print(make_table(results))
+        if "groups" in results:
+            print(make_table(results, "groups"))
         by_filter: Samples = {}
         for task, rows in samples.items():
             for row in rows:
@@ -128,20 +128,20 @@ class Evaluation:
     def _found(self) -> tuple[list[str], TaskManager]:
         """The tasks' names and who loads them. lm-eval's own thousands are only indexed when one of them is asked for."""
         config = self._config
-        wanted = [name for given in config.tasks for name in given.split(",") if name]
+        names = [name for argument in config.tasks for name in argument.split(",") if name]
         folders = [str(FOLDER), *([config.include_path] if config.include_path else [])]
         for defaults in (False, True):
             manager = TaskManager(include_path=folders, include_defaults=defaults, metadata=config.metadata)
-            matches = {name: manager.match_tasks([name]) for name in wanted}
+            matches = {name: manager.match_tasks([name]) for name in names}
             if all(matches.values()):
                 break
-        missing = [name for name, found in matches.items() if not found]
-        if missing or not wanted:
+        missing = [name for name, match in matches.items() if not match]
+        if missing or not names:
             raise UserError(
                 f"tasks {', '.join(missing) or 'none'}: no such task; those of a folder need --include_path, "
                 "lm-eval's own are listed by `lm-eval ls tasks`, and tt_offline needs no network"
             )
-        return list(dict.fromkeys(name for found in matches.values() for name in found)), manager
+        return list(dict.fromkeys(name for match in matches.values() for name in match)), manager
 
     def _cache(self, model_args: Mapping[str, Any], identity: str, name: str) -> str | None:
         """lm-eval's cache of responses has no model in its keys: whatever may answer otherwise has a file of its own."""

@@ -54,8 +54,8 @@ def _score_shared(model: CausalModel, batch: Sequence[Group], answered: Answered
                     answered(request, _and_then(read[row], ahead[row], request.continuation[-1]))
 
 
-def _and_then(known: Answer, ahead: torch.Tensor, token: int | None) -> Answer:
+def _and_then(answer: Answer, ahead: torch.Tensor, token: int | None) -> Answer:
     """The answer with one more token, whose log-probabilities are `ahead` [V]; without one as it is."""
     if token is None:
-        return known
-    return known[0] + float(ahead[token]), known[1] and int(ahead.argmax()) == token
+        return answer
+    return answer[0] + float(ahead[token]), answer[1] and int(ahead.argmax()) == token

@@ -70,13 +70,13 @@ def _judge_answers(recorder: Recorder, pairs: Pairs, metric: str) -> None:
     right = [torch.tensor([bool(pair[side].metrics[metric]) for pair in pairs]) for side in (0, 1)]
 
     def test(alpha: float, power: float) -> Details:
-        found = paired_accuracy_test(*right, alpha=alpha, power=power)
-        flips: Details = {"lost": float(found.lost), "gained": float(found.gained)}
-        return {"p_value": found.p_value, "detectable": found.detectable, **flips}
+        paired = paired_accuracy_test(*right, alpha=alpha, power=power)
+        flips: Details = {"lost": float(paired.lost), "gained": float(paired.gained)}
+        return {"p_value": paired.p_value, "detectable": paired.detectable, **flips}
 
     golden, device = (float(side.double().mean()) for side in right)
-    shown: Details = {"lm_eval_metric": metric, "golden": golden, "device": device}
-    _file(recorder, "task_loss", golden - device, len(pairs), shown, test)
+    details: Details = {"lm_eval_metric": metric, "golden": golden, "device": device}
+    _file(recorder, "task_loss", golden - device, len(pairs), details, test)
 
 
 def _judge_perplexity(recorder: Recorder, pairs: Pairs, metric: str) -> None:
@@ -89,8 +89,8 @@ def _judge_perplexity(recorder: Recorder, pairs: Pairs, metric: str) -> None:
     ]
     golden, device = (math.exp(float(side.mean())) for side in nll)
     ratio = math.exp(float((nll[1] - nll[0]).mean()))
-    shown: Details = {"lm_eval_metric": metric, "golden": golden, "device": device, "ratio": ratio}
-    _file(recorder, "task_perplexity_error", abs(ratio - 1), len(pairs), shown, _likelihood_test(nll))
+    details: Details = {"lm_eval_metric": metric, "golden": golden, "device": device, "ratio": ratio}
+    _file(recorder, "task_perplexity_error", abs(ratio - 1), len(pairs), details, _likelihood_test(nll))
 
 
 def _likelihood_and_weight(value: float | tuple[float, float]) -> tuple[float, float]:
@@ -111,13 +111,13 @@ def _judge_likelihoods(recorder: Recorder, pairs: Pairs) -> None:
         for side in (0, 1)
     ]
     change = float((nll[1] - nll[0]).mean())
-    shown: Details = {
+    details: Details = {
         "golden": -float(nll[0].mean()),
         "device": -float(nll[1].mean()),
         "rms": float(differences.square().mean().sqrt()),
         "largest": float(differences.abs().max()),
     }
-    _file(recorder, "task_nll_change", abs(change), len(pairs), shown, _likelihood_test(nll))
+    _file(recorder, "task_nll_change", abs(change), len(pairs), details, _likelihood_test(nll))
 
 
 def _likelihood_test(nll: Sequence[torch.Tensor]) -> PairedTest:
@@ -126,12 +126,12 @@ def _likelihood_test(nll: Sequence[torch.Tensor]) -> PairedTest:
     def test(alpha: float, power: float) -> Details:
         if len(nll[0]) < 2:  # one document says nothing of chance
             return {"p_value": 1.0, "detectable": math.inf}
-        found = paired_nll_test(*nll, alpha=alpha, power=power, run=1)
+        paired = paired_nll_test(*nll, alpha=alpha, power=power, run=1)
         return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "ratio_low": found.low,
-            "ratio_high": found.high,
+            "p_value": paired.p_value,
+            "detectable": paired.detectable,
+            "ratio_low": paired.low,
+            "ratio_high": paired.high,
         }
 
     return test

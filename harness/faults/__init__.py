@@ -27,9 +27,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     name = session.config.getoption("tt_fault")
     if name is None:
         return
-    known = CATALOGUE | FAMILY_FAULTS | SLOWDOWNS | TRACE_FAULTS
-    if name not in known:
-        pytest.exit(f"fault {name!r}: choose one of {', '.join(known)}", returncode=USAGE_EXIT)
+    faults = CATALOGUE | FAMILY_FAULTS | SLOWDOWNS | TRACE_FAULTS
+    if name not in faults:
+        pytest.exit(f"fault {name!r}: choose one of {', '.join(faults)}", returncode=USAGE_EXIT)
     patch = pytest.MonkeyPatch()
-    known[name](patch)
+    faults[name](patch)
     session.config.add_cleanup(patch.undo)

@@ -95,13 +95,13 @@ def run_matrix(faults: Sequence[Fault], setup: Setup, say: Callable[[str], None]
     left_out: set[str] = set()
     for mesh in dict.fromkeys(fault.mesh for fault in faults):
         on_mesh = [fault for fault in faults if fault.mesh == mesh]
-        found = _forked(partial(_on_one_mesh, mesh, on_mesh, setup, say)) or {
+        report = _forked(partial(_on_one_mesh, mesh, on_mesh, setup, say)) or {
             "error": "its process ended badly"
         }
-        if "error" in found:
-            raise UserError(f"faults on mesh {mesh}: {found['error']}")
-        left_out |= set(found["left_out"])
-        for fault, row in zip(on_mesh, found["rows"], strict=True):
+        if "error" in report:
+            raise UserError(f"faults on mesh {mesh}: {report['error']}")
+        left_out |= set(report["left_out"])
+        for fault, row in zip(on_mesh, report["rows"], strict=True):
             kills = {suite: Kill(**kill) for suite, kill in row["kills"].items()}
             rows.append(Row(fault, _suites_of(setup, mesh), kills, tuple(row["raised"]), row["seconds"]))
     return Matrix(tuple(rows), tuple(sorted(left_out)))
@@ -138,8 +138,8 @@ def _on_one_mesh(
         row = row or {"kills": {}, "raised": ["its process ended badly"]}
         row["seconds"] = time.monotonic() - start
         rows.append(row)
-        seen = ", ".join(f"{suite}: {kill['metric']}" for suite, kill in row["kills"].items())
-        say(f"{mesh} {number}/{len(faults)} {fault.name}: {seen or 'SURVIVES'}, {row['seconds']:.0f} s")
+        kills = ", ".join(f"{suite}: {kill['metric']}" for suite, kill in row["kills"].items())
+        say(f"{mesh} {number}/{len(faults)} {fault.name}: {kills or 'SURVIVES'}, {row['seconds']:.0f} s")
     return {"rows": rows, "left_out": sorted(frozenset().union(*left_out.values()))}
 
 
@@ -161,12 +161,12 @@ def prepared_model(model: str, layers: int | None) -> str:
         except InputError as error:
             return {"error": str(error)}
 
-    made = _forked(make, quiet=True) or {
+    report = _forked(make, quiet=True) or {
         "error": f"model {model!r}: its first {layers} layers could not be taken"
     }
-    if "error" in made:
-        raise UserError(made["error"])
-    return str(made["folder"])
+    if "error" in report:
+        raise UserError(report["error"])
+    return str(report["folder"])
 
 
 def _suites_of(setup: Setup, mesh: str) -> tuple[str, ...]:

@@ -39,8 +39,8 @@ def fault(module: str, *, mesh: str = "1x1", precision: str = "accuracy") -> Cal
 
     def register(plant: Plant) -> Fault:
         what = (plant.__doc__ or "").strip()
-        made = CATALOGUE[plant.__name__] = Fault(plant.__name__, module, what, plant, mesh, precision)
-        return made
+        fault = CATALOGUE[plant.__name__] = Fault(plant.__name__, module, what, plant, mesh, precision)
+        return fault
 
     return register
 

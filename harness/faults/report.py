@@ -37,8 +37,8 @@ def verdict(matrix: Matrix) -> list[str]:
     ]
     for row in matrix.holes:
         if not row.killed:
-            said = f"; raised {row.raised[0]}" if row.raised else ""
-            lines.append(f"  SURVIVES: {row.fault.name}: {row.fault.what}{said}")
+            note = f"; raised {row.raised[0]}" if row.raised else ""
+            lines.append(f"  SURVIVES: {row.fault.name}: {row.fault.what}{note}")
         else:
             lines.append(f"  not seen by {row.fault.module}'s own tests: {row.fault.name}: {row.fault.what}")
     if matrix.left_out:

@@ -29,32 +29,32 @@ def truncated(folder: Path, layers: int) -> Path:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not 1 <= layers <= config["num_hidden_layers"]:
         raise InputError(f"layers {layers}: the model has 1 to {config['num_hidden_layers']}")
-    made = cache_dir() / "models" / f"{folder.name}-first-{layers}-layers"
-    if made.is_dir():
-        return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=made.parent))
+    target = cache_dir() / "models" / f"{folder.name}-first-{layers}-layers"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent))
     for file in folder.iterdir():
         if file.is_file() and file.suffix != ".safetensors" and not file.name.endswith(".index.json"):
             shutil.copy(file, part)
-    kept: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
-        kept |= _first(file, layers)
-    save_file(kept, part / WHOLE, metadata={"format": "pt"})
+        tensors |= _first(file, layers)
+    save_file(tensors, part / WHOLE, metadata={"format": "pt"})
     config["num_hidden_layers"] = layers
     config["vocab_size"] += ADDED
     (part / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    part.rename(made)
-    return made
+    part.rename(target)
+    return target
 
 
 def _first(source: Path, layers: int) -> dict[str, torch.Tensor]:
     with safe_open(source, framework="pt") as file:
-        kept = {
+        tensors = {
             name: file.get_tensor(name)
             for name in file.keys()  # noqa: SIM118 - not a dict
             if (match := _LAYER.match(name)) is None or int(match[1]) < layers
         }
-    for name in kept.keys() & set(_OF_THE_VOCABULARY):
-        kept[name] = torch.cat([kept[name], kept[name].new_zeros(ADDED, kept[name].shape[1])])
-    return kept
+    for name in tensors.keys() & set(_OF_THE_VOCABULARY):
+        tensors[name] = torch.cat([tensors[name], tensors[name].new_zeros(ADDED, tensors[name].shape[1])])
+    return tensors

@@ -96,8 +96,8 @@ def updated(old: Baseline | None, sessions: Sequence[ResultsFile], reason: str, 
     for session in sessions:
         for key, figure in keyed(session.records).items():
             if figure.samples and key in figures:
-                held = figures[key]
-                figures[key] = replace(held, sessions=(*held.sessions, figure.samples))
+                entry = figures[key]
+                figures[key] = replace(entry, sessions=(*entry.sessions, figure.samples))
     before = {} if old is None else keyed(old.figures)
     changes = _changes(before, figures)
     update = Update(reason=reason, date=date, commit=origin.commit, changes=str(changes))
@@ -135,7 +135,7 @@ def _equal(a: float | None, b: float | None) -> bool:
 
 def _plain(figure: Accepted) -> dict[str, Any]:
     """What differs from the defaults, as JSON can hold it."""
-    given: dict[str, Any] = _FIGURE.dump_python(figure, exclude_defaults=True)
+    fields: dict[str, Any] = _FIGURE.dump_python(figure, exclude_defaults=True)
     if figure.value is not None and not math.isfinite(figure.value):
-        given["value"] = str(figure.value)
-    return given
+        fields["value"] = str(figure.value)
+    return fields

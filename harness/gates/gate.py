@@ -94,23 +94,23 @@ def lines(judgement: Judgement, baseline: Baseline) -> Iterator[str]:
     verdict = ("pass", "regression", "cannot judge")[judgement.status]
     yield f"GATE: {verdict}; {', '.join(counts) or 'nothing changed'}; {against}"
     for kind, heading in HEADINGS.items():
-        found = judgement.of(kind)
-        if found:
+        findings = judgement.of(kind)
+        if findings:
             yield f"{heading}:"
-        shown = found if kind in (*FAILURES, "unjudged") else found[:MOST_SHOWN]
-        for finding in shown:
+        head = findings if kind in (*FAILURES, "unjudged") else findings[:MOST_SHOWN]
+        for finding in head:
             test = "" if finding.what == finding.test else f" [{finding.test}]"
             yield f"  {finding.what}: {finding.said}{test}"
-        if len(found) > len(shown):
-            yield f"  and {len(found) - len(shown)} more"
+        if len(findings) > len(head):
+            yield f"  and {len(findings) - len(head)} more"
 
 
 def _vanished(before: dict[Key, Accepted], now: dict[Key, Figure]) -> Iterator[Finding]:
     """Tests that are gone, and figures that a test no longer gives without having failed."""
-    said: dict[Place, Figure] = {}  # of each test, what says why figures are missing
+    reasons: dict[Place, Figure] = {}  # of each test, what says why figures are missing
     for key, figure in now.items():
         if figure.value is None and figure.verdict != "pass":
-            said[_place(key)] = figure
+            reasons[_place(key)] = figure
     ran = {_place(key) for key in now}
     gone: dict[Place, list[Key]] = {}
     for key in before.keys() - now.keys():
@@ -120,11 +120,11 @@ def _vanished(before: dict[Key, Accepted], now: dict[Key, Figure]) -> Iterator[F
         figures = sorted((key for key in keys if before[key].value is not None), key=str)
         if place not in ran:
             yield Finding("vanished", test, test, f"this test of the baseline did not run on {target} {mesh}")
-        elif place not in said:
+        elif place not in reasons:
             for key in figures:
                 yield Finding("vanished", test, str(key), "the test ran and no longer gives this figure")
-        elif said[place].verdict == "not_compared" and figures:
-            reason = said[place].note or "no reason given"
+        elif reasons[place].verdict == "not_compared" and figures:
+            reason = reasons[place].note or "no reason given"
             yield Finding("vanished", test, test, f"no longer compared on {target} {mesh}: {reason}")
 
 
@@ -173,8 +173,8 @@ def _gated(key: Key, figure: Figure, value: float, before: Figure | None, rule: 
     elif old is None:
         yield Finding("new", key.test, str(key), f"{value:.6g}{gate}")
     elif rule.relative is not None and judge_relative(value, old, rule) != "pass":
-        said = f"{value:.6g}{change} (may be worse by {rule.relative:g} of it, {rule.relative_source})"
-        yield Finding("regression", key.test, str(key), said)
+        text = f"{value:.6g}{change} (may be worse by {rule.relative:g} of it, {rule.relative_source})"
+        yield Finding("regression", key.test, str(key), text)
     elif f"{value:.6g}" != f"{old:.6g}":
         yield Finding("changed", key.test, str(key), f"{value:.6g}{change}")
 
@@ -190,17 +190,17 @@ def _timed(
         yield Finding("unjudged", key.test, str(key), "the baseline has no samples of it")
         return
     if figure.clock == "model":
-        found = compare_exact(before.value, figure.value)
+        comparison = compare_exact(before.value, figure.value)
         interval = ""
     else:
-        found = compare(before.sessions, sessions)
-        interval = f" [{found.low:.3f}, {found.high:.3f}]"
-    said = f"{found.ratio:.3f}{interval} of the baseline's {before.value:.3g} s, {figure.clock} clock {found.note}"
-    if found.verdict != "pass":
-        kind: Kind = "regression" if found.verdict == "regression" else "unjudged"
-        yield Finding(kind, key.test, str(key), said.rstrip())
-    elif found.best:
-        yield Finding("changed", key.test, str(key), said.rstrip())
+        comparison = compare(before.sessions, sessions)
+        interval = f" [{comparison.low:.3f}, {comparison.high:.3f}]"
+    text = f"{comparison.ratio:.3f}{interval} of the baseline's {before.value:.3g} s, {figure.clock} clock {comparison.note}"
+    if comparison.verdict != "pass":
+        kind: Kind = "regression" if comparison.verdict == "regression" else "unjudged"
+        yield Finding(kind, key.test, str(key), text.rstrip())
+    elif comparison.best:
+        yield Finding("changed", key.test, str(key), text.rstrip())
 
 
 def _without_value(key: Key, figure: Figure) -> Iterator[Finding]:
@@ -226,10 +226,10 @@ def _counted(key: Key, figure: Figure, before: Figure | None) -> Iterator[Findin
     counts = ((name, _number(figure, name) - _number(before, name)) for name in names)
     apart = ", ".join(f"{change:+.0f} {name}" for name, change in counts if change)
     if figure.value != before.value or apart:
-        said = f"{figure.value:,.0f}, baseline {before.value:,.0f}{f' ({apart})' if apart else ''}"
-        yield Finding("regression", key.test, str(key), said)
+        text = f"{figure.value:,.0f}, baseline {before.value:,.0f}{f' ({apart})' if apart else ''}"
+        yield Finding("regression", key.test, str(key), text)
 
 
 def _number(figure: Figure, name: str) -> float:
-    given = figure.details.get(name, 0.0)
-    return given if isinstance(given, float) else 0.0
+    detail = figure.details.get(name, 0.0)
+    return detail if isinstance(detail, float) else 0.0

@@ -69,15 +69,15 @@ def read(store: Path) -> dict[str, list[Point]]:
     """The points of each figure, oldest first. Raises ResultsError for a folder or file that is none of a history."""
     if not store.is_dir():
         raise ResultsError(f"history {store}: no such folder")
-    found: dict[str, list[Point]] = {}
+    series: dict[str, list[Point]] = {}
     for path in sorted(store.glob("*.jsonl")):
         try:
             points = [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError, TypeError) as error:
             raise ResultsError(f"{path} is not a history file: {error}") from error
         for point in points:
-            found.setdefault(point.figure, []).append(point)
-    return found
+            series.setdefault(point.figure, []).append(point)
+    return series
 
 
 def steps(seconds: Sequence[float]) -> list[Step]:

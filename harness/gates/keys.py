@@ -40,15 +40,15 @@ class Key:
 
 def keyed(figures: Iterable[AnyFigure]) -> dict[Key, AnyFigure]:
     """The figures by key, in order. Those that agree in everything else are told apart by their place in their test."""
-    seen: Counter[Key] = Counter()
-    found: dict[Key, AnyFigure] = {}
+    counts: Counter[Key] = Counter()
+    by_key: dict[Key, AnyFigure] = {}
     for f in figures:
         key = Key(
             f.test, f.target, f.mesh, f.precision, f.module, f.layer, f.phase, f.batch, f.seq_len, f.metric
         )
-        found[replace(key, nth=seen[key])] = f
-        seen[key] += 1
-    return found
+        by_key[replace(key, nth=counts[key])] = f
+        counts[key] += 1
+    return by_key
 
 
 def check_same(run: Origin, other: Origin) -> None:

@@ -78,7 +78,7 @@ class Entry:
 
     def matches(self, metric: str, facts: Facts) -> bool:
         """Whether it holds for a measurement."""
-        return metric == self.metric and all(facts[key] in wanted for key, wanted in self.selectors)
+        return metric == self.metric and all(facts[key] in values for key, values in self.selectors)
 
     @property
     def terms(self) -> str:
@@ -131,8 +131,8 @@ class Policy:
         }
         gate, relative = (_winner(self.matching(part, metric, facts)) for part in ("gates", "relative"))
         if gate is None and relative is None:
-            given = ", ".join(f"{k}={v}" for k, v in facts.items() if v is not None)
-            raise PolicyError(f"{self.path}: no gate for metric={metric}{', ' + given if given else ''}")
+            facts_text = ", ".join(f"{k}={v}" for k, v in facts.items() if v is not None)
+            raise PolicyError(f"{self.path}: no gate for metric={metric}{', ' + facts_text if facts_text else ''}")
         guideline = _winner(self.matching("guidelines", metric, facts))
         return Rule(
             metric,
@@ -157,12 +157,12 @@ class Policy:
                 f"{self.path}: no metric {metric!r}; known: {', '.join(sorted(self.directions))}"
             )
         rules = self.guidelines if part == "guidelines" else self.gates
-        found = [
+        entries = [
             entry
             for entry in rules
             if entry.matches(metric, facts) and (entry.kind == "relative") == (part == "relative")
         ]
-        return tuple(sorted(found, key=lambda entry: -len(entry.selectors)))
+        return tuple(sorted(entries, key=lambda entry: -len(entry.selectors)))
 
 
 def judge(value: float, rule: Rule, details: Mapping[str, float | str] | None = None) -> Verdict:
@@ -176,8 +176,8 @@ def judge(value: float, rule: Rule, details: Mapping[str, float | str] | None = 
     if rule.gate is None:
         return "pass"
     good = meets(value, rule.gate, rule.direction)
-    found = details or {}
-    p_value, detectable = found.get("q_value", found.get("p_value")), found.get("detectable")
+    facts = details or {}
+    p_value, detectable = facts.get("q_value", facts.get("p_value")), facts.get("detectable")
     if rule.alpha is None or not isinstance(p_value, float) or not isinstance(detectable, float):
         return "pass" if good else "regression"
     if math.isnan(value) or math.isnan(p_value) or (not good and p_value <= rule.alpha):
@@ -219,8 +219,8 @@ def _parse(text: str, name: str) -> Policy:
     sections: dict[str, yaml.Node] = {}
     for key, node in _pairs(root, name, "the file"):
         if key.value not in ("metrics", *SECTIONS):
-            known = ", ".join(("metrics", *SECTIONS))
-            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected {known}")
+            names = ", ".join(("metrics", *SECTIONS))
+            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected {names}")
         sections[key.value] = node
     missing = [section for section in SECTIONS if section not in sections]
     if missing:
@@ -267,8 +267,8 @@ def _entry(node: yaml.Node, name: str, directions: dict[str, Direction]) -> Entr
         elif key.value in SELECTORS:
             selectors.append((key.value, _selector(key.value, item, name)))
         else:
-            known = ", ".join(("metric", *TERMS, *SELECTORS))
-            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected one of {known}")
+            names = ", ".join(("metric", *TERMS, *SELECTORS))
+            raise PolicyError(f"{_at(name, key)}: unknown key {key.value!r}; expected one of {names}")
     if metric is None or not terms:
         raise PolicyError(f"{_at(name, node)}: a rule needs a metric and a value")
     kind, bound = _kind(terms, directions[metric], _at(name, node))
@@ -279,15 +279,15 @@ def _entry(node: yaml.Node, name: str, directions: dict[str, Direction]) -> Entr
 
 def _kind(terms: dict[str, float], direction: Direction, where: str) -> tuple[Kind, float]:
     """Which kind of gate a rule's terms make, and its bound."""
-    given = set(terms)
-    if given == {"value"}:
+    present = set(terms)
+    if present == {"value"}:
         return "absolute", terms["value"]
-    if given == {"relative"}:
+    if present == {"relative"}:
         if terms["relative"] < 0:
             raise PolicyError(f"{where}: relative is {terms['relative']:g}; expected a share, 0 or more")
         return "relative", terms["relative"]
-    if given - {"power"} == {"alpha", "effect"}:
-        for term in given - {"effect"}:
+    if present - {"power"} == {"alpha", "effect"}:
+        for term in present - {"effect"}:
             if not 0 < terms[term] < 1:
                 raise PolicyError(f"{where}: {term} is {terms[term]:g}; expected a share between 0 and 1")
         if direction != "lower" or terms["effect"] <= 0:
@@ -297,27 +297,27 @@ def _kind(terms: dict[str, float], direction: Direction, where: str) -> tuple[Ki
             )
         return "statistical", terms["effect"]
     raise PolicyError(
-        f"{where}: a rule has a value, or relative, or alpha and effect; got {', '.join(sorted(given))}"
+        f"{where}: a rule has a value, or relative, or alpha and effect; got {', '.join(sorted(present))}"
     )
 
 
 def _selector(key: str, node: yaml.Node, name: str) -> tuple[str | int, ...]:
     """A scalar or a list of scalars; layers are numbers."""
-    wanted: list[str | int] = []
+    values: list[str | int] = []
     for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         if not isinstance(item, yaml.ScalarNode):
             raise PolicyError(f"{_at(name, item)}: {key} must be a name or a list of names")
         if key == "layer":
             if not item.value.isdecimal():
                 raise PolicyError(f"{_at(name, item)}: layer is {item.value!r}; expected a number from 0")
-            wanted.append(int(item.value))
+            values.append(int(item.value))
             continue
         if key in KNOWN_VALUES and item.value not in KNOWN_VALUES[key]:
             raise PolicyError(
                 f"{_at(name, item)}: {key} is {item.value!r}; expected {', '.join(KNOWN_VALUES[key])}"
             )
-        wanted.append(item.value)
-    return tuple(wanted)
+        values.append(item.value)
+    return tuple(values)
 
 
 def _number(term: str, node: yaml.Node, name: str) -> float:
@@ -334,11 +334,11 @@ def _pairs(node: yaml.Node | None, name: str, what: str) -> list[tuple[yaml.Scal
     if not isinstance(node, yaml.MappingNode):
         where = _at(name, node) if node else f"policy {name}"
         raise PolicyError(f"{where}: {what} must be a mapping of keys to values")
-    seen: set[str] = set()
+    keys: set[str] = set()
     for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.value in seen:
+        if not isinstance(key, yaml.ScalarNode) or key.value in keys:
             raise PolicyError(f"{_at(name, key)}: key {key.value!r} is given twice or is not a name")
-        seen.add(key.value)
+        keys.add(key.value)
     return list(node.value)
 
 

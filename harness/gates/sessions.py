@@ -88,7 +88,7 @@ def _medians(arm: list[Times], generator: np.random.Generator) -> Times:
     sizes = [session.size for session in arm]
     rounds = max(sizes)
     # [RESAMPLES, sessions, rounds]; a session of fewer rounds is drawn from more often, which changes no quantile
-    chosen = generator.integers(len(arm), size=(RESAMPLES, len(arm), 1))
-    places = (generator.random((RESAMPLES, len(arm), rounds)) * np.asarray(sizes)[chosen]).astype(int)
+    picks = generator.integers(len(arm), size=(RESAMPLES, len(arm), 1))
+    places = (generator.random((RESAMPLES, len(arm), rounds)) * np.asarray(sizes)[picks]).astype(int)
     padded = np.stack([np.resize(session, rounds) for session in arm])
-    return np.asarray(np.median(padded[chosen, places].reshape(RESAMPLES, -1), axis=1))
+    return np.asarray(np.median(padded[picks, places].reshape(RESAMPLES, -1), axis=1))

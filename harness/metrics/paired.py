@@ -199,8 +199,8 @@ def _mcnemar_power(n: int, noise: float, change: float, alpha: float) -> float:
     critical = np.floor(special.bdtrik(alpha / 2, np.maximum(flips, 1), 0.5))
     critical = np.where(0.5**flips > alpha / 2, -1.0, critical)
     gained = (noise / 2) / share
-    found = np.where(critical >= 0, special.bdtr(np.maximum(critical, 0), flips, gained), 0.0)
-    return float(weight @ found)
+    tail = np.where(critical >= 0, special.bdtr(np.maximum(critical, 0), flips, gained), 0.0)
+    return float(weight @ tail)
 
 
 def _runs(differences: Tensor, run: int) -> tuple[Floats, Floats]:

@@ -112,13 +112,13 @@ def compare_chunks(chunks: Iterable[tuple[Tensor, Tensor]]) -> TensorComparison:
         if actual.shape != golden.shape:
             raise ShapeMismatch(tuple(actual.shape), tuple(golden.shape))
         new = tuple(golden.shape) or (1,)
-        found = _row_figures(actual.detach().reshape(new), golden.detach().reshape(new))
+        figures = _row_figures(actual.detach().reshape(new), golden.detach().reshape(new))
         if rows is None:
-            rows, shape = found, new
+            rows, shape = figures, new
         elif len(new) == 1 or new[1:] != shape[1:]:
             raise ValueError(f"chunks of one tensor differ in shape: {list(shape)}, then {list(new)}")
         else:
-            rows, shape = rows.followed_by(found), (shape[0] + new[0], *new[1:])
+            rows, shape = rows.followed_by(figures), (shape[0] + new[0], *new[1:])
     if rows is None:
         raise ValueError("no chunk to compare")
     return _summarise(rows, shape)
@@ -244,15 +244,15 @@ def _take_moments(out: _Rows, sums: Tensor) -> Tensor:
     return (out.var_a * LOST >= largest) & (out.var_g * LOST >= largest)
 
 
-def _take_centred(out: _Rows, rows: slice, seen: int, a_block: Tensor, g_block: Tensor) -> None:
+def _take_centred(out: _Rows, rows: slice, count: int, a_block: Tensor, g_block: Tensor) -> None:
     """The same from the deviations; `seen` columns of these rows were taken before, 0 for a row's first piece."""
     mean_a, mean_g, var_a, var_g, cov = _centred_moments(a_block, g_block)
-    if seen == 0:
+    if count == 0:
         out.mean_a[rows], out.mean_g[rows] = mean_a, mean_g
         out.var_a[rows], out.var_g[rows], out.cov[rows] = var_a, var_g, cov
         return
     new = a_block.shape[1]
-    weight, share = seen * new / (seen + new), new / (seen + new)  # Chan's merge
+    weight, share = count * new / (count + new), new / (count + new)  # Chan's merge
     step_a, step_g = mean_a - out.mean_a[rows], mean_g - out.mean_g[rows]
     out.var_a[rows] += var_a + weight * step_a * step_a
     out.var_g[rows] += var_g + weight * step_g * step_g

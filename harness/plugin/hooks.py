@@ -36,13 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     # This early because a conftest may import ttnn. Nothing can be reported from here: pytest_cmdline_main does.
-    given = early_config.known_args_namespace
-    if given.help or given.version:
+    arguments = early_config.known_args_namespace
+    if arguments.help or arguments.version:
         return
     from harness.targets import activate
 
     try:
-        options = early_config.stash[OPTIONS] = Options.from_namespace(given)
+        options = early_config.stash[OPTIONS] = Options.from_namespace(arguments)
         activate(options.target, mesh=options.mesh, mode=options.emulator_mode)
     except UserError as error:
         early_config.stash[FAULT] = str(error)
@@ -240,9 +240,9 @@ def pytest_terminal_summary(
     for line in config.stash[SPENT].lines():
         terminalreporter.write_line(line)
     github.tell_run(results, terminalreporter.write_line)
-    kept = config.stash.get(JOURNAL, None)
-    if kept is not None and kept.fault is not None:
-        terminalreporter.write_line(f"warning: {kept.fault}", yellow=True)
+    journal = config.stash.get(JOURNAL, None)
+    if journal is not None and journal.fault is not None:
+        terminalreporter.write_line(f"warning: {journal.fault}", yellow=True)
     if FAULT in config.stash:
         terminalreporter.write_line(f"error: {config.stash[FAULT]}", red=True)
 
@@ -285,7 +285,7 @@ def _selection(config: pytest.Config) -> list[str]:
     option = config.option
     return [
         *config.args,
-        *(f"-{letter} {said}" for letter, said in (("m", option.markexpr), ("k", option.keyword)) if said),
+        *(f"-{letter} {expression}" for letter, expression in (("m", option.markexpr), ("k", option.keyword)) if expression),
     ]
 
 

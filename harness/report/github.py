@@ -56,8 +56,8 @@ def tell_run(results: Results, say: Callable[[str], None]) -> None:
 def tell_gate(judgement: Judgement, baseline: Baseline, say: Callable[[str], None]) -> None:
     """Annotates regressions and what vanished, and adds the gate's lines to the step's summary."""
     annotations = [
-        Annotation(found.test, f"{found.kind}: {found.what}", found.said)
-        for found in judgement.of(*FAILURES, "unjudged")
+        Annotation(finding.test, f"{finding.kind}: {finding.what}", finding.said)
+        for finding in judgement.of(*FAILURES, "unjudged")
     ]
     headline, *rest = lines(judgement, baseline)
     _tell(annotations, [f"## {headline}", "```\n" + "\n".join(rest) + "\n```" if rest else ""], say)

@@ -30,18 +30,18 @@ def command(record: Record, environment: Environment) -> str:
     }
     if record.target in TARGETS and not TARGETS[record.target].modes:
         del options["--tt-emulator-mode"]
-    given = [f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)]
-    return shlex.join(["pytest", record.test, *given])
+    arguments = [f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)]
+    return shlex.join(["pytest", record.test, *arguments])
 
 
 def _lm_eval(record: Record, environment: Environment) -> str:
     """`tt-harness lm-eval` with lm-eval's arguments and the precision of the record."""
-    said = {
+    options = {
         "--model": environment.model,
         "--target": record.target,
         "--mesh": record.mesh,
         "--precision": record.precision,
         "--emulator-mode": environment.emulator_mode,
     }
-    given = [f"{name}={value}" for name, value in said.items() if value is not None]
-    return shlex.join(["tt-harness", "lm-eval", *shlex.split(str(record.details[ARGUMENTS])), *given])
+    arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
+    return shlex.join(["tt-harness", "lm-eval", *shlex.split(str(record.details[ARGUMENTS])), *arguments])

@@ -87,15 +87,15 @@ def headline(results: Results) -> Text:
     records = _judged(results)
     bad, idle = faults(results), _idle(records)
     # Figures that no gate is held against
-    shown = sum(r.verdict == "pass" and r.gate is None and r.value is not None for r in records)
-    judged = len(records) - len(idle) - shown
+    ungated = sum(r.verdict == "pass" and r.gate is None and r.value is not None for r in records)
+    judged = len(records) - len(idle) - ungated
     target = TARGETS.get(results.environment.target)  # of joined files several, which are none
     computes = target is None or target.computes
     if not judged and any(not r.note.startswith(SKIPPED) for r in idle) and not computes:
         return Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
-    if not judged and shown:
+    if not judged and ungated:
         return Text(
-            f"VERDICT: none, {shown} figures are shown and no gate is held against them", style="bold yellow"
+            f"VERDICT: none, {ungated} figures are shown and no gate is held against them", style="bold yellow"
         )
     if not judged:
         return Text("VERDICT: nothing was compared", style="bold red")
@@ -173,8 +173,8 @@ def guideline_misses(results: Results) -> Iterable[Text]:
         whole = record.metric in WHOLE_MODEL_METRICS
         who = record.precision if whole else f"{record.precision} {record.module}"
         metrics = worst.setdefault(who, {})
-        held = metrics.get(record.metric)
-        metrics[record.metric] = worse(held, record) if held else record
+        metric = metrics.get(record.metric)
+        metrics[record.metric] = worse(metric, record) if metric else record
     for who, metrics in worst.items():
         line = Text(f"  {who} misses the guideline for ", style="yellow")
         line.append("; ".join(_miss(record) for record in metrics.values()))

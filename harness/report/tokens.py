@@ -18,13 +18,13 @@ COUNTED = ("lost", "gained")  # the detail of that name is how many there are; `
 
 def shown_tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     """What records show of single tokens: a heading, with how many there are where that is counted, and a line a token."""
-    found = []
+    blocks = []
     for record in records:
         for key, title in TOKENS.items():
-            lines = [str(said) for name, said in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
+            lines = [str(token) for name, token in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
             if lines:
                 count = record.details.get(key) if key in COUNTED else None
                 many = f" ({count:.0f} of {record.n} tokens)" if isinstance(count, float) else ""
                 what = f"{title}{many}: {record.precision} {record.phase or ''}, mesh {record.mesh}"
-                found.append((what, lines))
-    return found
+                blocks.append((what, lines))
+    return blocks

@@ -40,9 +40,9 @@ def merged(parts: Mapping[str, Results]) -> Results:
 
 
 def _refuse_mixed(environments: Mapping[str, Environment], field: str) -> None:
-    known = [(name, value) for name, e in environments.items() if (value := getattr(e, field)) is not None]
-    for name, value in known:
-        first, held = known[0]
+    named_values = [(name, value) for name, e in environments.items() if (value := getattr(e, field)) is not None]
+    for name, value in named_values:
+        first, held = named_values[0]
         if value != held:
             what = field.replace("_", " ")
             raise ResultsError(
@@ -57,15 +57,15 @@ def _listed(values: Iterable[str | None]) -> str:
 
 def _records(parts: Mapping[str, Results]) -> list[Record]:
     """The records of all parts: those of a test, target, mesh and precision come from one part, or are alike in all."""
-    held: dict[tuple[str, str, str, str], tuple[str, list[Record]]] = {}
+    by_key: dict[tuple[str, str, str, str], tuple[str, list[Record]]] = {}
     for name, part in parts.items():
         mine: dict[tuple[str, str, str, str], list[Record]] = {}
         for record in part.records:
             mine.setdefault((record.test, record.target, record.mesh, record.precision), []).append(record)
         for key, records in mine.items():
-            other, others = held.setdefault(key, (name, records))
+            other, others = by_key.setdefault(key, (name, records))
             if repr(others) != repr(records):  # NaN is like NaN here
                 raise ResultsError(
                     f"{other} and {name} both have {key[0]} on mesh {key[2]}, and differ in it"
                 )
-    return [record for _, records in held.values() for record in records]
+    return [record for _, records in by_key.values() for record in records]

@@ -44,16 +44,16 @@ def joined(parts: Iterable[Sources]) -> Sources:
     for part in parts:
         findings.update(dict.fromkeys(part.findings))
         for one in part.ops:
-            held = ops.get((one.op, one.source))
+            earlier = ops.get((one.op, one.source))
             ops[one.op, one.source] = (
                 one
-                if held is None
+                if earlier is None
                 else replace(
-                    held,
-                    calls=held.calls + one.calls,
-                    in_ttnn=held.in_ttnn + one.in_ttnn,
-                    in_values=held.in_values + one.in_values,
-                    reason=held.reason or one.reason,
+                    earlier,
+                    calls=earlier.calls + one.calls,
+                    in_ttnn=earlier.in_ttnn + one.in_ttnn,
+                    in_values=earlier.in_values + one.in_values,
+                    reason=earlier.reason or one.reason,
                 )
             )
     return Sources(ops=tuple(ops.values()), findings=tuple(findings))

@@ -71,33 +71,33 @@ class Controller:
     def pytest_handlecrashitem(self, report: Any) -> None:
         """Explains the death of the worker that ran the report's test."""
         path = Path(report.node.workerinput[LAST_WORDS])
-        said = path.read_text(errors="replace") if path.exists() else ""
-        report.longrepr = explain(said, self._limit)
+        stderr = path.read_text(errors="replace") if path.exists() else ""
+        report.longrepr = explain(stderr, self._limit)
 
     def pytest_unconfigure(self) -> None:
         """Removes the files."""
         self._folder.cleanup()
 
 
-def explain(said: str, limit: float) -> str:
+def explain(stderr: str, limit: float) -> str:
     """What faulthandler wrote as a failure: a line with the call, its file and line, and how it ended; then the stack."""
-    fatal = _FATAL.search(said)
+    fatal = _FATAL.search(stderr)
     if fatal:
         end = f"the process crashed ({fatal[1]})"
-    elif _TIMEOUT.search(said):
+    elif _TIMEOUT.search(stderr):
         end = f"no answer within {limit:g} s (--tt-time-limit)"
     else:
         return "the process that ran this test was killed, and left no word of where it was"
-    stack = _stack_of_the_test(said)
+    stack = _stack_of_the_test(stderr)
     if not stack:
         return end
-    shown = "".join(f"\n  {file}:{line}" for file, line in stack)
-    return f"{call_site(stack)}: {end}\n{shown}"
+    frames = "".join(f"\n  {file}:{line}" for file, line in stack)
+    return f"{call_site(stack)}: {end}\n{frames}"
 
 
-def _stack_of_the_test(said: str) -> list[tuple[str, int]]:
+def _stack_of_the_test(stderr: str) -> list[tuple[str, int]]:
     """File and line of each frame, outermost first, of the thread that ran the test and not of one that served it."""
-    for thread in _THREAD.split(said):
+    for thread in _THREAD.split(stderr):
         frames = [(file, int(line)) for file, line in _FRAME.findall(thread)]  # innermost first
         runner = next((i for i, (file, _) in enumerate(frames) if "_pytest" in file), None)
         if runner is not None:

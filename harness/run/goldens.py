@@ -113,12 +113,12 @@ class _Collector:
 def suites_goldens(model: str) -> list[GoldenSpec]:
     """The goldens that the tests of `suites` name, each once, slow tests included. Raises UserError if they do not load."""
     collector = _Collector()
-    said = io.StringIO()
+    output = io.StringIO()
     arguments = [str(project_folder("suites")), "--collect-only", "-q", f"--tt-model={model}"]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         status = pytest.main([*arguments, "-p", "no:cacheprovider"], plugins=[collector])
     if status != pytest.ExitCode.OK:
-        lines = [line for line in said.getvalue().splitlines() if line.strip()]
+        lines = [line for line in output.getvalue().splitlines() if line.strip()]
         raise UserError(f"the suites cannot be collected: {lines[-1] if lines else f'status {status}'}")
     return list(dict.fromkeys(collector.specs))
 
@@ -126,8 +126,8 @@ def suites_goldens(model: str) -> list[GoldenSpec]:
 def uses(session: Session, specs: Iterable[GoldenSpec]) -> Sequence[tuple[str, str, Use]]:
     """Name, key and use of every stored golden: "stale" is one that `specs` name, made for other weights or another text."""
     keys = {spec.name: session.golden_key(spec) for spec in specs}
-    found: list[tuple[str, str, Use]] = []
+    entries: list[tuple[str, str, Use]] = []
     for name, key in session.store.list():
         use: Use = "unused" if name not in keys else "needed" if keys[name] == key else "stale"
-        found.append((name, key, use))
-    return found
+        entries.append((name, key, use))
+    return entries

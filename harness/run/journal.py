@@ -60,14 +60,14 @@ def read(path: Path, expected: Head) -> dict[str, list[Record]]:
     except OSError as error:
         raise ResultsError(f"cannot resume from {path}: {error.strerror}") from error
     try:
-        said = json.loads(first)
+        header = json.loads(first)
         finished = [json.loads(line) for line in lines]
         tests = {test["test"]: [record_from_json(record) for record in test["records"]] for test in finished}
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise ResultsError(f"cannot resume from {path}: it is not a whole journal ({reason})") from error
     for name, ours in json.loads(json.dumps(expected)).items():
-        theirs = said.get(name) if isinstance(said, dict) else None
+        theirs = header.get(name) if isinstance(header, dict) else None
         if theirs != ours:
             raise ResultsError(
                 f"cannot resume from {path}: its {name} is {theirs!s:.60}, this run's is {ours!s:.60};"

@@ -38,34 +38,34 @@ class Options:
     resume: bool = False  # go on with the run that the journal beside `results` is of
 
     @classmethod
-    def from_namespace(cls, given: argparse.Namespace) -> Options:
+    def from_namespace(cls, namespace: argparse.Namespace) -> Options:
         """Raises UserError for values that contradict each other or name nothing."""
-        if given.tt_time_limit <= 0:
-            raise UserError(f"--tt-time-limit {given.tt_time_limit:g}: must be more than 0 seconds")
-        precisions = tuple(name.strip() for name in given.tt_precision.split(","))
+        if namespace.tt_time_limit <= 0:
+            raise UserError(f"--tt-time-limit {namespace.tt_time_limit:g}: must be more than 0 seconds")
+        precisions = tuple(name.strip() for name in namespace.tt_precision.split(","))
         if len(set(precisions)) != len(precisions):
             raise UserError(f"--tt-precision {','.join(precisions)}: names one twice")
-        if given.tt_resume and not given.tt_results:
+        if namespace.tt_resume and not namespace.tt_results:
             raise UserError(
                 "--tt-resume: needs --tt-results, beside which the journal of the earlier run lies"
             )
         return cls(
-            target=given.tt_target,
-            mesh=given.tt_mesh,
-            model=given.tt_model or DEFAULT_MODEL,
-            model_given=given.tt_model is not None,
+            target=namespace.tt_target,
+            mesh=namespace.tt_mesh,
+            model=namespace.tt_model or DEFAULT_MODEL,
+            model_given=namespace.tt_model is not None,
             precisions=precisions,
-            results=Path(given.tt_results) if given.tt_results else None,
-            goldens=given.tt_goldens,
-            update_goldens=given.tt_update_goldens,
-            corpus=Path(given.tt_corpus) if given.tt_corpus else None,
-            baselines=Path(given.tt_baselines) if given.tt_baselines else None,
-            update_baselines=given.tt_update_baselines,
-            strict=given.tt_strict,
-            time_limit=given.tt_time_limit,
-            emulator_mode=given.tt_emulator_mode,
-            data_parallel=given.tt_data_parallel,
-            resume=given.tt_resume,
+            results=Path(namespace.tt_results) if namespace.tt_results else None,
+            goldens=namespace.tt_goldens,
+            update_goldens=namespace.tt_update_goldens,
+            corpus=Path(namespace.tt_corpus) if namespace.tt_corpus else None,
+            baselines=Path(namespace.tt_baselines) if namespace.tt_baselines else None,
+            update_baselines=namespace.tt_update_baselines,
+            strict=namespace.tt_strict,
+            time_limit=namespace.tt_time_limit,
+            emulator_mode=namespace.tt_emulator_mode,
+            data_parallel=namespace.tt_data_parallel,
+            resume=namespace.tt_resume,
         )
 
 

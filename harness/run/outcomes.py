@@ -88,8 +88,8 @@ def begin_try(item: pytest.Item) -> None:
     """Before each setup of a test: forgets what an earlier try of it filed, and counts the tries."""
     tries = item.stash[_TRIES] = item.stash.get(_TRIES, 0) + 1
     if tries > 1:
-        kept = [one for one in item.user_properties if one[0] not in (RECORD_PROPERTY, TRIES_PROPERTY)]
-        item.user_properties[:] = [*kept, (TRIES_PROPERTY, tries)]
+        others = [one for one in item.user_properties if one[0] not in (RECORD_PROPERTY, TRIES_PROPERTY)]
+        item.user_properties[:] = [*others, (TRIES_PROPERTY, tries)]
 
 
 _TRIES = pytest.StashKey[int]()
@@ -212,23 +212,23 @@ class Outcomes:
 
 def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:
     """Records as people read them, for whoever shows a report's properties, such as --junitxml."""
-    shown: list[tuple[str, object]] = []
+    sections: list[tuple[str, object]] = []
     for name, value in properties:
         if name == JUDGED_PROPERTY and isinstance(value, dict):
-            shown += [(key, value[key]) for key in ("target", "mesh", "precision")]
+            sections += [(key, value[key]) for key in ("target", "mesh", "precision")]
         elif name == RECORD_PROPERTY and isinstance(value, dict):
             record = record_from_json(value)
             layer = "" if record.layer is None else f" layer {record.layer}"
             gate = "" if record.gate is None else f", gate {bound(record.metric, record.gate, record.unit)}"
-            said = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
-            shown.append((f"{record.module}{layer} {record.metric}", said.strip()))
+            text = f"{figure(record.metric, record.value, record.unit)}{gate}: {record.verdict} {record.note}"
+            sections.append((f"{record.module}{layer} {record.metric}", text.strip()))
         elif name in (SPENT_PROPERTY, SOURCES_PROPERTY):
             continue
         elif name == TRIES_PROPERTY:
-            shown.append(("tries", value))
+            sections.append(("tries", value))
         else:
-            shown.append((name, value))
-    return shown
+            sections.append((name, value))
+    return sections
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -63,28 +63,28 @@ class Recorder:
                 return None
             if module in LOGIT_MODULES:
                 whole = pcc(actual, golden)
-                found = replace(compare_tensors(_centred(actual), _centred(golden)), pcc=whole)
+                comparison = replace(compare_tensors(_centred(actual), _centred(golden)), pcc=whole)
             else:
-                found = compare_tensors(actual, golden)
+                comparison = compare_tensors(actual, golden)
         except ShapeMismatch as error:
             self.file(replace(self.base, module=module, verdict="regression", note=str(error)))
             raise Regression(f"{self._where(module)}: {error}") from error
         details: Details = {
-            "state": found.state,
-            "norm_ratio": found.norm_ratio,
-            "max_abs": found.max_abs,
-            "max_ulp": found.max_ulp,
-            "mean_ulp": found.mean_ulp,
-            "worst_row": str(found.worst_row_pcc_index),
+            "state": comparison.state,
+            "norm_ratio": comparison.norm_ratio,
+            "max_abs": comparison.max_abs,
+            "max_ulp": comparison.max_ulp,
+            "mean_ulp": comparison.mean_ulp,
+            "worst_row": str(comparison.worst_row_pcc_index),
         }
         self.judge(
-            {metric: float(getattr(found, metric)) for metric in TENSOR_METRICS},
-            found.n,
+            {metric: float(getattr(comparison, metric)) for metric in TENSOR_METRICS},
+            comparison.n,
             module,
             details=details,
             note=note,
         )
-        return found
+        return comparison
 
     def judge(
         self,
@@ -117,11 +117,11 @@ class Recorder:
                 layer=self.base.layer,
                 mode=self.mode,
             )
-            found = dict(details or {})
+            facts = dict(details or {})
             test = (paired or {}).get(metric)
             if test and rule.alpha is not None and rule.power is not None:
-                found |= {"alpha": rule.alpha, "power": rule.power, **test(rule.alpha, rule.power)}
-            verdict: Verdict = judge(value, rule, found)
+                facts |= {"alpha": rule.alpha, "power": rule.power, **test(rule.alpha, rule.power)}
+            verdict: Verdict = judge(value, rule, facts)
             self.file(
                 replace(
                     self.base,
@@ -133,11 +133,11 @@ class Recorder:
                     guideline=rule.guideline,
                     direction=rule.direction,
                     verdict=verdict,
-                    details=found,
+                    details=facts,
                     note=note,
                 )
             )
-            if verdict != "pass" and "alpha" not in found:
+            if verdict != "pass" and "alpha" not in facts:
                 sign = "<" if rule.direction == "higher" else ">"
                 part = f", {note}" if note else ""
                 lines.append(
@@ -154,7 +154,7 @@ class Recorder:
         """Files figures that are shown for comparison and not gated, such as those of plain PyTorch in bf16."""
         if self.no_numbers is not None:
             return
-        shown = replace(
+        record = replace(
             self.base,
             module=module or self.base.module,
             n=n,
@@ -162,7 +162,7 @@ class Recorder:
             note="for comparison, not gated",
         )
         for metric, value in values.items():
-            self.file(replace(shown, metric=metric, value=value, **changes))
+            self.file(replace(record, metric=metric, value=value, **changes))
 
     def _not_compared(self, module: str) -> None:
         self.file(replace(self.base, module=module, verdict="not_compared", note=self.no_numbers or ""))

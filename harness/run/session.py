@@ -114,9 +114,9 @@ class Session:
 
     def generator_alone(self, precision: str) -> tt_llm.Generator:
         """The same model on one device, not kept."""
-        made = tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
-        made.enable_trace = self._traces
-        return made
+        generator = tt_llm.load(self.options.model, self.alone, precision, MAX_BATCH_SIZE, MAX_SEQ_LEN)
+        generator.enable_trace = self._traces
+        return generator
 
     @property
     def _traces(self) -> bool:

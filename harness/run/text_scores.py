@@ -89,13 +89,13 @@ def perplexity_test(before: torch.Tensor, after: torch.Tensor) -> PairedTest:
     """The test behind a change of perplexity, from the log-likelihoods of the same tokens, [..., S] nats each."""
 
     def test(alpha: float, power: float) -> Details:
-        found = paired_nll_test(before, after, alpha=alpha, power=power)
+        paired = paired_nll_test(before, after, alpha=alpha, power=power)
         return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "ratio_low": found.low,
-            "ratio_high": found.high,
-            "design_effect": found.design_effect,
+            "p_value": paired.p_value,
+            "detectable": paired.detectable,
+            "ratio_low": paired.low,
+            "ratio_high": paired.high,
+            "design_effect": paired.design_effect,
         }
 
     return test
@@ -114,12 +114,12 @@ def paired_tests(
     """
 
     def accuracy_test(alpha: float, power: float) -> Details:
-        found = paired_accuracy_test(golden_right, device_right, alpha=alpha, power=power)
+        paired = paired_accuracy_test(golden_right, device_right, alpha=alpha, power=power)
         return {
-            "p_value": found.p_value,
-            "detectable": found.detectable,
-            "lost": float(found.lost),
-            "gained": float(found.gained),
+            "p_value": paired.p_value,
+            "detectable": paired.detectable,
+            "lost": float(paired.lost),
+            "gained": float(paired.gained),
             **(flips or {}),
         }
 
@@ -148,7 +148,7 @@ def _worst(
     divergence: Divergence, golden: torch.Tensor, device: torch.Tensor, tokens: torch.Tensor, decode: Decode
 ) -> Details:
     """`worst_token_1` and on: the text before a token of large KL, and what each side then expects."""
-    shown: Details = {}
+    details: Details = {}
     kl = divergence.per_token.nan_to_num(nan=torch.inf)
     for place, row in enumerate(kl.topk(min(SHOWN, kl.numel())).indices.tolist(), start=1):
         user, at = divmod(row, tokens.shape[1])
@@ -158,19 +158,19 @@ def _worst(
             likeliest = int(p.argmax())
             sides.append(f"{name} {decode([likeliest])!r} {float(p[likeliest]):.3f}")
         text = f"{_before(tokens[user], at + 1, decode)} -> {'; '.join(sides)}"
-        shown[f"worst_token_{place}"] = f"KL {float(kl[row]):.3g} at {user}:{at}: {text}"
-    return shown
+        details[f"worst_token_{place}"] = f"KL {float(kl[row]):.3g} at {user}:{at}: {text}"
+    return details
 
 
 def _flips(
     kind: str, flips: torch.Tensor, other: torch.Tensor, tokens: torch.Tensor, decode: Decode
 ) -> Details:
     """`lost_1` and on (or `gained_1`): the text before a flip, the true token, and what the other side had for it."""
-    shown: Details = {}
+    details: Details = {}
     for place, (user, at) in enumerate(flips.nonzero()[:SHOWN].tolist(), start=1):
         true, wrong = decode([int(tokens[user, at + 1])]), decode([int(other[user, at])])
-        shown[f"{kind}_{place}"] = f"{_before(tokens[user], at + 1, decode)} -> {true!r}, not {wrong!r}"
-    return shown
+        details[f"{kind}_{place}"] = f"{_before(tokens[user], at + 1, decode)} -> {true!r}, not {wrong!r}"
+    return details
 
 
 def _before(tokens: torch.Tensor, end: int, decode: Decode) -> str:

@@ -35,9 +35,9 @@ def clocked(part: Part) -> Iterator[None]:
 
 def taken() -> dict[Part, float]:
     """The seconds of each part that this process has spent since it was last asked."""
-    held = dict(_spent)
+    seconds = dict(_spent)
     _spent.clear()
-    return held
+    return seconds
 
 
 class Spent:

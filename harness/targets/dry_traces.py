@@ -114,8 +114,8 @@ class Traces:
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            given = (*args, *kwargs.values())
-            if self._open is not None and (needs is None or any(isinstance(one, needs) for one in given)):
+            arguments = (*args, *kwargs.values())
+            if self._open is not None and (needs is None or any(isinstance(one, needs) for one in arguments)):
                 raise TraceError(
                     f"{name}: inside the capture of trace {self._open} no data may move to or from the host"
                 )

@@ -29,7 +29,7 @@ def opened(target: str, mesh: str, arch: str) -> tuple[Any, str]:
     """
     board = CLUSTERS.get((arch, mesh))
     if board is None:
-        offered = ", ".join(shape for known, shape in CLUSTERS if known == arch)
+        offered = ", ".join(shape for boards_arch, shape in CLUSTERS if boards_arch == arch)
         raise ValueError(f"mesh {mesh!r}: the dry run offers {offered} on {arch}")
     package, version = wheel.installed(target)
     folder = wheel.own_folder("dryrun")  # the kernels are the same

@@ -46,12 +46,12 @@ def activate(mesh: str, arch: str) -> str:
             f"target 'silicon': there is no card: nothing in {NODES}, where Tenstorrent's driver, tt-kmd, lists them"
         )
     wheel.point({}, wheel.own_folder("silicon"), kept=CHOICES)
-    devices, found = _cards()
-    if found != arch:
-        raise ValueError(f"arch {arch!r}: the cards here are {found}")
-    wanted = int(shape[1]) * int(shape[2])
-    if wanted > devices:
-        raise ValueError(f"mesh {mesh!r}: needs {wanted} devices, the cards here have {devices}")
+    devices, cards = _cards()
+    if cards != arch:
+        raise ValueError(f"arch {arch!r}: the cards here are {cards}")
+    count = int(shape[1]) * int(shape[2])
+    if count > devices:
+        raise ValueError(f"mesh {mesh!r}: needs {count} devices, the cards here have {devices}")
     wheel.imported("silicon", version)
     return f"{devices} {arch} device{'s' * (devices > 1)}, ttnn {version}"
 
@@ -60,17 +60,17 @@ def _cards() -> tuple[int, str]:
     """How many devices there are, and their architecture."""
     command = [sys.executable, "-c", _ASK]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"target 'silicon': the cards did not answer within {TIME_LIMIT} s: another process may have them open"
         ) from None
-    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]  # ttnn may log between them
-    if done.returncode == 0 and answers:
+    answers = [line for line in process.stdout.splitlines() if line.startswith("{")]  # ttnn may log between them
+    if process.returncode == 0 and answers:
         answer = json.loads(answers[-1])
     else:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        answer = {"fault": lines[-1] if lines else f"exit status {done.returncode}"}
+        lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
+        answer = {"fault": lines[-1] if lines else f"exit status {process.returncode}"}
     if "fault" in answer:
         raise ValueError(f"target 'silicon': ttnn cannot open the cards ({reason(answer['fault'])})")
     return answer["devices"], answer["arch"]

@@ -53,25 +53,25 @@ def activate(mesh: str, arch: str) -> str:
 
 
 def _simulator() -> Path:
-    given = os.environ.get(SIMULATOR)
-    if not given:
+    library = os.environ.get(SIMULATOR)
+    if not library:
         raise ValueError(
             f"target 'ttsim': {SIMULATOR} is not set: set it to the libttsim.so of a release of Tenstorrent's ttsim"
         )
-    simulator = Path(given)
+    simulator = Path(library)
     if not simulator.is_file():
         raise ValueError(
-            f"target 'ttsim': {SIMULATOR} is {given!r}, where there is no file: give libttsim.so's path"
+            f"target 'ttsim': {SIMULATOR} is {library!r}, where there is no file: give libttsim.so's path"
         )
     return simulator.absolute()
 
 
 def _check_descriptor(descriptor: Path, wormhole: Path) -> None:
     try:
-        found = _ARCH.search(descriptor.read_text(encoding="utf-8", errors="replace"))
+        match = _ARCH.search(descriptor.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         raise ValueError(f"target 'ttsim': {descriptor} cannot be read: cp {wormhole} {descriptor}") from None
-    chip = found[1] if found else "none"
+    chip = match[1] if match else "none"
     if chip.lower() != "wormhole_b0":
         raise ValueError(
             f"target 'ttsim': {descriptor} has arch_name {chip}, a Wormhole's is that of {wormhole}"

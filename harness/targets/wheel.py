@@ -67,10 +67,10 @@ def own_folder(target: str) -> Path:
     return folder
 
 
-def point(settings: Mapping[str, str], folder: Path, kept: tuple[str, ...] = ()) -> None:
+def point(settings: Mapping[str, str], folder: Path, names: tuple[str, ...] = ()) -> None:
     """Sets the environment that ttnn reads when it is imported: `settings`, and of the SWITCHES no other but those `kept`."""
     for name in SWITCHES:
-        if name not in kept:
+        if name not in names:
             os.environ.pop(name, None)
     os.environ.update(settings)
     os.environ["TT_METAL_LOGS_PATH"] = str(folder / "logs")  # else a folder `generated` in the current one

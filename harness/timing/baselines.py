@@ -50,12 +50,12 @@ class Baselines:
         phases = self._read()["phases"]
         if phase not in phases:
             return None
-        found: Modules = {}
+        modules: Modules = {}
         for module, counts in phases[phase].items():
-            found[module] = Counts()
-            found[module].values.update(counts["values"])
-            found[module].by_op.update(counts["by_op"])
-        return found
+            modules[module] = Counts()
+            modules[module].values.update(counts["values"])
+            modules[module].by_op.update(counts["by_op"])
+        return modules
 
     def made_with(self) -> str:
         """The version of ttnn the baselines were made with."""

@@ -141,9 +141,9 @@ class Latency:
 
     def _file(self, base: Record, figures: dict[str, float], samples: tuple[float, ...]) -> None:
         for metric, value in figures.items():
-            kept = samples if metric in TIMED else ()
-            made = replace(base, metric=metric, value=value, unit=UNITS[metric], n=len(samples), samples=kept)
-            self.recorder.file(made)
+            samples_filed = samples if metric in TIMED else ()
+            record = replace(base, metric=metric, value=value, unit=UNITS[metric], n=len(samples), samples=samples_filed)
+            self.recorder.file(record)
 
     def _rounds(self, run: Callable[[], object], warm_up: int, rounds: int) -> tuple[tuple[float, ...], str]:
         """The seconds of each round after the warm-up, and what to note of how they were taken."""

@@ -44,22 +44,22 @@ def compared(baseline: Sequence[ResultsFile], candidate: Sequence[ResultsFile]) 
             yield _time(key, then, now)
 
 
-def status(found: Sequence[Compared]) -> int:
+def status(comparisons: Sequence[Compared]) -> int:
     """0 pass, 1 regression or vanished, 2 where nothing could be said or not of all."""
-    states = {one.state for one in found}
+    states = {one.state for one in comparisons}
     if states & {"regression", "vanished"}:
         return 1
-    return 2 if not found or states & {"inconclusive", "missing baseline"} else 0
+    return 2 if not comparisons or states & {"inconclusive", "missing baseline"} else 0
 
 
 def _by_key(arm: Sequence[ResultsFile]) -> dict[Key, list[Figure]]:
     """The times and counters of an arm, a figure for each session that has one."""
-    found: dict[Key, list[Figure]] = {}
+    by_key: dict[Key, list[Figure]] = {}
     for session in arm:
         for key, figure in keyed(session.records).items():
             if figure.value is not None and (figure.samples or key.metric in COUNTERS):
-                found.setdefault(key, []).append(figure)
-    return found
+                by_key.setdefault(key, []).append(figure)
+    return by_key
 
 
 def _counter(key: Key, then: Figure, now: Figure) -> Compared:
@@ -71,24 +71,24 @@ def _counter(key: Key, then: Figure, now: Figure) -> Compared:
 def _time(key: Key, then: list[Figure], now: list[Figure]) -> Compared:
     clocks = {figure.clock for figure in (*then, *now)}
     if len(clocks) > 1:
-        named = " and ".join(sorted(str(clock) for clock in clocks))
-        return Compared(key, "inconclusive", f"timed by the {named} clocks, which cannot be compared")
+        names = " and ".join(sorted(str(clock) for clock in clocks))
+        return Compared(key, "inconclusive", f"timed by the {names} clocks, which cannot be compared")
     modelled = clocks == {"model"}
     if modelled:
-        found = compare_exact(then[0].samples[0], now[0].samples[0])
+        comparison = compare_exact(then[0].samples[0], now[0].samples[0])
     else:
-        found = compare([f.samples for f in then], [f.samples for f in now])
-    causes = ", ".join(_causes(then[0], now[0])) if modelled and found.ratio != 1 else ""
+        comparison = compare([f.samples for f in then], [f.samples for f in now])
+    causes = ", ".join(_causes(then[0], now[0])) if modelled and comparison.ratio != 1 else ""
     return Compared(
-        key, found.verdict, _said(found, modelled) + (f" ({causes})" if causes else ""), found.best
+        key, comparison.verdict, _said(comparison, modelled) + (f" ({causes})" if causes else ""), comparison.best
     )
 
 
-def _said(found: Comparison, modelled: bool) -> str:
-    change = f"{found.ratio - 1:+.1%}"
-    interval = "modelled" if modelled else f"99% interval {found.low - 1:+.1%} to {found.high - 1:+.1%}"
-    new_best = "; a new best" if found.best else ""
-    return f"{change}, {interval}{new_best}{f'; {found.note}' if found.note else ''}"
+def _said(comparison: Comparison, modelled: bool) -> str:
+    change = f"{comparison.ratio - 1:+.1%}"
+    interval = "modelled" if modelled else f"99% interval {comparison.low - 1:+.1%} to {comparison.high - 1:+.1%}"
+    new_best = "; a new best" if comparison.best else ""
+    return f"{change}, {interval}{new_best}{f'; {comparison.note}' if comparison.note else ''}"
 
 
 def _causes(then: Figure, now: Figure) -> list[str]:
@@ -102,5 +102,5 @@ def _causes(then: Figure, now: Figure) -> list[str]:
 
 
 def _number(figure: Figure, name: str) -> float:
-    given = figure.details.get(name, 0.0)
-    return given if isinstance(given, float) else 0.0
+    detail = figure.details.get(name, 0.0)
+    return detail if isinstance(detail, float) else 0.0

@@ -172,8 +172,8 @@ def _line(op: Op) -> int:
     """The devices that a collective joins, by the sizes of what it takes and makes; a scatter also makes room to work in."""
     if op.name.startswith("AllBroadcast"):
         return len(op.outputs)
-    given, made = op.inputs[0].size, [t.size for t in op.outputs]
-    return given // min(made) if op.name.startswith("ReduceScatter") else max(made) // given
+    source, sizes = op.inputs[0].size, [t.size for t in op.outputs]
+    return source // min(sizes) if op.name.startswith("ReduceScatter") else max(sizes) // source
 
 
 def captured(ttnn: Any, run: Callable[[], object], mode: Any) -> list[Node]:

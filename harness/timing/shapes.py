@@ -87,7 +87,7 @@ def model_pass(
 
     One layer runs, and counts as often as the model has layers. Raises InputError for sizes the model cannot run.
     """
-    chosen = named(precision)
+    policy = named(precision)
     one_layer = replace(config, n_layers=1)
     room = padded_prefill_length(seq_len + 1)
     with shapes_only():
@@ -96,14 +96,14 @@ def model_pass(
                 mesh_device=mesh_device,
                 config=one_layer,
                 weights=_Dummy(one_layer),
-                precision=chosen,
+                precision=policy,
                 max_seq_len=room,
             )
         )
         generator = tt_llm.Generator(
             mesh_device=mesh_device,
             model=model,
-            precision=chosen,
+            precision=policy,
             tokenizer=None,
             max_batch_size=batch,
             max_seq_len=room,

@@ -143,16 +143,16 @@ def _divided_mask(name: str, kwargs: Kwargs) -> list[OpRecord]:
 
 def attributes(kwargs: Kwargs) -> dict[str, str]:
     """The attributes of a call with these keyword arguments."""
-    found = {}
+    attributes_ = {}
     for name, value in kwargs.items():
         if name.endswith("_config") and not hasattr(value, "memory_layout"):
-            kept = {field: _plain(getattr(value, field, None)) for field in CONFIG_FIELDS}
-            found.update({field: text for field, text in kept.items() if text is not None})
+            fields = {field: _plain(getattr(value, field, None)) for field in CONFIG_FIELDS}
+            attributes_.update({field: text for field, text in fields.items() if text is not None})
         if name == "program_config":
-            found[name] = type(value).__name__
+            attributes_[name] = type(value).__name__
         elif (text := _plain(value)) is not None:
-            found[name] = text
-    return found
+            attributes_[name] = text
+    return attributes_
 
 
 def _plain(value: Any) -> str | None:

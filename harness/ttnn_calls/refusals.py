@@ -47,8 +47,8 @@ def explain(error: Exception) -> str | None:
         return None
     if inside[:1] == [0]:
         return None
-    named = _NAMED.match(str(error))
-    op = named[1] if named else _op(frames[inside[0]][0]) if inside else None
+    match = _NAMED.match(str(error))
+    op = match[1] if match else _op(frames[inside[0]][0]) if inside else None
     site = call_site([(frame.f_code.co_filename, line) for frame, line in frames], op)
     return f"{site}: {_NAMED.sub('', reason(str(error)))}"
 
@@ -61,6 +61,6 @@ def _op(frame: FrameType) -> str | None:
 
 def reason(message: str) -> str:
     """ttnn's message without its backtrace and the place in its own sources, on one line."""
-    found = _REASON.search(message) or _ASSERTION.search(message)
-    text = found[1] if found else _OTHERS_END.split(message)[0]
+    match = _REASON.search(message) or _ASSERTION.search(message)
+    text = match[1] if match else _OTHERS_END.split(message)[0]
     return " ".join(text.split())

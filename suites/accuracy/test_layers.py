@@ -17,12 +17,12 @@ LENGTH = 32  # as many as the simulated Wormhole was read out over, from which t
 def residuals(tt_session, tt_precision) -> list[torch.Tensor]:
     """What each layer leaves in the residual, [1, LENGTH, dim] each, in one prefill of the corpus's first tokens."""
     generator = tt_session.generator(tt_precision)
-    seen: list[torch.Tensor] = []
+    rows: list[torch.Tensor] = []
 
     def tapped(prefill):
         def run(*args):
             x = prefill(*args)
-            seen.append(ttnn.to_torch(ttnn.get_device_tensors(x)[0])[0, :, :LENGTH].float())
+            rows.append(ttnn.to_torch(ttnn.get_device_tensors(x)[0])[0, :, :LENGTH].float())
             return x
 
         return run
@@ -31,7 +31,7 @@ def residuals(tt_session, tt_precision) -> list[torch.Tensor]:
         for layer in generator.model.layers:
             patch.setattr(layer, "prefill", tapped(layer.prefill))
         generator.prefill_forward(tt_session.tokens(LENGTH, 1).int())
-    return seen
+    return rows
 
 
 @pytest.mark.tt_golden("decoder", layer=list(range(MOST_LAYERS)), seq_len=LENGTH)

@@ -17,8 +17,8 @@ TIME_LIMIT = 300  # seconds for all calls under one target
 def answers(target, folder) -> dict[str, str]:
     file = folder / f"{target}.json"
     command = [sys.executable, "-m", "harness.conformance.calls", target, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
-    assert done.returncode == 0, f"target {target} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
+    process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+    assert process.returncode == 0, f"target {target} ended with {process.returncode}: {process.stderr.strip()[-500:]}"
     return json.loads(file.read_text())
 
 

@@ -17,6 +17,6 @@ def test_emulator_takes_the_real_ops(tt_session, tt_precision, recorder):
         pytest.skip("ttnn is not installed in this Python: nothing to hold the emulator against")
     options = tt_session.options
     ours, real = (stream(t, options.mesh, options.model, tt_precision) for t in ("emulator", "dryrun"))
-    found = differences(ours, real)
-    note = f"first of {len(found)}: {found[0]}" if found else ""
-    recorder.judge({"op_differences": float(len(found))}, len(real), "model", note=note)
+    difference_lines = differences(ours, real)
+    note = f"first of {len(difference_lines)}: {difference_lines[0]}" if difference_lines else ""
+    recorder.judge({"op_differences": float(len(difference_lines))}, len(real), "model", note=note)

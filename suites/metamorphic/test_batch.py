@@ -57,5 +57,5 @@ def test_rows_without_a_user_write_nothing(generator, tt_session, decode, unchan
 
     before = [pages(layer) for layer in layers]
     decode(tokens[:, PROMPT:], [PROMPT, -1], [0, 1])
-    for layer, held in zip(layers, before, strict=True):
-        unchanged(held, pages(layer), f"cache of user 1, layer {layer}, after a step without it")
+    for layer, copy in zip(layers, before, strict=True):
+        unchanged(copy, pages(layer), f"cache of user 1, layer {layer}, after a step without it")

@@ -88,15 +88,15 @@ def test_cache_after_the_steps(decoding, both, recorder):
             blocks = read(cache)[decoding.table.long()]  # [32 users, 4 blocks, heads, 32, head_dim]
             for user in decoding.users:
                 rows = torch.cat(list(blocks[user.row]), 1)[:, : len(user.ids)]
-                wanted = torch.cat(list(RECORDING.arrays[f"{name}_layer{layer}_user{user.row}_blocks"]), 1)
-                found = agreement(rows, wanted[:, : len(user.ids)], "BFLOAT8_B")
+                expected = torch.cat(list(RECORDING.arrays[f"{name}_layer{layer}_user{user.row}_blocks"]), 1)
+                agreed = agreement(rows, expected[:, : len(user.ids)], "BFLOAT8_B")
                 details = {
                     "setting": f"{name} cache of layer {layer}, user {user.row}, chained",
-                    "max_ulp": found.max_ulp,
-                    "ulps": found.ulps,
-                    "recorded_gap": found.gap,
+                    "max_ulp": agreed.max_ulp,
+                    "ulps": agreed.ulps,
+                    "recorded_gap": agreed.gap,
                 }
-                filing.figure("bit_exact", found.bit_exact, found.n, "kv_cache", details, judged=False)
+                filing.figure("bit_exact", agreed.bit_exact, agreed.n, "kv_cache", details, judged=False)
     filing.close()
 
 

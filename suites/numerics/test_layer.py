@@ -34,14 +34,14 @@ def test_chained_layer_has_the_recorded_error(name, replayed_inputs, computing_d
     for output in (output for step in recording.steps for output in step.outputs):
         if output.pcc is None or output.name not in ours:
             continue
-        wanted = exact[output.name]
+        expected = exact[output.name]
         recorded = recording.recorded(output.name)
         if recorded is not None:  # our golden is the one the recorded figure was taken against
-            assert error(recorded.reshape(wanted.shape), wanted).gap == pytest.approx(
+            assert error(recorded.reshape(expected.shape), expected).gap == pytest.approx(
                 1 - output.pcc, rel=1e-3
             )
-        gap = error(ours[output.name], wanted).gap
-        what, n = f"1-PCC of {output.name}", wanted.numel()
+        gap = error(ours[output.name], expected).gap
+        what, n = f"1-PCC of {output.name}", expected.numel()
         filing.error(what, gap, 1 - output.pcc, n, "decoder", modes=("exact",))
     filing.close()
 

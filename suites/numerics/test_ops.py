@@ -19,10 +19,10 @@ def test_call(step, computing_device, recorder):
     tensors = [
         put(OPS.arrays[spec.name].reshape(spec.shape), spec, computing_device) for spec in step.tensors
     ]
-    held = [read(tensor) for tensor in tensors]
+    operands = [read(tensor) for tensor in tensors]
     ours = read(call(step, tensors)[0])
-    output, wanted = step.outputs[0], exact(step, held)
+    output, expected = step.outputs[0], exact(step, operands)
     filing = Filing(recorder)
-    outcome = Outcome(step, output, ours, OPS.arrays[output.name], wanted[0] if wanted else None)
+    outcome = Outcome(step, output, ours, OPS.arrays[output.name], expected[0] if expected else None)
     filing.outcome(outcome, vector=True)
     filing.close()

@@ -25,12 +25,12 @@ def golden(tt_session, weights, recorded_golden):
     layers = [f"layers.{i}.output" for i in range(weights.config.n_layers)]
     points = ["embedding.output", *layers]
     ids = recorded_golden["ids"].long()
-    seen = tt_session.reference("float32").run(ids[None], {"logits", *points})
-    logits = seen["logits"][0]
-    wanted = recorded_golden["top64_logits"]
+    activations = tt_session.reference("float32").run(ids[None], {"logits", *points})
+    logits = activations["logits"][0]
+    expected = recorded_golden["top64_logits"]
     ours = logits.gather(1, recorded_golden["top64_ids"].long())
-    assert compare_tensors(ours, wanted).rel_l2 < 1e-5, "the golden is not the one that was recorded"
-    return logits, torch.stack([seen[point][0] for point in points])
+    assert compare_tensors(ours, expected).rel_l2 < 1e-5, "the golden is not the one that was recorded"
+    return logits, torch.stack([activations[point][0] for point in points])
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -56,11 +56,11 @@ def test_prefill(policy, golden, recorded_golden, recorder):
     details = {"what": "KL(recorded || ours), device against its weights", "ours": kl, "recorded": weights_kl}
     filing.figure("kl_share", kl / weights_kl, n, "model", details, judged=mode() != "fast")
 
-    found, device = compare_tensors(trace.logits, logits), seen["metrics_vs_fp32_golden"]
+    comparison, device = compare_tensors(trace.logits, logits), seen["metrics_vs_fp32_golden"]
     divergence = kl_divergence(logits, trace.logits)
     for what, ours, recorded in (
-        ("1-PCC of the logits", 1 - found.pcc, 1 - device["logits_pcc"]),
-        ("1-PCC of their worst row", 1 - found.worst_row_pcc, 1 - device["logits_row_pcc_min"]),
+        ("1-PCC of the logits", 1 - comparison.pcc, 1 - device["logits_pcc"]),
+        ("1-PCC of their worst row", 1 - comparison.worst_row_pcc, 1 - device["logits_row_pcc_min"]),
         ("mean KL to the golden", divergence.mean, device["mean_kl_golden_device_nats"]),
     ):
         filing.error(what, ours, recorded, n, "model")
@@ -86,16 +86,16 @@ def test_each_layer_alone(policy, recorder):
     hidden = recording.arrays["hidden"]
     for index in range(len(hidden) - 1):
         ours, recorded = model.layer(calls, index, hidden[index]), hidden[index + 1]
-        found = agreement(ours, recorded, "BFLOAT16")
+        agreed = agreement(ours, recorded, "BFLOAT16")
         added = compare_tensors(ours - hidden[index], recorded - hidden[index])
         details = {
             "setting": f"{POLICIES[name]}, layer {index} alone",
             "group": f"{POLICIES[name]}, each layer alone from the recorded hidden state",
-            "max_ulp": found.max_ulp,
-            "ulps": found.ulps,
-            "recorded_gap": found.gap,
+            "max_ulp": agreed.max_ulp,
+            "ulps": agreed.ulps,
+            "recorded_gap": agreed.gap,
             "rel_l2_of_what_it_adds": added.rel_l2,
         }
         # Not gated: the composed ops in it are held to 2 ulp, and each such step moves all that follows.
-        filing.figure("bit_exact", found.bit_exact, found.n, "decoder", details, judged=False)
+        filing.figure("bit_exact", agreed.bit_exact, agreed.n, "decoder", details, judged=False)
     filing.close()

@@ -31,15 +31,15 @@ def compare(
     except (ResultsError, ForeignError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
-    found = list(compared(*arms))
+    comparisons = list(compared(*arms))
     for state in ("regression", "vanished", "inconclusive", "missing baseline"):
-        for one in (each for each in found if each.state == state):
+        for one in (each for each in comparisons if each.state == state):
             typer.echo(f"{state}: {one.key} [{one.key.test.rpartition('::')[2]}]: {one.said}")
-    passed = [one for one in found if one.state == "pass"]
+    passed = [one for one in comparisons if one.state == "pass"]
     best = [one for one in passed if one.best]
     for one in best:
         typer.echo(f"new best: {one.key}: {one.said}")
     if best:
         typer.echo(f"{len(best)} faster than the baseline: {candidate} can be the new one")
-    typer.echo(f"{len(passed)} of {len(found)} times and counters pass")
-    raise typer.Exit(status(found))
+    typer.echo(f"{len(passed)} of {len(comparisons)} times and counters pass")
+    raise typer.Exit(status(comparisons))

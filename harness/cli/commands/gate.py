@@ -29,12 +29,12 @@ def gate(
     from harness.results.schema import ResultsError, read_figures
 
     try:
-        held = read_baseline(baseline)
-        judgement = judge_run([read_figures(path) for path in results], held, Policy.load(policy))
+        base = read_baseline(baseline)
+        judgement = judge_run([read_figures(path) for path in results], base, Policy.load(policy))
     except (ResultsError, ForeignError, PolicyError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
-    for line in lines(judgement, held):
+    for line in lines(judgement, base):
         typer.echo(line)
-    tell_gate(judgement, held, typer.echo)
+    tell_gate(judgement, base, typer.echo)
     raise typer.Exit(judgement.status)

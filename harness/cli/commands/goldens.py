@@ -48,8 +48,8 @@ def make(
         for problem in session.store.verify(remove=True):
             typer.echo(f"removed: {problem}", err=True)
         specs = suites_goldens(model)
-        made = make_missing(session, specs, everything)
-        typer.echo(f"{len(specs)} goldens in {session.store.url}, {made} of them made now")
+        names = make_missing(session, specs, everything)
+        typer.echo(f"{len(specs)} goldens in {session.store.url}, {names} of them made now")
 
 
 @goldens_app.command()
@@ -74,10 +74,10 @@ def prune(
     from harness.run.goldens import suites_goldens, uses
 
     with _session(Options(model=model, model_given=True, goldens=goldens, corpus=corpus)) as session:
-        found = [entry for entry in uses(session, suites_goldens(model)) if entry[2] != "needed"]
+        unneeded = [entry for entry in uses(session, suites_goldens(model)) if entry[2] != "needed"]
         left = session.store.leftovers()
-        freed = sum(session.store.size(name, key) for name, key, _ in found) + sum(left.values())
-        for name, key, use in found:
+        freed = sum(session.store.size(name, key) for name, key, _ in unneeded) + sum(left.values())
+        for name, key, use in unneeded:
             typer.echo(f"{key[:12]}  {use:6s}  {name}")
             if yes:
                 session.store.remove(name, key)
@@ -85,9 +85,9 @@ def prune(
             typer.echo(f"left behind: {path}")
         if yes:
             session.store.remove_leftovers()
-        done = "deleted" if yes else "would be deleted; --yes does it"
+        outcome = "deleted" if yes else "would be deleted; --yes does it"
         typer.echo(
-            f"{len(found)} goldens and {len(left)} files left behind, {freed / 2**20:.1f} MiB in {session.store.url}: {done}"
+            f"{len(unneeded)} goldens and {len(left)} files left behind, {freed / 2**20:.1f} MiB in {session.store.url}: {outcome}"
         )
 
 

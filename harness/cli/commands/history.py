@@ -34,12 +34,12 @@ def history(
         raise typer.Exit(USAGE_EXIT) from None
     stepped = {}
     for name, points in figures.items():
-        found = kept.steps([point.seconds for point in points])
-        for step in found:
+        steps = kept.steps([point.seconds for point in points])
+        for step in steps:
             slower = "slower" if step.ratio > 1 else "faster"
             typer.echo(f"{points[step.index].run}: {name}: {abs(step.ratio - 1):.1%} {slower}")
-        if found:
-            stepped[name] = points, found
+        if steps:
+            stepped[name] = points, steps
     runs = {point.run for points in figures.values() for point in points}
     typer.echo(f"{len(figures)} figures over {len(runs)} runs, {len(stepped)} with a step")
     if plot is not None and stepped:

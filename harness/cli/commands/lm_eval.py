@@ -45,14 +45,14 @@ def lm_eval(
 
     try:
         check_writable(out / "results.json")
-        found = compare(context.args, model, precision.split(","))
-        write_results(out / "results.json", found.environment, found.records)
-        write_html(found, out / "report.html")
+        results = compare(context.args, model, precision.split(","))
+        write_results(out / "results.json", results.environment, results.records)
+        write_html(results, out / "report.html")
     except input_errors() as error:
         _refuse(str(error))
-    render(found, Console())
+    render(results, Console())
     typer.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
-    verdicts = {record.verdict for record in found.records}
+    verdicts = {record.verdict for record in results.records}
     raise typer.Exit(1 if "regression" in verdicts else USAGE_EXIT if verdicts - {"pass"} else 0)
 
 

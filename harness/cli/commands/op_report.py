@@ -105,8 +105,8 @@ def op_diff(
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE_EXIT) from None
-    for path, found in ((before, then), (after, now)):
-        for line in found.warnings:
+    for path, ops in ((before, then), (after, now)):
+        for line in ops.warnings:
             typer.echo(f"warning: {path}: {line}", err=True)
     for change in changes(old_ops, new_ops):
         typer.echo(str(change))

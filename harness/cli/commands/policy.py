@@ -42,21 +42,21 @@ def explain(
 
     try:
         rules = Policy.load(policy)
-        found = read_results(results)
-        chosen = [
+        written = read_results(results)
+        selection = [
             record
-            for record in found.records
+            for record in written.records
             if record.value is not None
             and record.metric in rules.directions
             and test in record.test
             and metric in (None, record.metric)
         ]
-        if not chosen:
-            wanted = metric or "metric of this policy"
+        if not selection:
+            subject = metric or "metric of this policy"
             where = f" in a test named like {test!r}" if test else ""
-            raise ResultsError(f"{results}: no {wanted}{where}")
-        for record in chosen:
-            for line in explained(record, rules, found.environment.emulator_mode):
+            raise ResultsError(f"{results}: no {subject}{where}")
+        for record in selection:
+            for line in explained(record, rules, written.environment.emulator_mode):
                 typer.echo(line)
     except (PolicyError, ResultsError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -75,9 +75,9 @@ def explained(record: Record, policy: Policy, mode: str | None) -> Iterator[str]
         "layer": record.layer,
         "mode": mode,
     }
-    known = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    facts_text = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
     yield f"{record.metric} {record.value:.6g} [{record.test}]"
-    yield f"  it is of {known}"
+    yield f"  it is of {facts_text}"
     rule = policy.resolve(
         metric=record.metric,
         module=record.module,
@@ -116,5 +116,5 @@ def _selectors(entry: Entry) -> str:
     if not entry.selectors:
         return "holds for all"
     return "holds for " + ", ".join(
-        f"{name} {' or '.join(map(str, wanted))}" for name, wanted in entry.selectors
+        f"{name} {' or '.join(map(str, values))}" for name, values in entry.selectors
     )

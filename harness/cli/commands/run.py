@@ -79,11 +79,11 @@ def run(
         from harness.report.github import tell_run
         from harness.run.journal import beside
 
-        found = read_results(results)
+        written = read_results(results)
         if len(meshes) > 1:
-            render(found, Console())
-            tell_run(found, typer.echo)
-        write_html(found, out / "report.html")
+            render(written, Console())
+            tell_run(written, typer.echo)
+        write_html(written, out / "report.html")
         for file in (results, *(out / each / results.name for each in meshes)):
             beside(file).unlink(missing_ok=True)  # nothing is left to resume
     except ResultsError as error:

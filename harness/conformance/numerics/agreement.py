@@ -67,13 +67,13 @@ def agreement(ours: torch.Tensor, recorded: torch.Tensor, dtype: str) -> Agreeme
 
 def error(result: torch.Tensor, exact: torch.Tensor) -> Error:
     """A result's error to the exact one, both of one shape."""
-    found = compare_tensors(result, exact)
+    comparison = compare_tensors(result, exact)
     x, y = exact.double().flatten(), result.double().flatten()
     energy = float(x @ x)
     gain = float(y @ x) / energy if energy and math.isfinite(energy) else math.nan
     rest = float((y - gain * x).square().sum())
     stderr = math.sqrt(rest / max(1, x.numel() - 1) / energy) if energy and rest >= 0 else math.nan
-    return Error(1 - found.pcc, found.norm_ratio, gain, stderr)
+    return Error(1 - comparison.pcc, comparison.norm_ratio, gain, stderr)
 
 
 def ulp(values: torch.Tensor, dtype: str) -> torch.Tensor:
@@ -103,6 +103,6 @@ def partial_kl(recorded: Mapping[str, torch.Tensor], ids: torch.Tensor, logits: 
 
 def _shares(logits: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
     """[S, k + 1]: probabilities of the k tokens and of all others."""
-    kept = (logits.double() - lse.double()[:, None]).exp()
-    rest = (1 - kept.sum(1, keepdim=True)).clamp(min=SMALLEST)
-    return torch.cat([kept, rest], 1)
+    shares = (logits.double() - lse.double()[:, None]).exp()
+    rest = (1 - shares.sum(1, keepdim=True)).clamp(min=SMALLEST)
+    return torch.cat([shares, rest], 1)

@@ -96,8 +96,8 @@ def cache_of_recorded_rows(
         for user, prompt in enumerate(prompts):
             positions[user] = prompt + number
             rows[0, user] = text[user][:, prompt + number]
-        given = (rows, positions, table)
-        tensors = [put(one, spec, device) for one, spec in zip(given, update.tensors[1:], strict=True)]
+        arguments = (rows, positions, table)
+        tensors = [put(one, spec, device) for one, spec in zip(arguments, update.tensors[1:], strict=True)]
         cache = call(update, [cache, *tensors])[0]
     return read(cache)
 

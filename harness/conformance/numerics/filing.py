@@ -32,10 +32,10 @@ class Filing:
         if outcome.ours is None:
             self._recorder.state("not_compared", f"{outcome.output.name}: {outcome.reason}")
             return
-        found = row(outcome, mode(), vector=vector)
-        details = {"point": outcome.output.name, **found.details}
-        self._judge(found.judged, found.n, found.module, details=details)
-        self._note(found.shown, found.n, found.module, details=details)
+        figures = row(outcome, mode(), vector=vector)
+        details = {"point": outcome.output.name, **figures.details}
+        self._judge(figures.judged, figures.n, figures.module, details=details)
+        self._note(figures.shown, figures.n, figures.module, details=details)
 
     def error(
         self,

@@ -62,18 +62,18 @@ def layer_inputs(recording: Recording, weights: Weights) -> dict[str, torch.Tens
     Left out: "h_in" of a layer other than the first, which was not recorded, and what depends on recorded outputs.
     """
     layer, shape = recording.info["layer"], {name: spec.shape for name, spec in recording.inputs.items()}
-    made = _tables(weights, torch.arange(TILE_ROWS))
+    tensors = _tables(weights, torch.arange(TILE_ROWS))
     for point, weight in weights.layer(layer).items():
-        made[_RECORDED_NAMES[point]] = weight
+        tensors[_RECORDED_NAMES[point]] = weight
     if layer == 0:
-        made["h_in"] = weights.embedding(arrays("whole_golden")["ids"])
+        tensors["h_in"] = weights.embedding(arrays("whole_golden")["ids"])
     if "pos" in recording.info:
-        made |= _decode_inputs(recording, weights)
+        tensors |= _decode_inputs(recording, weights)
     inputs = {}
     for name in shape:
-        fitting = [known for known in made if name.startswith(known)]
+        fitting = [prefix for prefix in tensors if name.startswith(prefix)]
         if fitting:
-            inputs[name] = made[max(fitting, key=len)].reshape(shape[name])
+            inputs[name] = tensors[max(fitting, key=len)].reshape(shape[name])
     return inputs
 
 

@@ -48,14 +48,14 @@ def from_recorded(recording: Recording, inputs: Values, device: ttnn.MeshDevice)
             reason = f"not recorded: {', '.join(lacking)}" if lacking else f"{step.op} is not offered"
             yield from (Outcome(step, output, None, reason=reason) for output in step.outputs)
             continue
-        given = [values for values in operands if values is not None]
-        tensors = [put(values, spec, device) for values, spec in zip(given, step.tensors, strict=True)]
-        held = [read(tensor) for tensor in tensors]
+        present = [values for values in operands if values is not None]
+        tensors = [put(values, spec, device) for values, spec in zip(present, step.tensors, strict=True)]
+        operand_values = [read(tensor) for tensor in tensors]
         results = [read(tensor) for tensor in call(step, tensors)]
-        wanted = exact(step, held)
+        expected = exact(step, operand_values)
         for i, (output, ours) in enumerate(zip(step.outputs, results, strict=True)):
             recorded = recording.recorded(output.name)
-            outcome = Outcome(step, output, ours, recorded, None if wanted is None else wanted[i])
+            outcome = Outcome(step, output, ours, recorded, None if expected is None else expected[i])
             if recorded is None and outcome.digest_equal:
                 known[output.name] = ours
             yield outcome
@@ -102,7 +102,7 @@ def _operand(
     return recording.recorded(spec.name) if values is None else values
 
 
-def _golden_operand(spec: TensorSpec, made: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _golden_operand(spec: TensorSpec, results: Mapping[str, torch.Tensor]) -> torch.Tensor:
     if spec.name.endswith(PERMUTED):
-        return permuted(made[spec.name.removesuffix(PERMUTED)], spec.shape[-1])
-    return made[spec.name]
+        return permuted(results[spec.name.removesuffix(PERMUTED)], spec.shape[-1])
+    return results[spec.name]

@@ -31,12 +31,12 @@ class Calls:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = {step.point: step for step in reversed(steps)}
-        chosen = {one.outputs[0].shape[-1]: one.in0_block_w for one in steps if one.in0_block_w is not None}
+        blocks = {one.outputs[0].shape[-1]: one.in0_block_w for one in steps if one.in0_block_w is not None}
         # A call that found its program in the cache has no record of it: linears of one width share theirs.
         for point, step in self._steps.items():
             if step.op == "ttnn.linear" and step.in0_block_w is None:
                 self._steps[point] = replace(
-                    step, in0_block_w=chosen.get(step.outputs[0].shape[-1], DEFAULT_BLOCK)
+                    step, in0_block_w=blocks.get(step.outputs[0].shape[-1], DEFAULT_BLOCK)
                 )
 
     def __contains__(self, point: str) -> bool:

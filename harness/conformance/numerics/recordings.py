@@ -42,8 +42,8 @@ class Step:
     tensors: tuple[TensorSpec, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        given = (*self.args, *self.kwargs.values())
-        object.__setattr__(self, "tensors", tuple(a for a in given if isinstance(a, TensorSpec)))
+        arguments = (*self.args, *self.kwargs.values())
+        object.__setattr__(self, "tensors", tuple(a for a in arguments if isinstance(a, TensorSpec)))
 
 
 class Recording:

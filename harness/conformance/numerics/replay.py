@@ -38,10 +38,10 @@ def call(step: Step, tensors: Sequence[ttnn.Tensor]) -> tuple[ttnn.Tensor, ...]:
     function = _find(step.op)
     if function is None:
         raise NotOffered(step.op)
-    given = iter(tensors)
+    operands = iter(tensors)
 
     def argument(value: Any) -> Any:
-        return next(given) if isinstance(value, TensorSpec) else _value(value)
+        return next(operands) if isinstance(value, TensorSpec) else _value(value)
 
     args = [argument(value) for value in step.args]
     kwargs = {key: argument(value) for key, value in step.kwargs.items()}
@@ -93,10 +93,10 @@ def digest(values: torch.Tensor) -> str:
 
 
 def _find(op: str) -> Callable[..., Any] | None:
-    found: Any = ttnn
+    function: Any = ttnn
     for part in op.split(".")[1:]:
-        found = getattr(found, part, None)
-    return found if callable(found) else None
+        function = getattr(function, part, None)
+    return function if callable(function) else None
 
 
 def _value(value: Any) -> Any:

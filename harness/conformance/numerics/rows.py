@@ -88,14 +88,14 @@ def row(outcome: Outcome, mode: str, *, vector: bool = False) -> Row:
         # Of values that were not kept nothing but equality can be said.
         names = ("bit_exact",) if "bit_exact" in JUDGED[mode][kind] else ()
         return _row(module, figures, names, outcome.ours.numel(), details)
-    kept = outcome.recorded.shape[-2]  # of long outputs the last rows were recorded
-    recorded, ours = outcome.recorded, outcome.ours[..., -kept:, :]
+    rows = outcome.recorded.shape[-2]  # of long outputs the last rows were recorded
+    recorded, ours = outcome.recorded, outcome.ours[..., -rows:, :]
     found = agreement(ours, recorded, outcome.output.dtype)
     figures = {"bit_exact": found.bit_exact, "within_2ulp": found.within_2ulp, "recorded_gap": found.gap}
     details |= {"max_ulp": found.max_ulp, "ulps": found.ulps, "recorded_gap": found.gap}
     if outcome.exact is not None:
-        wanted = outcome.exact[..., -kept:, :]
-        errors = error(ours, wanted), error(recorded, wanted)
+        expected = outcome.exact[..., -rows:, :]
+        errors = error(ours, expected), error(recorded, expected)
         details |= _error_details(*errors)
         figures |= _changes(found, *errors)
     return _row(module, figures, JUDGED[mode][kind], found.n, details)
@@ -127,8 +127,8 @@ def _row(
     module: str, figures: dict[str, float], names: tuple[str, ...], n: int, details: dict[str, float | str]
 ) -> Row:
     judged = {name: figures[name] for name in names if name in figures}
-    shown = {name: value for name, value in figures.items() if name not in judged}
-    return Row(module, judged, shown, n, details)
+    others = {name: value for name, value in figures.items() if name not in judged}
+    return Row(module, judged, others, n, details)
 
 
 def _error_details(ours: Error, recorded: Error) -> dict[str, float | str]:
@@ -142,12 +142,12 @@ def _error_details(ours: Error, recorded: Error) -> dict[str, float | str]:
     }
 
 
-def _changes(found: Agreement, ours: Error, recorded: Error) -> dict[str, float]:
+def _changes(agreed: Agreement, ours: Error, recorded: Error) -> dict[str, float]:
     """What sets the two results apart, in terms of the error that both have."""
     changes = {}
     if math.isfinite(recorded.gap):
         changes["gap_share"] = (
-            found.gap / recorded.gap if recorded.gap > 0 else 0.0 if found.gap == 0 else math.inf
+            agreed.gap / recorded.gap if recorded.gap > 0 else 0.0 if agreed.gap == 0 else math.inf
         )
     bias = recorded.gain - 1
     if math.isfinite(bias) and abs(bias) > SIGNIFICANT * recorded.gain_stderr:

@@ -33,9 +33,9 @@ def choice_rows() -> list[Row]:
     draw = random.Random(SEED)
     rows = []
     for question, table in QUESTIONS.items():
-        known = facts.pairs(table)
-        for subject, answer in known:
-            wrong = sorted({other for _, other in known} - {answer})
+        pairs = facts.pairs(table)
+        for subject, answer in pairs:
+            wrong = sorted({other for _, other in pairs} - {answer})
             rows.append(_choice(draw, question.format(subject), answer, draw.sample(wrong, 3)))
     for question, right in _sums(draw):
         near = [right + step for step in (-10, -3, -2, -1, 1, 2, 3, 10) if right + step >= 0]
@@ -89,8 +89,8 @@ def _sums(draw: random.Random) -> list[tuple[str, int]]:
     }
     asked: dict[str, int] = {}
     for words, (answer, most) in kinds.items():
-        wanted = len(asked) + SUMS
-        while len(asked) < wanted:
+        total = len(asked) + SUMS
+        while len(asked) < total:
             b, a = sorted((draw.randint(1, most), draw.randint(1, most)))
             asked[words.format(a, b)] = answer(a, b)
     questions = list(asked.items())

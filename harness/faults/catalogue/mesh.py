@@ -72,9 +72,9 @@ def stale_cache_on_one_device(patch: pytest.MonkeyPatch) -> None:
     def skipping(fill: Any, cache: Any, *args: Any, **kwargs: Any) -> Any:
         last = len(ttnn.get_device_tensors(cache)) - 1
         cache.own()  # the emulator's: a shard for each device
-        kept = cache.shards[last].clone()
+        backup = cache.shards[last].clone()
         result = fill(cache, *args, **kwargs)
-        cache.shards[last].copy_(kept)
+        cache.shards[last].copy_(backup)
         return result
 
     around(patch, ttnn.experimental, "paged_fill_cache", skipping)

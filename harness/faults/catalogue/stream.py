@@ -29,8 +29,8 @@ def scaled_embeddings(patch: pytest.MonkeyPatch) -> None:
     from tt_llm.modules.embedding import Embedding
 
     def large(rows: Any, self: Embedding, tokens: Any) -> Any:
-        found = rows(self, tokens)
-        return scaled(found, math.sqrt(found.shape[-1]))
+        residual = rows(self, tokens)
+        return scaled(residual, math.sqrt(residual.shape[-1]))
 
     around(patch, Embedding, "_rows", large)
 

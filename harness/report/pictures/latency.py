@@ -25,37 +25,37 @@ def pictures(records: Sequence[Record]) -> list[Picture]:
     whole = [r for r in records if r.module == "model" and r.samples and r.value]
     steps = [r for r in whole if r.metric == "step_time" and r.note.startswith("traced")]
     by_bar = _one_shape(steps)
-    found = []
+    plots = []
     if len({r.mesh for r in steps}) > 1 or len({r.batch for r in steps}) > 1:
-        found.append(_speed(steps))
+        plots.append(_speed(steps))
     if any(_op_seconds(r) for r in by_bar):
-        found.append(_stack(by_bar))
+        plots.append(_stack(by_bar))
     if any(_number(r, "flops") for r in whole):
-        found.append(_roofline([r for r in whole if _number(r, "flops")]))
-    return found
+        plots.append(_roofline([r for r in whole if _number(r, "flops")]))
+    return plots
 
 
 def history_picture(figures: Mapping[str, tuple[Sequence[Point], Sequence[Step]]]) -> Picture:
     """The medians of figures with a step, each relative to its first, and where their level changed."""
     figure, axes = _axes(3.4)
-    said = []
+    lines = []
     for number, (name, (points, steps)) in enumerate(list(figures.items())[:MOST_FIGURES]):
         colour = f"C{number}"
         relative = [point.seconds / points[0].seconds for point in points]
         axes.plot(range(len(points)), relative, "o-", markersize=3, linewidth=1, color=colour, label=name)
         for step in steps:
             axes.axvline(step.index - 0.5, color=colour, linestyle=":")
-            said.append(f"{name} {step.ratio - 1:+.1%} at {points[step.index].run}")
+            lines.append(f"{name} {step.ratio - 1:+.1%} at {points[step.index].run}")
     axes.set_xlabel("run")
     axes.set_ylabel("time / first run's")
     axes.legend(fontsize=5, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2))
-    return drawn(figure, "Times over runs, and their steps", "; ".join(said))
+    return drawn(figure, "Times over runs, and their steps", "; ".join(lines))
 
 
 def _speed(steps: Sequence[Record]) -> Picture:
     position = min(r.seq_len for r in steps)
     figure, axes = _axes()
-    said = []
+    lines = []
     for precision, batch in sorted({(r.precision, r.batch) for r in steps}):
         line = {
             devices(r.mesh): 1 / r.value
@@ -64,7 +64,7 @@ def _speed(steps: Sequence[Record]) -> Picture:
         }
         x = sorted(line)
         axes.plot(x, [line[n] for n in x], "o-", label=f"{precision}, batch {batch}")
-        said.append(f"{precision}, batch {batch}: " + ", ".join(f"{line[n]:.0f} on {n}" for n in x))
+        lines.append(f"{precision}, batch {batch}: " + ", ".join(f"{line[n]:.0f} on {n}" for n in x))
     axes.set_xscale("log", base=2)
     counts = sorted({devices(r.mesh) for r in steps})
     axes.set_xticks(counts, [str(n) for n in counts])
@@ -73,7 +73,7 @@ def _speed(steps: Sequence[Record]) -> Picture:
     axes.set_ylabel("t/s/u")
     axes.legend(fontsize=7, frameon=False)
     title = f"Decode speed by devices and batch, position {position}, clock: {steps[0].clock}"
-    return drawn(figure, title, f"Tokens a second and user. {'; '.join(said)}")
+    return drawn(figure, title, f"Tokens a second and user. {'; '.join(lines)}")
 
 
 def _stack(records: Sequence[Record]) -> Picture:
@@ -97,12 +97,12 @@ def _stack(records: Sequence[Record]) -> Picture:
     axes.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     first = records[0]
     title = f"Where a decode step's time goes, batch {first.batch}, position {first.seq_len}, clock: {first.clock}"
-    said = "; ".join(
+    text = "; ".join(
         f"{name.replace(chr(10), ' ')}: "
         + ", ".join(f"{op} {each.get(op, 0) * 1e3:.2f} ms" for op in largest)
         for name, each in zip(names, seconds, strict=True)
     )
-    return drawn(figure, title, said)
+    return drawn(figure, title, text)
 
 
 def _roofline(records: Sequence[Record]) -> Picture:
@@ -152,8 +152,8 @@ def _one_shape(steps: Sequence[Record]) -> list[Record]:
 
 
 def _op_seconds(record: Record) -> dict[str, float]:
-    found = ((name.removeprefix("op "), value) for name, value in record.details.items() if name[:3] == "op ")
-    return {name: value for name, value in found if isinstance(value, float)}
+    seconds = ((name.removeprefix("op "), value) for name, value in record.details.items() if name[:3] == "op ")
+    return {name: value for name, value in seconds if isinstance(value, float)}
 
 
 def _number(record: Record, name: str) -> float:

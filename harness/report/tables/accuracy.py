@@ -212,14 +212,14 @@ def _perplexity(ours: float, golden: float, change: float) -> str:
     return f"{ours:.2f} {change:+.2%}\ngolden {golden:.2f}"
 
 
-def _reference_cells(seen: SimulatedReference) -> list[Text]:
+def _reference_cells(reference: SimulatedReference) -> list[Text]:
     texts = (
-        figure("pcc", seen.pcc),
-        figure("worst_row_pcc", seen.worst_row_pcc),
-        figure("top1", seen.top1),
-        figure("top5", seen.top5),
-        figure("kl", seen.kl),
-        _perplexity(seen.perplexity, seen.golden_perplexity, seen.change),
-        str(seen.n),
+        figure("pcc", reference.pcc),
+        figure("worst_row_pcc", reference.worst_row_pcc),
+        figure("top1", reference.top1),
+        figure("top5", reference.top5),
+        figure("kl", reference.kl),
+        _perplexity(reference.perplexity, reference.golden_perplexity, reference.change),
+        str(reference.n),
     )
     return [Text(text, style="dim") for text in texts]

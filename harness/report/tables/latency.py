@@ -115,7 +115,7 @@ def _value(
     records: Sequence[Record], key: Key, metric: str, *, traced: bool | None = None, layer: bool = False
 ) -> float | None:
     """A figure of the whole model, or of the model cut to one layer; of a decode step the traced one where there is one."""
-    found = {
+    figures = {
         r.note.startswith("traced"): r.value
         for r in records
         if r.metric == metric
@@ -123,8 +123,8 @@ def _value(
         and (r.module != "model") == layer
     }
     if traced is not None:
-        return found.get(traced)
-    return found.get(True, found.get(False))
+        return figures.get(traced)
+    return figures.get(True, figures.get(False))
 
 
 def _ms(seconds: float | None) -> str:

@@ -42,14 +42,14 @@ def task_tables(records: Sequence[Record]) -> list[Table]:
 
 
 def _cells(record: Record) -> list[Text]:
-    found = {name: value for name, value in record.details.items() if isinstance(value, float)}
+    figures = {name: value for name, value in record.details.items() if isinstance(value, float)}
     golden, device, low, high = (
-        found.get(name, math.nan) for name in ("golden", "device", "ratio_low", "ratio_high")
+        figures.get(name, math.nan) for name in ("golden", "device", "ratio_low", "ratio_high")
     )
     if record.metric == "task_loss":
-        change = f"{found.get('lost', math.nan):.0f} lost\n{found.get('gained', math.nan):.0f} gained"
+        change = f"{figures.get('lost', math.nan):.0f} lost\n{figures.get('gained', math.nan):.0f} gained"
     elif record.metric == "task_perplexity_error":
-        change = f"x{found.get('ratio', math.nan):.4f}\n{low:.4f} to {high:.4f}"
+        change = f"x{figures.get('ratio', math.nan):.4f}\n{low:.4f} to {high:.4f}"
     else:  # a ratio of perplexities is the exponential of the change of the negative log-likelihood
         change = f"{device - golden:+.4f}\n{-math.log(high):+.4f} to {-math.log(low):+.4f}"
     mark = "" if record.verdict == "pass" else "!"
@@ -58,7 +58,7 @@ def _cells(record: Record) -> list[Text]:
         Text(f"{golden:.4g}"),
         Text(f"{device:.4g}"),
         Text(change + mark, style="red" if mark else ""),
-        Text(f"{found.get('q_value', found.get('p_value', math.nan)):.2g}"),
-        Text(f"{found.get('detectable', math.nan):.2g}"),
+        Text(f"{figures.get('q_value', figures.get('p_value', math.nan)):.2g}"),
+        Text(f"{figures.get('detectable', math.nan):.2g}"),
         Text(str(record.n)),
     ]

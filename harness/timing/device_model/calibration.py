@@ -79,9 +79,9 @@ def log_passes(row: Published) -> Logged:
     """Runs the row's model on shapes alone. A P150 gets a Wormhole's op log, whose 12 DRAM banks it does not have."""
     device = open_mesh(row.mesh)
     try:
-        made = row.config, device, PRECISIONS[row.mode]
-        prefill = model_pass(*made, "prefill", seq_len=row.prompt)
-        decode = model_pass(*made, "decode", batch=row.batch, seq_len=row.prompt + GENERATED // 2)
+        pass_key = row.config, device, PRECISIONS[row.mode]
+        prefill = model_pass(*pass_key, "prefill", seq_len=row.prompt)
+        decode = model_pass(*pass_key, "decode", batch=row.batch, seq_len=row.prompt + GENERATED // 2)
     finally:
         ttnn.close_mesh_device(device)
     return Logged(row, prefill, decode)
@@ -97,8 +97,8 @@ def fitted(rows: Sequence[Logged]) -> dict[str, float]:
         off = [errors(row, constants) for row in rows]
         return float(np.mean(np.abs(np.log1p(off))))
 
-    found = minimize(loss, np.log(start), method="Nelder-Mead", options={"xatol": 0.005, "fatol": 1e-4})
-    return dict(zip(names, np.exp(found.x).tolist(), strict=True))
+    optimum = minimize(loss, np.log(start), method="Nelder-Mead", options={"xatol": 0.005, "fatol": 1e-4})
+    return dict(zip(names, np.exp(optimum.x).tolist(), strict=True))
 
 
 def errors(row: Logged, constants: dict[str, float] | None = None) -> tuple[float, float]:

@@ -59,18 +59,18 @@ class PassTime:
 
     def by_bound(self) -> dict[str, float]:
         """Seconds by what they wait for; the gaps count as dispatch."""
-        found: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for op in self.ops:
-            found[op.bound] = found.get(op.bound, 0.0) + op.seconds
-            found["dispatch"] = found.get("dispatch", 0.0) + op.gap
-        return found
+            seconds[op.bound] = seconds.get(op.bound, 0.0) + op.seconds
+            seconds["dispatch"] = seconds.get("dispatch", 0.0) + op.gap
+        return seconds
 
     def by_op(self) -> dict[str, float]:
         """Seconds by op name, each with the gap before it."""
-        found: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for op in self.ops:
-            found[op.name] = found.get(op.name, 0.0) + op.seconds + op.gap
-        return found
+            seconds[op.name] = seconds.get(op.name, 0.0) + op.seconds + op.gap
+        return seconds
 
 
 def pass_time(records: Sequence[OpRecord], setting: Setting, chip: Architecture = WORMHOLE) -> PassTime:

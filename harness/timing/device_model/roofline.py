@@ -112,9 +112,9 @@ def _matmul(record: OpRecord, _: Setting, chip: Architecture) -> Work:
     k, n = weight.padded_shape[-2:]
     rows = math.prod(x.padded_shape[:-1])
     flops = 2.0 * rows * k * n
-    said = record.attributes
-    peak = chip.flops_per_core[said.get("math_fidelity", "LoFi")]
-    program = said.get("program_config", "")
+    attributes = record.attributes
+    peak = chip.flops_per_core[attributes.get("math_fidelity", "LoFi")]
+    program = attributes.get("program_config", "")
     dram = sum(_size(t) for t in (x, weight, out) if _in_dram(t))
     seconds: dict[Bound, float] = {}
     if "DRAMSharded" in program:
@@ -125,11 +125,11 @@ def _matmul(record: OpRecord, _: Setting, chip: Architecture) -> Work:
         seconds["compute"] = flops / cores / peak
         return Work(seconds, dram, flops, cores=cores)
     seconds["DRAM"] = dram / chip.dram_interleaved
-    if "per_core_N" not in said:
+    if "per_core_N" not in attributes:
         cores = chip.cores
         seconds["compute"] = flops / cores / peak
         return Work(seconds, dram, flops, cores=cores)
-    per_m, per_n = int(said["per_core_M"]), int(said["per_core_N"])
+    per_m, per_n = int(attributes["per_core_M"]), int(attributes["per_core_N"])
     folds = math.prod(x.padded_shape[:-2])
     m_cores, n_cores = -(-(rows // folds // TILE) // per_m), -(-(n // TILE) // per_n)
     cores = min(m_cores * n_cores, chip.cores)
@@ -145,8 +145,8 @@ def _matmul(record: OpRecord, _: Setting, chip: Architecture) -> Work:
 def _prefill_attention(record: OpRecord, _: Setting, chip: Architecture) -> Work:
     q, k = record.inputs[:2]
     heads, rows, width = q.padded_shape[-3:]
-    seen = k.padded_shape[-2] / (2 if record.attributes.get("is_causal") == "True" else 1)
-    flops = 4.0 * q.shape[0] * heads * rows * seen * width
+    keys = k.padded_shape[-2] / (2 if record.attributes.get("is_causal") == "True" else 1)
+    flops = 4.0 * q.shape[0] * heads * rows * keys * width
     chunk = int(record.attributes.get("q_chunk_size", TILE))
     cores = min(chip.cores, q.shape[0] * heads * -(-rows // chunk))
     peak = chip.flops_per_core[record.attributes.get("math_fidelity", "LoFi")]

@@ -35,7 +35,7 @@ class Change:
 def changes(before: Sequence[ReportedOp], after: Sequence[ReportedOp]) -> list[Change]:
     """Every kind of change once, the costliest first."""
     before, after = [*map(_on_any_device, before)], [*map(_on_any_device, after)]
-    found: dict[tuple[str, str], list[tuple[ReportedOp, float]]] = {}
+    groups: dict[tuple[str, str], list[tuple[ReportedOp, float]]] = {}
     pairs = []
     signatures = [list(map(_signature, ops)) for ops in (before, after)]
     matcher = SequenceMatcher(None, signatures[0], signatures[1], autojunk=False)
@@ -44,13 +44,13 @@ def changes(before: Sequence[ReportedOp], after: Sequence[ReportedOp]) -> list[C
             pairs += list(zip(before[a0:a1], after[b0:b1], strict=True))
             continue
         for op in before[a0:a1]:
-            found.setdefault(("removed", _named(op)), []).append((op, -op.seconds - (op.gap or 0.0)))
+            groups.setdefault(("removed", _named(op)), []).append((op, -op.seconds - (op.gap or 0.0)))
         for op in after[b0:b1]:
-            found.setdefault(("added", _named(op)), []).append((op, op.seconds + (op.gap or 0.0)))
+            groups.setdefault(("added", _named(op)), []).append((op, op.seconds + (op.gap or 0.0)))
     for then, now in pairs:
         if what := "; ".join(_differences(then, now)):
-            found.setdefault((what, _named(now)), []).append((now, now.seconds - then.seconds))
-    listed = [_change(what, op, each) for (what, op), each in found.items()]
+            groups.setdefault((what, _named(now)), []).append((now, now.seconds - then.seconds))
+    listed = [_change(what, op, each) for (what, op), each in groups.items()]
     return sorted([*listed, *_gaps(pairs)], key=lambda change: -abs(change.seconds))
 
 
@@ -84,10 +84,10 @@ def _signature(op: ReportedOp) -> tuple[object, ...]:
 
 
 def _differences(then: ReportedOp, now: ReportedOp) -> Iterator[str]:
-    named = [(f"input {i}", a, b) for i, (a, b) in enumerate(zip(then.inputs, now.inputs, strict=False))]
+    inputs = [(f"input {i}", a, b) for i, (a, b) in enumerate(zip(then.inputs, now.inputs, strict=False))]
     if then.output and now.output:
-        named.append(("output", then.output, now.output))
-    for name, a, b in named:
+        inputs.append(("output", then.output, now.output))
+    for name, a, b in inputs:
         if a.dtype != b.dtype:
             yield f"{name} {a.dtype} -> {b.dtype}"
         if a.memory != b.memory:

@@ -73,8 +73,8 @@ def profiler_name(name: str) -> str:
 
 def _row(number: int, op: TimedOp, chip: Architecture, layer: int | None) -> dict[str, object]:
     record, code = op.record, profiler_name(op.name)
-    said = record.attributes
-    config = ", ".join(f"{k}={v}" for k, v in said.items() if k not in ("program_config", "math_fidelity"))
+    attributes = record.attributes
+    config = ", ".join(f"{k}={v}" for k, v in attributes.items() if k not in ("program_config", "math_fidelity"))
     row: dict[str, object] = {
         "OP CODE": code,
         "GLOBAL CALL COUNT": number,
@@ -82,7 +82,7 @@ def _row(number: int, op: TimedOp, chip: Architecture, layer: int | None) -> dic
         "CLOCK": "model",
         "BOUND": op.bound,
         "LAYER": "" if layer is None else layer,
-        "ATTRIBUTES": f"{{'program_config': '{said.get('program_config', '')}({config})'}}",
+        "ATTRIBUTES": f"{{'program_config': '{attributes.get('program_config', '')}({config})'}}",
     }
     if code.endswith(HOST):
         return row | {"OP TYPE": "python_fallback", "DEVICE KERNEL DURATION [ns]": round(op.seconds * 1e9)}
@@ -90,7 +90,7 @@ def _row(number: int, op: TimedOp, chip: Architecture, layer: int | None) -> dic
         "OP TYPE": "tt_dnn_device",
         "DEVICE ID": 0,
         "DEVICE ARCH": chip.name,
-        "MATH FIDELITY": said.get("math_fidelity", "HiFi4"),
+        "MATH FIDELITY": attributes.get("math_fidelity", "HiFi4"),
         "CORE COUNT": op.work.cores,
         "AVAILABLE WORKER CORE COUNT": chip.cores,
         "OP TO OP LATENCY [ns]": round(op.gap * 1e9),

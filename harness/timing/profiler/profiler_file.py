@@ -129,28 +129,28 @@ def read(path: Path, region: Region = WHOLE_FILE) -> OpReport:
     warnings: list[str] = []
     if region.merge_devices:
         kept = _merged(kept, warnings)
-    chosen = [line for line in kept if ids[0] <= line.number <= ids[1]]
+    region_lines = [line for line in kept if ids[0] <= line.number <= ids[1]]
     if ids[0] > 0 or ids[1] < math.inf:
         incomplete = [line for line in incomplete if ids[0] <= line.number <= ids[1]]
     if incomplete:
-        shown = ", ".join(
+        names = ", ".join(
             f"line {x.number} ({x.code}: {x.row.get(KERNEL)!r})" for x in incomplete[:_MOST_SHOWN]
         )
         more = f" and {len(incomplete) - _MOST_SHOWN} more" if len(incomplete) > _MOST_SHOWN else ""
         raise ReportError(
-            f"{path}: {len(incomplete)} rows without a usable {KERNEL}: {shown}{more}; profile again, or choose a"
+            f"{path}: {len(incomplete)} rows without a usable {KERNEL}: {names}{more}; profile again, or choose a"
             " region without them"
         )
-    if not any(line.on_device for line in chosen):
+    if not any(line.on_device for line in region_lines):
         posts = ", ".join(repr(line.code) for line in lines if line.is_signpost) or "none"
         behind = f" behind the signpost {signpost!r}" if signpost else ""
         raise ReportError(
             f"{path}: no op of a device{behind}; its signposts: {posts}; choose with --start-signpost, --end-signpost,"
             " --ignore-signposts, --id-range"
         )
-    ops = [_op(line) for line in chosen]
+    ops = [_op(line) for line in region_lines]
     ops[0] = replace(ops[0], gap=None)  # to an op that is not of the region
-    clock = (chosen[0].row.get("CLOCK") or "").strip() or "device"
+    clock = (region_lines[0].row.get("CLOCK") or "").strip() or "device"
     return OpReport(signpost, clock, tuple(ops), tuple(warnings))
 
 
@@ -208,12 +208,12 @@ def _between(path: Path, lines: list[_Line], region: Region) -> tuple[str, list[
 def _post(path: Path, lines: list[_Line], name: str, nth: int) -> _Line:
     """The nth signpost of a name."""
     posts = [line for line in lines if line.is_signpost]
-    named = [line for line in posts if line.code == name]
-    if len(named) <= nth:
-        known = ", ".join(dict.fromkeys(repr(line.code) for line in posts)) or "none"
+    posts_of_name = [line for line in posts if line.code == name]
+    if len(posts_of_name) <= nth:
+        names = ", ".join(dict.fromkeys(repr(line.code) for line in posts)) or "none"
         often = "second signpost" if nth else "signpost"
-        raise ReportError(f"{path}: it has no {often} {name!r}; its signposts: {known}")
-    return named[nth]
+        raise ReportError(f"{path}: it has no {often} {name!r}; its signposts: {names}")
+    return posts_of_name[nth]
 
 
 def _id_range(text: str | None) -> tuple[float, float]:
@@ -263,8 +263,8 @@ def _merged(lines: list[_Line], warnings: list[str]) -> list[_Line]:
 def _slowest(block: list[_Line]) -> _Line:
     """The row that stands for an op of several devices."""
     if any(name in block[0].code for name in _COLLECTIVES):
-        known = [line.nanoseconds for line in block if line.nanoseconds is not None]
-        mean = repr(sum(known) / len(known)) if known else ""
+        times = [line.nanoseconds for line in block if line.nanoseconds is not None]
+        mean = repr(sum(times) / len(times)) if times else ""
         return replace(block[0], row={**block[0].row, KERNEL: mean})
     return max(block, key=lambda line: -1.0 if line.nanoseconds is None else line.nanoseconds)
 
