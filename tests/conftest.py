@@ -167,8 +167,8 @@ def made(model: Path, server: Server, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("made")
     (folder / "test_make.py").write_text(ENGINEERS_TEST)
     options = ("-p", "no:cacheprovider", f"--tt-model={model}", f"--tt-goldens={folder / 'store'}")
-    done = server.run(["pytest", "--collect-only", "--tt-update-goldens", *options], folder)
-    assert done.status == 0, done
+    result = server.run(["pytest", "--collect-only", "--tt-update-goldens", *options], folder)
+    assert result.status == 0, result
     return folder / "store"
 
 

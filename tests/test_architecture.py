@@ -90,8 +90,8 @@ def left_out(start: Callable[..., Any], tmp_path: Path) -> Callable[..., Steps]:
     def run(steps: Steps, *command: str) -> Steps:
         file = tmp_path / "steps.json"
         file.write_text(json.dumps(steps), "utf-8")
-        done = start("python", TRACE.format(arguments=(f"{ROOT}/", str(file), list(command))))
-        assert done.status == 0, done
+        result = start("python", TRACE.format(arguments=(f"{ROOT}/", str(file), list(command))))
+        assert result.status == 0, result
         return [(path, name) for path, name in json.loads(file.read_text("utf-8"))]
 
     return run

@@ -50,7 +50,7 @@ def commands(page: Path) -> Iterator[str]:
     for block in blocks(page):
         if block.language == "sh":
             yield from block.commands
-    yield from (said for said in INLINE.findall(page.read_text("utf-8")) if "..." not in said)
+    yield from (output for output in INLINE.findall(page.read_text("utf-8")) if "..." not in output)
 
 
 def steps(file: Path) -> Iterator[str]:
@@ -65,8 +65,8 @@ def takes(line: str, parser: Parser) -> None:
     """Fails where the program would refuse a command line; runs nothing."""
     program, *arguments = shlex.split(line, comments=True)
     if program == "pytest":
-        given, unknown = parser.parse_known_and_unknown_args(arguments)
-        for plugin in given.plugins:
+        options, unknown = parser.parse_known_and_unknown_args(arguments)
+        for plugin in options.plugins:
             if plugin.startswith("harness."):
                 its_own = Parser(_ispytest=True)
                 importlib.import_module(plugin).pytest_addoption(its_own)
@@ -101,9 +101,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("name", ["accuracy.yml", "example.yml", "run/action.yml"])
 def test_the_workflows_commands_are_taken(name: str, pytestconfig: pytest.Config) -> None:
     file = ROOT / "ci" / "github" / name
-    found = list(steps(file))
-    assert bool(found) == (name != "example.yml")
-    for line in found:
+    commands = list(steps(file))
+    assert bool(commands) == (name != "example.yml")
+    for line in commands:
         takes(line, pytestconfig._parser)
 
 
@@ -158,8 +158,8 @@ def test_the_gates_commands_do_what_is_said(start, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text((ROOT / "ci" / "policy.yaml").read_text("utf-8"), "utf-8")
     for block in blocks(ROOT / "docs" / "ci.md"):
         for line in block.commands if block.run else ():
-            done = start(*shlex.split(line))
-            assert done.status == 0, (line, done)
+            result = start(*shlex.split(line))
+            assert result.status == 0, (line, result)
 
 
 def test_ten_minutes_with_a_module_of_ones_own(start, model: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_ten_minutes_with_a_module_of_ones_own(start, model: Path, tmp_path: Pat
     lines = [line for block in page if block.run for line in block.commands]
     assert len(lines) == 3
     for line in lines:
-        done = start(*shlex.split(line), "-p", "no:cacheprovider")
-        assert done.status == 0, (line, done)
-        assert "VERDICT: pass, all 12 checks" in done.out
+        result = start(*shlex.split(line), "-p", "no:cacheprovider")
+        assert result.status == 0, (line, result)
+        assert "VERDICT: pass, all 12 checks" in result.out
     assert (tmp_path / "results" / "results.json").exists()

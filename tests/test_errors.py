@@ -31,8 +31,8 @@ def ended(error: BaseException) -> tuple[int, str]:
 
     inner.command()(lambda: None)
     group.add_typer(inner, name="inner")
-    done = CliRunner().invoke(group, ["inner", "fail"])
-    return done.exit_code, done.output.strip()
+    result = CliRunner().invoke(group, ["inner", "fail"])
+    return result.exit_code, result.output.strip()
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def ended(error: BaseException) -> tuple[int, str]:
 )
 def test_an_exception_is_a_line_that_names_its_traceback(error: Exception) -> None:
     """Its kind, what it says, and a file for whoever mends it."""
-    status, said = ended(error)
+    status, message = ended(error)
     assert status == 2
-    (line,) = said.splitlines()
+    (line,) = message.splitlines()
     assert line.startswith(f"error: {type(error).__name__}: ")
     log = Path(line.rpartition("traceback in ")[2].rstrip(")"))
     assert "in fail" in log.read_text()
@@ -89,9 +89,9 @@ def test_usage_is_2() -> None:
 def test_where_no_traceback_can_be_kept_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is there all the same."""
     monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
-    status, said = ended(NobodysError("x"))
+    status, message = ended(NobodysError("x"))
     assert status == 2
-    assert "its traceback could not be kept" in said
+    assert "its traceback could not be kept" in message
 
 
 @pytest.mark.parametrize("name", EVERY_COMMAND)
@@ -105,9 +105,9 @@ def test_every_command_ends_so(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert command.callback is not None
     broken.__name__ = command.callback.__name__  # which names the command
     monkeypatch.setattr(command, "callback", broken)
-    done = CliRunner().invoke(app, [name])
-    assert done.exit_code == 2
-    assert f"error: NobodysError: {name}" in done.output
+    result = CliRunner().invoke(app, [name])
+    assert result.exit_code == 2
+    assert f"error: NobodysError: {name}" in result.output
 
 
 @pytest.mark.parametrize("module", ["harness.conformance.stream", "harness.conformance.calls"])
@@ -117,11 +117,11 @@ def test_programs_of_modules_end_so(module: str, tmp_path: Path) -> None:
         ["emulator", "1x1", "smollm2", "accuracy"] if module == "harness.conformance.stream" else ["emulator"]
     )
     for arguments in ([*target[:0], "nosuch", *target[1:], "x.json"], ["--nonsense"]):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", module, *arguments], cwd=tmp_path, capture_output=True, text=True
         )
-        assert done.returncode == 2, done
-        assert "Traceback" not in done.stderr
+        assert process.returncode == 2, process
+        assert "Traceback" not in process.stderr
 
 
 def test_a_reader_that_has_gone_is_no_regression() -> None:
@@ -129,9 +129,9 @@ def test_a_reader_that_has_gone_is_no_regression() -> None:
     read, write = os.pipe()
     os.close(read)
     code = "from harness.errors import ending\nwith ending():\n    print('x' * 10**6, flush=True)"
-    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
+    process = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
-    assert (done.returncode, done.stderr) == (2, "")
+    assert (process.returncode, process.stderr) == (2, "")
 
 
 def test_nothing_happens_where_nothing_is_raised() -> None:

@@ -33,8 +33,8 @@ CIRCLE = ("harness/emulator/spec/geometry.py", "import harness.emulator.spec.mem
 def lint_imports(folder: Path) -> tuple[int, str]:
     """Exit status and output of import-linter over the packages in `folder`."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    return done.returncode, " ".join((done.stdout + done.stderr).split())  # it breaks long lines
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return process.returncode, " ".join((process.stdout + process.stderr).split())  # it breaks long lines
 
 
 def copy_packages(folder: Path) -> None:
@@ -75,9 +75,9 @@ def rooms() -> list[list[str]]:
 
 def test_every_room_has_its_layer() -> None:
     """A new room must be put somewhere, or it could import anything."""
-    named = {room.removeprefix("harness.") for layer in rooms() for room in layer}
+    layered = {room.removeprefix("harness.") for layer in rooms() for room in layer}
     lying = {path.stem for path in (ROOT / "harness").iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert named == lying - {"__init__", "__pycache__"} | {"suites"}
+    assert layered == lying - {"__init__", "__pycache__"} | {"suites"}
 
 
 def test_no_room_imports_the_one_above_it(tmp_path: Path) -> None:

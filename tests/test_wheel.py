@@ -22,11 +22,11 @@ CARRIED = {"harness/suites/": "suites/", "harness/ci/": "ci/"}  # folder of the 
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the wheel is unpacked in, which is what installing it does."""
     folder = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", BUILD, str(folder)], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(folder / done.stdout.strip().splitlines()[-1]) as wheel:
+    assert process.returncode == 0, process.stderr
+    with zipfile.ZipFile(folder / process.stdout.strip().splitlines()[-1]) as wheel:
         wheel.extractall(folder / "site")
     return folder / "site"
 
@@ -39,9 +39,9 @@ def test_the_wheel_has_no_top_level_name_but_the_packages(installed: Path) -> No
 
 def test_every_file_of_the_packages_is_in_it(installed: Path) -> None:
     """Data files too; of `ci` those that the gate reads."""
-    held = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
+    files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     for inside, outside in CARRIED.items():
-        held = {name.replace(inside, outside, 1) if name.startswith(inside) else name for name in held}
+        files = {name.replace(inside, outside, 1) if name.startswith(inside) else name for name in files}
     tracked = subprocess.run(
         ["git", "ls-files", "harness", "tt_llm", "goldens", "suites", "ci/policy.yaml", "ci/baselines"],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def test_every_file_of_the_packages_is_in_it(installed: Path) -> None:
         text=True,
     ).stdout.split()
     assert tracked
-    assert set(tracked) <= held
+    assert set(tracked) <= files
 
 
 def test_installed_it_finds_policy_baselines_and_suites(installed: Path, tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ from harness.gates.policy import Policy
 rules = Policy.load()
 print(json.dumps([str(project_folder("suites")), str(project_folder("ci")), len(rules.gates)]))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(installed)], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    suites, ci, gates = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    suites, ci, gates = json.loads(process.stdout)
     assert Path(suites) == installed / "harness" / "suites"
     assert (Path(suites) / "accuracy" / "test_text.py").exists()
     assert any((Path(ci) / "baselines" / "counters").glob("smollm2-1x1-*.json"))
@@ -92,11 +92,11 @@ def test_the_gate_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     environment = Environment.collect(target="emulator", mesh="1x1", model="smollm2", emulator_mode="fast")
     write_results(results, environment, [record])
-    for arguments, said in (
+    for arguments, output in (
         (["baseline", "update", "results.json", "--reason", "the first"], "0 changed, 1 new"),
         (["gate", "results.json"], "GATE: pass"),
     ):
         command = [sys.executable, "-c", TT_HARNESS, str(installed), *arguments, "--baseline=baseline.json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done
-        assert said in done.stdout
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert process.returncode == 0, process
+        assert output in process.stdout

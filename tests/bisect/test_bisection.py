@@ -96,13 +96,15 @@ def test_a_healthy_model_has_no_divergent_op(
     bisect_model: Bisect, mesh: tuple[int, int], precision: str
 ) -> None:
     """Every op is covered and within what its formats explain, every module's program is the reference's."""
-    found = bisect_model(mesh, precision)
-    assert found.divergent == []
-    assert found.wrong_boundary is None
-    assert {boundary.phase for boundary in found.boundaries} == {"prefill", "decode"}
-    assert len(found.boundaries) == 3 * (1 + 5 * 2 + 1 + 1), "two prompts and a step, through every module"
-    assert found.missing == {}
-    assert found.healthy
+    bisection = bisect_model(mesh, precision)
+    assert bisection.divergent == []
+    assert bisection.wrong_boundary is None
+    assert {boundary.phase for boundary in bisection.boundaries} == {"prefill", "decode"}
+    assert len(bisection.boundaries) == 3 * (1 + 5 * 2 + 1 + 1), (
+        "two prompts and a step, through every module"
+    )
+    assert bisection.missing == {}
+    assert bisection.healthy
 
 
 @pytest.mark.parametrize(("mesh", "precision", "name"), CASES, ids=IDS)
@@ -111,14 +113,14 @@ def test_the_wrong_op_is_named(
 ) -> None:
     """The first divergent op is the one that goes wrong, at its first call, with the line of the model that calls it."""
     plant(monkeypatch, name)
-    found = bisect_model(mesh, precision)
-    first = found.divergent[0]
+    bisection = bisect_model(mesh, precision)
+    first = bisection.divergent[0]
     assert first.op == name
-    assert first.index == next(step.index for step in found.steps if step.op == name)
+    assert first.index == next(step.index for step in bisection.steps if step.op == name)
     assert first.place.layer == 0
     assert first.place.line.startswith("tt_llm/")
-    assert not found.healthy
-    assert found.gains == (), "what precision buys is no question while an op is wrong"
+    assert not bisection.healthy
+    assert bisection.gains == (), "what precision buys is no question while an op is wrong"
 
 
 @pytest.mark.parametrize(
@@ -129,21 +131,21 @@ def test_a_wrong_program_is_told_from_wrong_arithmetic(
 ) -> None:
     """An op that is given the wrong scale or positions does what it is told: the module's output names it."""
     FAULTS[fault](monkeypatch)
-    found = bisect_model()
-    boundary = found.wrong_boundary
-    assert found.divergent == []
+    bisection = bisect_model()
+    boundary = bisection.wrong_boundary
+    assert bisection.divergent == []
     assert boundary is not None
     assert (boundary.module, boundary.layer, boundary.phase) == ("attention", 0, phase)
 
 
 def test_what_buys_most_is_what_costs_most(bisect_model: Bisect) -> None:
     """With bfp4 gate and up weights the MLP's matmuls in fp32 buy most of the ops, and all gains are measured."""
-    found = bisect_model(precision="bfp4_mlp")
-    assert found.gains[0].after < 0.7 * found.figure
-    kinds = [gain for gain in found.gains if not gain.what.startswith("layer")]
+    bisection = bisect_model(precision="bfp4_mlp")
+    assert bisection.gains[0].after < 0.7 * bisection.figure
+    kinds = [gain for gain in bisection.gains if not gain.what.startswith("layer")]
     assert kinds[0].what == "ttnn.linear in mlp"
-    assert [gain.what for gain in found.gains if gain.what.startswith("layer")] != []
-    assert all(gain.before == found.figure and math.isfinite(gain.after) for gain in found.gains)
+    assert [gain.what for gain in bisection.gains if gain.what.startswith("layer")] != []
+    assert all(gain.before == bisection.figure and math.isfinite(gain.after) for gain in bisection.gains)
 
 
 def test_an_op_without_a_golden_is_not_covered(bisect_model: Bisect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +153,6 @@ def test_an_op_without_a_golden_is_not_covered(bisect_model: Bisect, monkeypatch
     from harness.ttnn_calls import op_goldens
 
     monkeypatch.delitem(op_goldens.GOLDENS, "ttnn.rms_norm")
-    found = bisect_model()
-    assert found.missing == {"ttnn.rms_norm": 3 * 5}
-    assert {step.local for step in found.steps if step.op == "ttnn.rms_norm"} == {None}
+    bisection = bisect_model()
+    assert bisection.missing == {"ttnn.rms_norm": 3 * 5}
+    assert {step.local for step in bisection.steps if step.op == "ttnn.rms_norm"} == {None}

@@ -20,8 +20,8 @@ Run = Callable[..., Result]
 def run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """run(*arguments): the command in an empty folder, on the small model and the target that is in place."""
     monkeypatch.chdir(tmp_path)
-    given = ("bisect", f"--model={model}", f"--emulator-mode={active().mode}", "--out=found.json")
-    return lambda *arguments: CliRunner().invoke(app, [*given, *arguments])
+    options = ("bisect", f"--model={model}", f"--emulator-mode={active().mode}", "--out=found.json")
+    return lambda *arguments: CliRunner().invoke(app, [*options, *arguments])
 
 
 def test_a_planted_fault_is_named_and_the_status_is_1(
@@ -29,32 +29,32 @@ def test_a_planted_fault_is_named_and_the_status_is_1(
 ) -> None:
     """The first line names op, module, layer and line; the JSON has every op."""
     FAULTS["drop_causal_mask"](monkeypatch)
-    done = run("--seq-len=40")
-    assert done.exit_code == 1, done.output
-    assert done.stdout.startswith(
+    result = run("--seq-len=40")
+    assert result.exit_code == 1, result.output
+    assert result.stdout.startswith(
         "DIVERGES: ttnn.transformer.scaled_dot_product_attention in attention of layer 0, op "
     )
-    assert "tt_llm/modules/attention.py:" in done.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
-    first = found["ops"][found["first_divergent"]]
+    assert "tt_llm/modules/attention.py:" in result.stdout
+    written = json.loads((tmp_path / "found.json").read_text())
+    first = written["ops"][written["first_divergent"]]
     assert first["op"] == "ttnn.transformer.scaled_dot_product_attention"
     assert first["local"]["rel_l2"] > 0.1
-    assert found["subject"] == "whole model"
-    assert found["not_covered"] == {}
+    assert written["subject"] == "whole model"
+    assert written["not_covered"] == {}
 
 
 def test_one_module_that_is_right_ends_with_0(run: Run, tmp_path: Path) -> None:
     """Its golden is made where it is missing, and the coverage is said."""
-    chosen = ("--module=mlp", "--layer=-1", "--phase=decode", "--seq-len=40")
-    done = run(*chosen, f"--goldens={tmp_path / 'goldens'}")
-    assert done.exit_code == 0, done.output
-    assert "NOTHING DIVERGES: 4 ops" in done.stdout
-    assert "coverage: 4 of 4 ops compared" in done.stdout
+    options = ("--module=mlp", "--layer=-1", "--phase=decode", "--seq-len=40")
+    result = run(*options, f"--goldens={tmp_path / 'goldens'}")
+    assert result.exit_code == 0, result.output
+    assert "NOTHING DIVERGES: 4 ops" in result.stdout
+    assert "coverage: 4 of 4 ops compared" in result.stdout
     assert json.loads((tmp_path / "found.json").read_text())["subject"] == "mlp/layer1/decode/S40/B1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--module=mpl",), "module 'mpl': choose one of embedding, attention_norm"),
         (("--module=mlp", "--layer=2"), "layer 2: the model has layers 0 to 1"),
@@ -64,11 +64,11 @@ def test_one_module_that_is_right_ends_with_0(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_bisected_ends_with_2(
-    run: Run, tmp_path: Path, arguments: tuple[str, ...], said: str
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     """One line on stderr, and nothing is written."""
-    done = run(*arguments)
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"error: {said}")
-    assert len(done.stderr.splitlines()) == 1
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "found.json").exists()

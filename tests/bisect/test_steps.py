@@ -58,20 +58,20 @@ def test_an_erratum_is_no_error_of_the_op() -> None:
     x[3] = 1
     w[:, 5] = 0
     w[[0, 16, 32], 5] = torch.tensor([-1.0, -(2.0**-23), 1.0])  # with ones the sum that is struck
-    given = {"dtype": ttnn.float32, "compute_kernel_config": HIFI4_FP32}
-    step = watched(Mode.DEVICE, "ttnn.linear", ttnn.linear, on_device(x), on_device(w), **given)
+    settings = {"dtype": ttnn.float32, "compute_kernel_config": HIFI4_FP32}
+    step = watched(Mode.DEVICE, "ttnn.linear", ttnn.linear, on_device(x), on_device(w), **settings)
     assert step.struck == 1
     assert share(step.local, step.op, step.facts) < 1
-    said = verdict(Bisection("mean KL", 0.0, (step,), (), ()))
-    assert said[0].startswith("NOTHING DIVERGES: 1 ops")
-    assert said[1].startswith(
+    output = verdict(Bisection("mean KL", 0.0, (step,), (), ()))
+    assert output[0].startswith("NOTHING DIVERGES: 1 ops")
+    assert output[1].startswith(
         "struck: 1 times in 1 ops, first ttnn.linear in mlp of layer 0, by tt-metal #38306"
     )
 
-    def wrong(x: Any, w: Any, **given: Any) -> Any:
-        return ttnn.linear(ttnn.multiply(x, 1.5), w, **given)
+    def wrong(x: Any, w: Any, **kwargs: Any) -> Any:
+        return ttnn.linear(ttnn.multiply(x, 1.5), w, **kwargs)
 
-    step = watched(Mode.DEVICE, "ttnn.linear", wrong, on_device(x), on_device(w), **given)
+    step = watched(Mode.DEVICE, "ttnn.linear", wrong, on_device(x), on_device(w), **settings)
     assert step.struck == 1
     assert share(step.local, step.op, step.facts) > 1
 
@@ -81,8 +81,8 @@ def test_large_scores_explain_an_attentions_error() -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 64, 64, generator=generator) * size for size in (5, 5, 1))
     name = "ttnn.transformer.scaled_dot_product_attention"
-    given = [on_device(t) for t in (q, k, v)]
-    step = watched(Mode.DEVICE, name, ttnn.transformer.scaled_dot_product_attention, *given)
+    tensors = [on_device(t) for t in (q, k, v)]
+    step = watched(Mode.DEVICE, name, ttnn.transformer.scaled_dot_product_attention, *tensors)
     allowed = limit(name, step.facts)
     assert step.local.worst_row > ROW_MARGIN * allowed or step.local.rel_l2 > MARGIN * allowed
     assert share(step.local, name, step.facts) < 1
@@ -90,5 +90,5 @@ def test_large_scores_explain_an_attentions_error() -> None:
     def steep(*args: Any, **kwargs: Any) -> Any:
         return ttnn.transformer.scaled_dot_product_attention(*args, scale=2 * 64**-0.5)
 
-    step = watched(Mode.DEVICE, name, steep, *given)
+    step = watched(Mode.DEVICE, name, steep, *tensors)
     assert share(step.local, name, step.facts) > 1

@@ -28,7 +28,7 @@ def every_golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_writes_results_and_a_report(start, model: Path, every_golden: Path, tmp_path: Path) -> None:
     """The first run makes the goldens and says so, judges every module, and leaves two whole files and nothing else."""
-    done = start(
+    result = start(
         "tt-harness",
         "run",
         "--suite=modules",
@@ -36,17 +36,17 @@ def test_run_writes_results_and_a_report(start, model: Path, every_golden: Path,
         f"--goldens={every_golden}",
         "--out=deep/out",
     )
-    assert done.status == 0, done
+    assert result.status == 0, result
     out = tmp_path / "deep" / "out"
     records = read_results(out / "results.json").records
     assert {record.verdict for record in records} == {"pass"}
     assert {record.layer for record in records} == {None, 0, 1}, "layer 14 is not asked of two layers"
-    assert f"VERDICT: pass, all {len(records)} checks" in done.out
-    assert "goldens are missing or stale" in done.err
+    assert f"VERDICT: pass, all {len(records)} checks" in result.out
+    assert "goldens are missing or stale" in result.err
     assert (out / "report.html").read_text().rstrip().endswith("</html>")
     assert {file.name for file in out.iterdir()} == {"results.json", "report.html"}
-    assert done.out.splitlines()[-2:] == ["deep/out/results.json", "deep/out/report.html"]
-    assert "warning" not in done.out
+    assert result.out.splitlines()[-2:] == ["deep/out/results.json", "deep/out/report.html"]
+    assert "warning" not in result.out
     assert not leftovers(every_golden)
     assert {record.test.partition("/")[0] for record in records} == {"suites"}, "from whatever folder it runs"
 
@@ -54,8 +54,8 @@ def test_run_writes_results_and_a_report(start, model: Path, every_golden: Path,
 def test_run_exits_1_on_a_regression(start, model: Path, every_golden: Path, tmp_path: Path) -> None:
     """bfp4 weights drawn at random miss gates: status 1, and both files are written all the same."""
     options = ("--precision=bfp4_mlp", f"--model={model}", f"--goldens={every_golden}", "--out=out")
-    done = start("tt-harness", "run", "--suite=modules", *options)
-    assert done.status == 1, done
+    result = start("tt-harness", "run", "--suite=modules", *options)
+    assert result.status == 1, result
     verdicts = {record.verdict for record in read_results(tmp_path / "out/results.json").records}
     assert verdicts == {"pass", "regression"}
     assert "regression" in (tmp_path / "out/report.html").read_text()
@@ -126,12 +126,12 @@ def test_the_path_taken_for_the_cpu_is_in_every_report(start, model: Path, tmp_p
     line = start("python", run.format("cray1")).fault
     assert line.startswith("error: TT_HARNESS_CPU=cray1: this CPU can be taken for one of ")
     own = cpu._own()
-    done = start("python", run.format(own.name))
-    assert done.status == 0, done
+    result = start("python", run.format(own.name))
+    assert result.status == 0, result
     path = f"{own.name}, products in {'bfloat16' if on_bf16_units() else 'float32'}, "
     path += "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
     assert read_results(tmp_path / "results" / "results.json").environment.cpu_path == path
-    assert path in " ".join(done.out.split())
+    assert path in " ".join(result.out.split())
     assert path in (tmp_path / "results" / "report.html").read_text()
 
 
@@ -139,7 +139,7 @@ def test_the_path_taken_for_the_cpu_is_in_every_report(start, model: Path, tmp_p
 def test_a_full_disk_leaves_nothing_half_written(start, model: Path, tmp_path: Path, limit: int) -> None:
     """Where goldens or results do not fit, the run ends with status 2, a line on what was being written, no debris."""
     (tmp_path / "out").mkdir()
-    done = start(
+    result = start(
         "tt-harness",
         "run",
         "--suite=modules",
@@ -148,11 +148,11 @@ def test_a_full_disk_leaves_nothing_half_written(start, model: Path, tmp_path: P
         "--out=out",
         file_limit=limit,
     )
-    assert done.status == 2
-    said = [line for line in (done.out + done.err).splitlines() if "File too large" in line]
-    assert len(said) == 1
-    assert "cannot be written to" in said[0]
-    assert "Traceback" not in done.out + done.err
+    assert result.status == 2
+    output = [line for line in (result.out + result.err).splitlines() if "File too large" in line]
+    assert len(output) == 1
+    assert "cannot be written to" in output[0]
+    assert "Traceback" not in result.out + result.err
     assert not list((tmp_path / "out").iterdir())
     assert not leftovers(tmp_path / "store")
     if any((tmp_path / "store").rglob("*.json")):
@@ -164,11 +164,11 @@ def test_a_report_that_cannot_be_written_is_one_line(
 ) -> None:
     """A folder in the report's place is refused; the results are kept."""
     (tmp_path / "out" / "report.html").mkdir(parents=True)
-    done = start(
+    result = start(
         "tt-harness", "run", "--suite=modules", f"--model={model}", f"--goldens={every_golden}", "--out=out"
     )
-    assert done.status == 2
-    assert "error: cannot write out/report.html" in done.err
+    assert result.status == 2
+    assert "error: cannot write out/report.html" in result.err
 
 
 def test_goldens_are_made_listed_and_verified(
@@ -193,9 +193,9 @@ def test_goldens_are_made_listed_and_verified(
     assert verified.err.count("golden mlp/layer0/prefill/S64/B1 is corrupt") == 1
     assert "1 corrupt" in verified.out
 
-    made = start("tt-harness", "goldens", "make", *arguments)
-    assert made.status == 0, made
-    assert "mlp/layer0/prefill/S64/B1 is corrupt" in made.err
+    making = start("tt-harness", "goldens", "make", *arguments)
+    assert making.status == 0, making
+    assert "mlp/layer0/prefill/S64/B1 is corrupt" in making.err
     verified = start("tt-harness", "goldens", "verify", *arguments)
     assert verified.status == 0
     lines = start("tt-harness", "goldens", "list", *arguments).out.splitlines()
@@ -212,9 +212,9 @@ def test_prune_shows_and_then_deletes_what_is_not_needed(
     broken = store / "tiny" / "mlp.layer0.prefill.S32.B1" / ".x.json.0.tmp"
     broken.write_bytes(b"half")
     arguments = (f"--model={model}", "--goldens=store")
-    shown = start("tt-harness", "goldens", "prune", *arguments)
-    assert (shown.status, shown.err) == (0, "")
-    lines = shown.out.splitlines()
+    listing = start("tt-harness", "goldens", "prune", *arguments)
+    assert (listing.status, listing.err) == (0, "")
+    lines = listing.out.splitlines()
     assert [line.split()[1:] for line in lines[:2]] == [
         ["unused", "mlp/layer0/prefill/S32/B1"],
         ["unused", "mlp/layer0/prefill/S64/B1"],
@@ -231,6 +231,6 @@ def test_prune_shows_and_then_deletes_what_is_not_needed(
 
 def test_an_empty_store_lists_nothing(start, model: Path, tmp_path: Path) -> None:
     """A store that is not there yet is no error to list."""
-    done = start("tt-harness", "goldens", "list", f"--model={model}", "--goldens=nothing")
-    assert (done.status, done.out, done.err) == (0, "", "")
+    result = start("tt-harness", "goldens", "list", f"--model={model}", "--goldens=nothing")
+    assert (result.status, result.out, result.err) == (0, "", "")
     assert not (tmp_path / "nothing").exists()

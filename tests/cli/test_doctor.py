@@ -39,19 +39,19 @@ def test_a_target_that_opens_is_reported_with_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probe", "said"),
+    ("probe", "message"),
     [
         ("refuses", "target dryrun: ttnn is not installed in this Python"),
         ("says much", "RuntimeError: no board"),
     ],
 )
 def test_a_target_that_does_not_open_says_why_in_one_line(
-    probe: str, said: str, monkeypatch: pytest.MonkeyPatch
+    probe: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason is the error's line, without its traceback."""
     monkeypatch.setattr(doctor, "_PROBE", PROBES[probe])
     finding = found("target emulator 1x1")
-    assert (finding.ok, finding.said) == (False, said)
+    assert (finding.ok, finding.said) == (False, message)
 
 
 def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +97,9 @@ def test_a_simulator_or_card_need_not_be_here(
     assert found(f"target {target} 1x1") == doctor.Finding(
         f"target {target} 1x1", False, "ValueError: target '" + target + "': no", expected=pointed
     )
-    done = CliRunner().invoke(app, ["doctor"])
-    assert f"{'NO' if pointed else '--'}  target {target} 1x1" in done.output
-    assert done.exit_code == int(pointed), done.output
+    result = CliRunner().invoke(app, ["doctor"])
+    assert f"{'NO' if pointed else '--'}  target {target} 1x1" in result.output
+    assert result.exit_code == int(pointed), result.output
 
 
 def test_exit_status_tells_whether_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:

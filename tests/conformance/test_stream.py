@@ -37,10 +37,10 @@ def test_every_part_of_a_spec_counts(field: str) -> None:
     """One other value in one output is one difference, which names the op, its place and both sides."""
     other = copy.deepcopy(STREAM)
     other[1]["outputs"][0][field] = "changed"
-    (found,) = differences(other, STREAM)
-    assert found.index == 1
-    assert str(found).startswith("op 1 (ttnn.rms_norm): outputs: emulator [{")
-    assert "changed" in str(found)
+    (difference,) = differences(other, STREAM)
+    assert difference.index == 1
+    assert str(difference).startswith("op 1 (ttnn.rms_norm): outputs: emulator [{")
+    assert "changed" in str(difference)
 
 
 def test_a_missing_or_additional_op_is_a_difference() -> None:

@@ -31,8 +31,8 @@ class Done:
     @property
     def records(self) -> dict[tuple[str, str], Record]:
         """By task and metric."""
-        found = read_results(self.folder / "results" / "results.json").records
-        return {(record.module, record.metric): record for record in found}
+        records = read_results(self.folder / "results" / "results.json").records
+        return {(record.module, record.metric): record for record in records}
 
     @property
     def fault(self) -> str:
@@ -71,19 +71,19 @@ def start(
 
 
 def test_lm_evals_table_and_the_verdict(start: Start, tmp_path: Path) -> None:
-    done = start(
+    result = start(
         *shlex.split("--tasks tt_choice,tt_text --limit 8 --batch_size 16 --output_path own --log_samples")
     )
-    assert done.status in (0, 2)  # eight questions are few
-    assert done.out.count("|tt_choice|") == 2  # golden and device
-    assert "VERDICT" in done.out
-    assert "lm-eval tasks, precision accuracy" in done.out
-    assert set(done.records) == {
+    assert result.status in (0, 2)  # eight questions are few
+    assert result.out.count("|tt_choice|") == 2  # golden and device
+    assert "VERDICT" in result.out
+    assert "lm-eval tasks, precision accuracy" in result.out
+    assert set(result.records) == {
         ("tt_choice", "task_loss"),
         ("tt_choice", "task_nll_change"),
         ("tt_text", "task_perplexity_error"),
     }
-    change = done.records["tt_choice", "task_nll_change"]
+    change = result.records["tt_choice", "task_nll_change"]
     assert change.value is not None
     assert 0 < change.value < 0.2
     assert change.n == 8
@@ -99,14 +99,14 @@ def test_a_wrong_device_is_a_regression(start: Start, monkeypatch: pytest.Monkey
 
     prefill = Generator.prefill_forward
 
-    def too_sure(self: Generator, *given: object, **named: object) -> torch.Tensor:
-        return prefill(self, *given, **named) * 2
+    def too_sure(self: Generator, *args: object, **kwargs: object) -> torch.Tensor:
+        return prefill(self, *args, **kwargs) * 2
 
     monkeypatch.setattr(Generator, "prefill_forward", too_sure)
-    done = start("--tasks", "tt_choice", "--limit", "24")
-    assert done.status == 1
-    assert done.records["tt_choice", "task_nll_change"].verdict == "regression"
-    assert "regression" in done.out
+    result = start("--tasks", "tt_choice", "--limit", "24")
+    assert result.status == 1
+    assert result.records["tt_choice", "task_nll_change"].verdict == "regression"
+    assert "regression" in result.out
 
 
 def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--tasks", "tt_choice", "--precision", "accurate"], "accurate"),
         (["--tasks", "tt_choice", "--model_args", "dtype=float16"], "dtype"),
@@ -145,8 +145,8 @@ def test_golden_and_device_never_share_a_cache(start: Start, tmp_path: Path) -> 
         (["--tasks", ","], "tasks none"),
     ],
 )
-def test_what_cannot_be_run_is_one_line(start: Start, arguments: list[str], said: str) -> None:
-    assert said in start(*arguments).fault
+def test_what_cannot_be_run_is_one_line(start: Start, arguments: list[str], message: str) -> None:
+    assert message in start(*arguments).fault
 
 
 def test_a_target_without_numbers_evaluates_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +160,8 @@ def test_a_target_without_numbers_evaluates_nothing(start: Start, monkeypatch: p
 def test_a_task_that_is_not_there_is_one_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.evaluation import samples
 
-    def without_lm_evals_own(include_defaults: bool, **given: object) -> TaskManager:
-        return TaskManager(include_defaults=False, **given)  # indexing those takes many seconds
+    def without_lm_evals_own(include_defaults: bool, **kwargs: object) -> TaskManager:
+        return TaskManager(include_defaults=False, **kwargs)  # indexing those takes many seconds
 
     monkeypatch.setattr(samples, "TaskManager", without_lm_evals_own)
     assert "tt_chioce" in start("--tasks", "tt_choice,tt_chioce").fault
@@ -177,6 +177,6 @@ def test_the_pages_commands_run(start: Start, folder: Path, tmp_path: Path) -> N
         for line in text.replace("\\\n", " ").splitlines():
             program, command, *arguments = shlex.split(line, comments=True)
             assert (program, command) == ("tt-harness", "lm-eval")
-            done = start(*arguments, "--limit", "2")
-            assert done.status in (0, 2), done
-            assert done.records
+            result = start(*arguments, "--limit", "2")
+            assert result.status in (0, 2), result
+            assert result.records

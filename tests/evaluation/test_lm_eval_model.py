@@ -38,7 +38,7 @@ TEXTS = ["short", TALE, TALE * 7, "<end>" + TALE[::-1] * 3]
 
 
 def requests(kind: str, arguments: list[tuple[object, ...]]) -> list[Instance]:
-    return [Instance(request_type=kind, doc={}, arguments=given, idx=0) for given in arguments]
+    return [Instance(request_type=kind, doc={}, arguments=pair, idx=0) for pair in arguments]
 
 
 def scores(model: CausalLM | HFLM, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, list[bool]]:
@@ -56,9 +56,9 @@ def test_what_greedy_decoding_writes_is_called_greedy(golden: CausalLM, device: 
     context = golden.tok_encode(TALE)
     written = greedy(golden.model, [context], 4, lambda _: False)[0]
     other = [*written[:3], (written[3] + 1) % 256]
-    given = [(("", ""), context, tokens) for tokens in (written, written[:1], other)]
+    arguments = [(("", ""), context, tokens) for tokens in (written, written[:1], other)]
     for model in (golden, device, hf):
-        assert [is_greedy for _, is_greedy in model._loglikelihood_tokens(given)] == [True, True, False]
+        assert [is_greedy for _, is_greedy in model._loglikelihood_tokens(arguments)] == [True, True, False]
 
 
 def test_golden_reads_texts_as_hflm(golden: CausalLM, hf: HFLM) -> None:
@@ -191,11 +191,11 @@ def test_device_is_near_the_golden(device: CausalLM, golden: CausalLM) -> None:
 
 def test_device_writes_what_the_golden_finds_likely(device: CausalLM, golden: CausalLM) -> None:
     contexts = [device.tok_encode(TALE[:end]) for end in (20, 31, 32, 33, 50, 64, 70, 90)]
-    made = greedy(device.model, contexts, 12, lambda tokens: len(tokens) == 5 and tokens[0] % 2 == 0)
-    assert {len(tokens) for tokens in made} == {5, 12}  # rows that end let the others go on
-    read = [context + tokens[:-1] for context, tokens in zip(contexts, made, strict=True)]
-    found = golden.model.logits(read, [len(tokens) for tokens in made])
-    for tokens, logits in zip(made, found, strict=True):
+    written = greedy(device.model, contexts, 12, lambda tokens: len(tokens) == 5 and tokens[0] % 2 == 0)
+    assert {len(tokens) for tokens in written} == {5, 12}  # rows that end let the others go on
+    read = [context + tokens[:-1] for context, tokens in zip(contexts, written, strict=True)]
+    likely = golden.model.logits(read, [len(tokens) for tokens in written])
+    for tokens, logits in zip(written, likely, strict=True):
         lost = logits.max(-1).values - logits.gather(-1, torch.tensor(tokens)[:, None])[:, 0]
         assert lost.max() < 0.2
 
@@ -222,15 +222,15 @@ def test_probabilities_are_of_the_true_vocabulary(device: CausalLM) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"do_sample": True, "temperature": 0.7}, "greedily"),
         ({"repetition_penalty": 1.2}, "repetition_penalty"),
         ({"max_gen_toks": 256}, "no room"),
     ],
 )
-def test_what_is_not_greedy_is_refused(golden: CausalLM, settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_is_not_greedy_is_refused(golden: CausalLM, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         golden.generate_until(requests("generate_until", [("a", settings)]), True)
 
 

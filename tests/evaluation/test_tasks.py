@@ -14,8 +14,8 @@ TASKS = ["tt_choice", "tt_completion", "tt_exact", "tt_text"]
 
 def test_data_is_what_the_script_makes(tmp_path: Path) -> None:
     write(tmp_path)
-    made = {file.name: file.read_text() for file in tmp_path.iterdir()}
-    assert made == {file.name: file.read_text() for file in DATA.iterdir()}
+    files = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert files == {file.name: file.read_text() for file in DATA.iterdir()}
 
 
 def test_questions_have_one_right_answer_of_four() -> None:

@@ -63,10 +63,10 @@ def less_likely(nats: float) -> Change:
 
 
 def test_equal_answers_pass() -> None:
-    found = judged(samples(acc=lambda i: float(i % 2)), lambda sample: sample)
-    assert set(found) == {"task_loss", "task_nll_change"}
-    assert all(record.verdict == "pass" and record.value == 0 for record in found.values())
-    assert found["task_loss"].details["golden"] == found["task_loss"].details["device"] == 0.5
+    records = judged(samples(acc=lambda i: float(i % 2)), lambda sample: sample)
+    assert set(records) == {"task_loss", "task_nll_change"}
+    assert all(record.verdict == "pass" and record.value == 0 for record in records.values())
+    assert records["task_loss"].details["golden"] == records["task_loss"].details["device"] == 0.5
 
 
 def test_lost_answers_are_a_regression() -> None:
@@ -83,19 +83,19 @@ def test_few_samples_cannot_tell() -> None:
 
 
 def test_lost_likelihood_is_a_regression_though_every_answer_is_right() -> None:
-    found = judged(samples(acc=1.0), less_likely(0.5))
-    assert found["task_loss"].verdict == "pass"
-    assert found["task_nll_change"].verdict == "regression"
-    assert found["task_nll_change"].details["largest"] == pytest.approx(0.75)
+    records = judged(samples(acc=1.0), less_likely(0.5))
+    assert records["task_loss"].verdict == "pass"
+    assert records["task_nll_change"].verdict == "regression"
+    assert records["task_nll_change"].details["largest"] == pytest.approx(0.75)
 
 
 def test_perplexity_of_continuations() -> None:
     golden = samples(perplexity=lambda i: -1.0 - i % 5, acc=1)
-    found = judged(
+    records = judged(
         golden, lambda s: replace(s, metrics={**s.metrics, "perplexity": s.metrics["perplexity"] - 0.2})
     )
-    assert set(found) == {"task_loss", "task_perplexity_error"}  # one likelihood, one verdict
-    record = found["task_perplexity_error"]
+    assert set(records) == {"task_loss", "task_perplexity_error"}  # one likelihood, one verdict
+    record = records["task_perplexity_error"]
     assert record.verdict == "regression"
     assert record.details["ratio"] == pytest.approx(2.718281828**0.2)
 

@@ -20,10 +20,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def baseline(folder: Path) -> Path:
     path = folder / "baseline.json"
-    done = command(
+    result = command(
         "baseline", "update", results(folder / "old.json"), "--baseline", path, "--reason", "the first"
     )
-    assert done.status == 0, done
+    assert result.status == 0, result
     return path
 
 

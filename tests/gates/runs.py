@@ -32,7 +32,7 @@ COUNTED = "suites/counters/test_passes.py::test_decode[accuracy]"
 
 
 def record(test: str = MLP, metric: str = "pcc", value: float | None = 0.9999, **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "module": "mlp",
         "layer": 0,
         "phase": "prefill",
@@ -43,7 +43,7 @@ def record(test: str = MLP, metric: str = "pcc", value: float | None = 0.9999, *
         "target": "emulator",
         "precision": "accuracy",
     }
-    return Record(test=test, metric=metric, value=value, **given | changes)
+    return Record(test=test, metric=metric, value=value, **fields | changes)
 
 
 def counter(value: float = 7, **by_op: float) -> Record:
@@ -63,9 +63,9 @@ class Said:
 
 
 def command(*arguments: object) -> Said:
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return Said(done.exit_code, done.output)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return Said(result.exit_code, result.output)
 
 
 def results(path: Path, records: Iterable[Record] = RECORDS, **changes: Any) -> Path:

@@ -12,8 +12,8 @@ from tests.gates.runs import RECORDS, command, record, results
 
 def test_a_baseline_keeps_every_reason(folder: Path, baseline: Path) -> None:
     better = results(folder / "better.json", [record(value=0.99999), *RECORDS[1:]], commit="89ab")
-    done = command("baseline", "update", better, "--baseline", baseline, "--reason", "HiFi4 in the MLP")
-    assert done.status == 0
+    result = command("baseline", "update", better, "--baseline", baseline, "--reason", "HiFi4 in the MLP")
+    assert result.status == 0
     history = json.loads(baseline.read_text())["history"]
     assert [update["reason"] for update in history] == ["the first", "HiFi4 in the MLP"]
     assert history[1]["commit"] == "89ab"
@@ -39,7 +39,7 @@ def test_a_baseline_refuses(
 ) -> None:
     before = baseline.read_bytes()
     new = results(folder / "new.json", records, **environment)
-    said = command("baseline", "update", new, "--baseline", baseline, "--reason", reason)
-    assert said.status == 2
-    assert says in said.text
+    message = command("baseline", "update", new, "--baseline", baseline, "--reason", reason)
+    assert message.status == 2
+    assert says in message.text
     assert baseline.read_bytes() == before

@@ -14,16 +14,16 @@ from tests.gates.runs import MLP, NORM, RECORDS, command, counter, record, resul
 
 
 def test_an_equal_run_passes(gate) -> None:
-    said = gate(commit="4567", model="/elsewhere/smollm2")
-    assert said.status == 0, said
-    assert said.text.startswith("GATE: pass; nothing changed; 3 checks")
-    assert "(the first)" in said.text
+    message = gate(commit="4567", model="/elsewhere/smollm2")
+    assert message.status == 0, message
+    assert message.text.startswith("GATE: pass; nothing changed; 3 checks")
+    assert "(the first)" in message.text
 
 
 def test_a_regression_is_named(gate) -> None:
-    said = gate([record(value=0.99), *RECORDS[1:]])
-    assert said.status == 1
-    line = next(line for line in said.text.splitlines() if "mlp" in line)
+    message = gate([record(value=0.99), *RECORDS[1:]])
+    assert message.status == 1
+    line = next(line for line in message.text.splitlines() if "mlp" in line)
     for part in (
         "accuracy mlp layer 0 prefill",
         "seq 128",
@@ -52,34 +52,34 @@ def test_another_policy_judges_the_same_results(gate, folder: Path) -> None:
 
 
 def test_nan_is_a_regression(gate) -> None:
-    said = gate([record(value=math.nan), *RECORDS[1:]])
-    assert said.status == 1
-    assert "pcc: nan" in said.text
+    message = gate([record(value=math.nan), *RECORDS[1:]])
+    assert message.status == 1
+    assert "pcc: nan" in message.text
 
 
 def test_a_change_within_the_gate_is_told_and_passes(gate) -> None:
-    said = gate([record(value=0.9995), *RECORDS[1:]])
-    assert said.status == 0
-    assert "1 changed" in said.text
-    assert "0.9995, baseline 0.9999" in said.text
+    message = gate([record(value=0.9995), *RECORDS[1:]])
+    assert message.status == 0
+    assert "1 changed" in message.text
+    assert "0.9995, baseline 0.9999" in message.text
 
 
 def test_a_test_that_vanished_fails(gate) -> None:
-    said = gate([RECORDS[0], RECORDS[2]])
-    assert said.status == 1
-    assert f"{NORM}: this test of the baseline did not run on emulator 1x1" in said.text
+    message = gate([RECORDS[0], RECORDS[2]])
+    assert message.status == 1
+    assert f"{NORM}: this test of the baseline did not run on emulator 1x1" in message.text
 
 
 def test_a_mesh_that_vanished_fails(folder: Path, baseline: Path) -> None:
     """The job of a mesh was lost, and the same tests ran on another."""
     both = [*RECORDS, *(replace(one, mesh="1x2") for one in RECORDS)]
-    done = command(
+    result = command(
         "baseline", "update", results(folder / "b", both), "--baseline", baseline, "--reason", "meshes"
     )
-    assert done.status == 0
-    said = command("gate", results(folder / "one.json"), "--baseline", baseline)
-    assert said.status == 1
-    assert said.text.count("did not run on emulator 1x2") == 3
+    assert result.status == 0
+    message = command("gate", results(folder / "one.json"), "--baseline", baseline)
+    assert message.status == 1
+    assert message.text.count("did not run on emulator 1x2") == 3
 
 
 def test_a_test_may_begin_to_file_figures(folder: Path, baseline: Path) -> None:
@@ -96,40 +96,40 @@ def test_a_new_counter_fails_where_the_run_has_a_baseline_of_it(gate) -> None:
 
 
 def test_a_figure_that_vanished_from_its_test_fails(gate) -> None:
-    said = gate([record(metric="rel_l2", value=0.01, direction="lower", gate=0.045), *RECORDS[1:]])
-    assert said.status == 1
-    assert "mesh 1x1: pcc: the test ran and no longer gives this figure" in said.text
-    assert "1 new" in said.text
+    message = gate([record(metric="rel_l2", value=0.01, direction="lower", gate=0.045), *RECORDS[1:]])
+    assert message.status == 1
+    assert "mesh 1x1: pcc: the test ran and no longer gives this figure" in message.text
+    assert "1 new" in message.text
 
 
 def test_a_test_that_is_now_skipped_fails(gate) -> None:
     skipped = record(metric="none", value=None, module="none", gate=None, verdict="not_compared")
-    said = gate([replace(skipped, note="skipped: needs a card"), *RECORDS[1:]])
-    assert said.status == 1
-    assert f"{MLP}: no longer compared on emulator 1x1: skipped: needs a card" in said.text
+    message = gate([replace(skipped, note="skipped: needs a card"), *RECORDS[1:]])
+    assert message.status == 1
+    assert f"{MLP}: no longer compared on emulator 1x1: skipped: needs a card" in message.text
 
 
 def test_a_test_that_crashed_is_one_regression(gate) -> None:
     crashed = record(
         metric="none", value=None, gate=None, verdict="regression", note="call failed: out of pages"
     )
-    said = gate([crashed, *RECORDS[1:]])
-    assert said.status == 1
-    assert "1 regression;" in said.text
-    assert f"{MLP}: call failed: out of pages" in said.text
+    message = gate([crashed, *RECORDS[1:]])
+    assert message.status == 1
+    assert "1 regression;" in message.text
+    assert f"{MLP}: call failed: out of pages" in message.text
 
 
 def test_a_missing_golden_cannot_be_judged(gate) -> None:
     missing = record(metric="none", value=None, gate=None, verdict="missing_golden", note="no golden mlp")
-    said = gate([missing, *RECORDS[1:]])
-    assert said.status == 2
-    assert "missing_golden: no golden mlp" in said.text
+    message = gate([missing, *RECORDS[1:]])
+    assert message.status == 2
+    assert "missing_golden: no golden mlp" in message.text
 
 
 def test_a_new_test_passes_and_is_told(gate) -> None:
-    said = gate([*RECORDS, record("suites/modules/test_new.py::test_new")])
-    assert said.status == 0
-    assert "New, in no baseline:" in said.text
+    message = gate([*RECORDS, record("suites/modules/test_new.py::test_new")])
+    assert message.status == 0
+    assert "New, in no baseline:" in message.text
 
 
 def test_a_new_test_that_misses_its_gate_fails(gate) -> None:
@@ -141,19 +141,19 @@ def test_a_new_test_that_misses_its_gate_fails(gate) -> None:
 )
 def test_counters_are_exact(gate, ops: dict[str, float]) -> None:
     """As many ops of other names are a change too."""
-    said = gate([*RECORDS[:2], counter(sum(ops.values()), **ops)])
-    assert said.status == 1
-    assert "Matmul" in said.text
+    message = gate([*RECORDS[:2], counter(sum(ops.values()), **ops)])
+    assert message.status == 1
+    assert "Matmul" in message.text
 
 
 def test_figures_of_one_test_that_agree_in_their_key_are_told_apart(
     folder: Path, gate, baseline: Path
 ) -> None:
     twice = [*RECORDS, record(value=0.9998)]
-    done = command(
+    result = command(
         "baseline", "update", results(folder / "b", twice), "--baseline", baseline, "--reason", "two"
     )
-    assert "0 changed, 1 new, 0 gone of 4" in done.text
+    assert "0 changed, 1 new, 0 gone of 4" in result.text
     assert gate(twice).status == 0
     assert "0.9991, baseline 0.9998" in gate([*RECORDS, record(value=0.9991)]).text
 
@@ -172,9 +172,9 @@ gates:
 def test_a_relative_gate_reads_the_baseline(gate, folder: Path, value: float, status: int) -> None:
     policy = folder / "relative.yaml"
     policy.write_text(RELATIVE, encoding="utf-8")
-    said = gate([record(value=value), *RECORDS[1:]], "--policy", policy)
-    assert said.status == status
-    assert ("may be worse by 0.0002 of it, " in said.text) == (value == 0.9996)
+    message = gate([record(value=value), *RECORDS[1:]], "--policy", policy)
+    assert message.status == status
+    assert ("may be worse by 0.0002 of it, " in message.text) == (value == 0.9996)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_a_statistical_gate_reads_the_runs_paired_test(
     policy.write_text(RELATIVE, encoding="utf-8")
     details = {"p_value": p_value, "detectable": detectable, "alpha": 0.01}
     kl = record("suites/accuracy/test_text.py::test_text", "kl", value, direction="lower", details=details)
-    said = gate([*RECORDS, kl], "--policy", policy)
-    assert said.status == status, said
+    message = gate([*RECORDS, kl], "--policy", policy)
+    assert message.status == status, message
 
 
 def timed(seconds: float, clock: str = "host", spread: float = 0.002) -> Record:
@@ -248,10 +248,10 @@ def test_a_modelled_time_is_exact(folder: Path) -> None:
     ],
 )
 def test_results_of_another_run_cannot_be_judged(gate, environment: dict[str, str], says: str) -> None:
-    said = gate(**environment)
-    assert said.status == 2
-    assert said.text.count("\n") == 1
-    assert says in said.text
+    message = gate(**environment)
+    assert message.status == 2
+    assert message.text.count("\n") == 1
+    assert says in message.text
 
 
 def test_a_run_without_figures_cannot_be_judged(folder: Path) -> None:
@@ -285,8 +285,8 @@ def test_a_broken_file_is_one_line(folder: Path, baseline: Path, broken: str) ->
     ):
         if broken == "a baseline" and whole_path in arguments:
             continue
-        said = command(*arguments)
-        assert said.status == 2
-        assert said.text.startswith("error: ")
-        assert said.text.count("\n") == 1
-        assert str(path) in said.text
+        message = command(*arguments)
+        assert message.status == 2
+        assert message.text.startswith("error: ")
+        assert message.text.count("\n") == 1
+        assert str(path) in message.text

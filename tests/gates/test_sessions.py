@@ -19,10 +19,10 @@ def arm(mean: float, sessions: int = 5, spread: float = 0.002) -> list[np.ndarra
 
 def test_slower_is_a_regression_and_the_interval_says_by_how_much() -> None:
     """10% slower in every session: the interval holds 1.10 and lies above the tolerated effect."""
-    found = compare(arm(1.0), arm(1.1))
-    assert found.verdict == "regression"
-    assert found.low < 1.1 < found.high
-    assert found.high - found.low < 0.01
+    comparison = compare(arm(1.0), arm(1.1))
+    assert comparison.verdict == "regression"
+    assert comparison.low < 1.1 < comparison.high
+    assert comparison.high - comparison.low < 0.01
 
 
 def test_faster_is_never_red_and_is_offered_as_the_new_baseline() -> None:
@@ -35,16 +35,16 @@ def test_faster_is_never_red_and_is_offered_as_the_new_baseline() -> None:
 def test_one_bad_session_of_three_is_no_regression_but_a_re_run() -> None:
     """All its rounds are 6% slower, which taken as ten independent rounds would look certain."""
     candidate = [*arm(1.0, 2), *arm(1.06, 1)]
-    found = compare(arm(1.0, 3), candidate)
-    assert found.verdict == "inconclusive"
-    assert found.note == "run 6 sessions an arm"
+    comparison = compare(arm(1.0, 3), candidate)
+    assert comparison.verdict == "inconclusive"
+    assert comparison.note == "run 6 sessions an arm"
 
 
 def test_too_few_sessions_cannot_be_judged() -> None:
     """However slow: two processes say nothing about processes."""
-    found = compare(arm(1.0, 5), arm(2.0, 2))
-    assert found.verdict == "inconclusive"
-    assert found.note == "2 sessions an arm; give 3 or more, each a process, in turns"
+    comparison = compare(arm(1.0, 5), arm(2.0, 2))
+    assert comparison.verdict == "inconclusive"
+    assert comparison.note == "2 sessions an arm; give 3 or more, each a process, in turns"
 
 
 def test_sessions_may_have_different_numbers_of_rounds() -> None:

@@ -44,9 +44,9 @@ def golden(
     store = GoldenStore(tmp_path_factory.mktemp("store"))
 
     def load(module: str, phase: str, **values: Any) -> Golden:
-        wanted = spec(module, phase, **values)
-        make([wanted], reference, text, store)
-        return store.get(wanted.name, key(wanted, reference(wanted.reference_dtype).identity, text.digest))
+        golden = spec(module, phase, **values)
+        make([golden], reference, text, store)
+        return store.get(golden.name, key(golden, reference(golden.reference_dtype).identity, text.digest))
 
     return load
 
@@ -61,20 +61,20 @@ def stepped(folder: Path, text: Text, reference: Callable[[str], Reference]) -> 
         folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
     tokens = windows(text, reference("float32").tokenizer, S, B)
-    seen: dict[str, list[torch.Tensor]] = {name: [] for name in ("input", "output", "attention", "logits")}
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in ("input", "output", "attention", "logits")}
     layer = model.model.layers[1]
-    layer.register_forward_hook(lambda _, args, out: seen["output"].append(out))
-    layer.register_forward_pre_hook(lambda _, args: seen["input"].append(args[0]))
-    layer.self_attn.register_forward_hook(lambda _, args, out: seen["attention"].append(out[0]))
+    layer.register_forward_hook(lambda _, args, out: rows["output"].append(out))
+    layer.register_forward_pre_hook(lambda _, args: rows["input"].append(args[0]))
+    layer.self_attn.register_forward_hook(lambda _, args, out: rows["attention"].append(out[0]))
     inputs: dict[str, Any] = {}
     for position in range(S):
         with torch.no_grad():
             result = model(tokens[:, position : position + 1], use_cache=True, **inputs)
         name = "cache" if "cache" in result else "past_key_values"  # renamed in transformers 5
         inputs = {name: result[name]}
-        seen["logits"].append(result.logits)
+        rows["logits"].append(result.logits)
     (cache,) = inputs.values()
-    joined = {name: torch.cat(values, dim=1) for name, values in seen.items()}
+    joined = {name: torch.cat(values, dim=1) for name, values in rows.items()}
     return {**joined, "tokens": tokens, "k": cache.layers[1].keys, "v": cache.layers[1].values}
 
 
@@ -87,37 +87,37 @@ def test_decode_golden_is_what_stepping_with_a_cache_gives(
     golden: Callable[..., Golden], stepped: dict[str, torch.Tensor], module: str, output: str
 ) -> None:
     """A decode golden's output, new K and V rows and cache are those of a model stepped token by token."""
-    got = golden(module, "decode")
-    positions = got.inputs["start_pos"].tolist()
+    decode = golden(module, "decode")
+    positions = decode.inputs["start_pos"].tolist()
     assert positions == decode_positions(B, S)
     for user, position in enumerate(positions):
-        close(got.output[user, 0], stepped[output][user, position])
+        close(decode.output[user, 0], stepped[output][user, position])
         for name in "kv":
             heads = stepped[name][user]
-            close(got.outputs[f"{name}_row"][user, :, 0], heads[:, position])
-            close(got.inputs[f"{name}_cache"][user, :, :position], heads[:, :position])
-            assert not got.inputs[f"{name}_cache"][user, :, position:].any()
+            close(decode.outputs[f"{name}_row"][user, :, 0], heads[:, position])
+            close(decode.inputs[f"{name}_cache"][user, :, :position], heads[:, :position])
+            assert not decode.inputs[f"{name}_cache"][user, :, position:].any()
         if module == "decoder":
-            close(got.inputs["x"][user, 0], stepped["input"][user, position])
+            close(decode.inputs["x"][user, 0], stepped["input"][user, position])
 
 
 def test_model_decode_golden_is_what_stepping_gives(
     golden: Callable[..., Golden], stepped: dict[str, torch.Tensor]
 ) -> None:
     """The model's decode golden is each user's logits at its own position."""
-    got = golden("model", "decode")
-    assert torch.equal(got.inputs["tokens"], stepped["tokens"])
-    for user, position in enumerate(got.inputs["start_pos"].tolist()):
-        close(got.output[user, 0], stepped["logits"][user, position])
+    output = golden("model", "decode")
+    assert torch.equal(output.inputs["tokens"], stepped["tokens"])
+    for user, position in enumerate(output.inputs["start_pos"].tolist()):
+        close(output.output[user, 0], stepped["logits"][user, position])
 
 
 def test_teacher_forced_golden_is_what_stepping_gives(
     golden: Callable[..., Golden], stepped: dict[str, torch.Tensor]
 ) -> None:
     """Row i predicts token P+i from the tokens before it, as decode steps from position P on do."""
-    got = golden("teacher_forced", "decode", seq_len=16, steps=S - 16)
-    assert torch.equal(got.inputs["tokens"], stepped["tokens"])
-    close(got.output, stepped["logits"][:, 15 : S - 1])
+    output = golden("teacher_forced", "decode", seq_len=16, steps=S - 16)
+    assert torch.equal(output.inputs["tokens"], stepped["tokens"])
+    close(output.output, stepped["logits"][:, 15 : S - 1])
 
 
 @pytest.mark.parametrize("module", ["attention", "decoder"])
@@ -125,9 +125,9 @@ def test_prefill_golden_has_the_cache_at_every_position(
     golden: Callable[..., Golden], stepped: dict[str, torch.Tensor], module: str
 ) -> None:
     """The K and V of a prefill golden are the whole KV cache."""
-    got = golden(module, "prefill")
-    close(got.outputs["k"], stepped["k"])
-    close(got.outputs["v"], stepped["v"])
+    output = golden(module, "prefill")
+    close(output.outputs["k"], stepped["k"])
+    close(output.outputs["v"], stepped["v"])
 
 
 @pytest.mark.parametrize("rows", ["all", "last"])
@@ -136,8 +136,8 @@ def test_prefill_logits_are_the_rows_asked_for(
     golden: Callable[..., Golden], stepped: dict[str, torch.Tensor], module: str, rows: str
 ) -> None:
     """Rows "all" gives the logits of every position, "last" of the last."""
-    got = golden(module, "prefill", rows=rows)
-    close(got.output, stepped["logits"] if rows == "all" else stepped["logits"][:, -1:])
+    output = golden(module, "prefill", rows=rows)
+    close(output.output, stepped["logits"] if rows == "all" else stepped["logits"][:, -1:])
 
 
 def test_rope_golden_turns_by_its_positions(golden: Callable[..., Golden]) -> None:
@@ -186,25 +186,29 @@ def test_no_output_depends_on_later_tokens(
     golden: Callable[..., Golden], reference: Callable[[str], Reference]
 ) -> None:
     """Changing the tokens after a position leaves the golden's rows up to it as they were."""
-    got = golden("model", "prefill")
-    tokens = got.inputs["tokens"].clone()
+    output = golden("model", "prefill")
+    tokens = output.inputs["tokens"].clone()
     tokens[:, 20:] = (tokens[:, 20:] + 1) % 256
     changed = reference("float32").run(tokens, {"logits"})["logits"]
-    close(changed[:, :20], got.output[:, :20])
-    assert (changed[:, 20:] - got.output[:, 20:]).abs().amax(dim=-1).min() > 1e-3
+    close(changed[:, :20], output.output[:, :20])
+    assert (changed[:, 20:] - output.output[:, 20:]).abs().amax(dim=-1).min() > 1e-3
 
 
 def test_generate_golden_continues_each_prompt(
     golden: Callable[..., Golden], reference: Callable[[str], Reference]
 ) -> None:
     """Each row is the greedy continuation of its prompt, whatever the padding of the others."""
-    got = golden("generate", "decode", seq_len=0, batch=FIRST_PROMPTS, steps=6)
+    output = golden("generate", "decode", seq_len=0, batch=FIRST_PROMPTS, steps=6)
     model = reference("float32")
-    assert got.output.shape == (FIRST_PROMPTS, 6)
-    for row, length, tokens in zip(got.inputs["tokens"], got.inputs["prompt_lens"], got.output, strict=True):
+    assert output.output.shape == (FIRST_PROMPTS, 6)
+    for row, length, tokens in zip(
+        output.inputs["tokens"], output.inputs["prompt_lens"], output.output, strict=True
+    ):
         assert model.greedy(row[:length].tolist(), 6)[0] == tokens.tolist()
         assert not row[length:].any()
-    assert model.tokenizer.decode(got.inputs["tokens"][0][: got.inputs["prompt_lens"][0]]) == PROMPTS[0][0]
+    assert (
+        model.tokenizer.decode(output.inputs["tokens"][0][: output.inputs["prompt_lens"][0]]) == PROMPTS[0][0]
+    )
 
 
 @pytest.mark.parametrize(("batch", "seq_len"), [(1, 128), (2, 128), (4, 128), (32, 128), (32, 32), (5, 3)])
@@ -214,8 +218,8 @@ def test_decode_positions_cover_the_edges(batch: int, seq_len: int) -> None:
     assert len(positions) == batch
     assert all(0 <= position < seq_len for position in positions)
     assert len(set(positions)) == min(batch, seq_len)
-    wanted = [position for position in (seq_len - 1, 0, 32, 31) if position < seq_len]
-    assert set(wanted[:batch]) <= set(positions)
+    expected = [position for position in (seq_len - 1, 0, 32, 31) if position < seq_len]
+    assert set(expected[:batch]) <= set(positions)
 
 
 def test_key_follows_everything_a_golden_depends_on() -> None:
@@ -310,8 +314,8 @@ def test_make_computes_only_what_is_missing(folder: Path, text: Text, store: Gol
     first, second = spec("mlp", "prefill"), spec("model", "prefill", reference_dtype="bfloat16")
     make_here = functools.partial(make, reference=factory, text=text, store=store)
     assert make_here([first]) == [first]
-    made = make_here([first, second, second], progress=lambda *step: told.append(step))
-    assert made == [second]
+    new = make_here([first, second, second], progress=lambda *step: told.append(step))
+    assert new == [second]
     assert told == [(0, 1, ""), (1, 1, second.name)]
     references.clear()
     assert make_here([first, second]) == []

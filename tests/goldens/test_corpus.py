@@ -35,9 +35,9 @@ def test_a_text_is_tokenised_once(text: Text, reference: Callable[[str], Referen
         def __init__(self) -> None:
             self.calls = 0
 
-        def __call__(self, said: str, **options: object) -> dict[str, list[int]]:
+        def __call__(self, message: str, **options: object) -> dict[str, list[int]]:
             self.calls += 1
-            return dict(reference("float32").tokenizer(said, **options))
+            return dict(reference("float32").tokenizer(message, **options))
 
     first, second = Counting(), Counting()
     cuts = [windows(text, each, length=16, count=2) for each in (first, first, second)]

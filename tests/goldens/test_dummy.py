@@ -49,8 +49,8 @@ def model(sizes: dict[str, Any]) -> SimpleNamespace:
 
 
 def forms(golden: Golden) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    named = [("inputs", golden.inputs), ("outputs", golden.outputs)]
-    return {f"{kind}.{name}": (t.shape, t.dtype) for kind, group in named for name, t in group.items()}
+    groups = [("inputs", golden.inputs), ("outputs", golden.outputs)]
+    return {f"{kind}.{name}": (t.shape, t.dtype) for kind, group in groups for name, t in group.items()}
 
 
 def test_it_has_the_shapes_and_types_of_the_real_one(

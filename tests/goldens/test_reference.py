@@ -114,16 +114,16 @@ def test_taps_do_not_change_the_model(reference: Callable[[str], Reference], fol
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         expected = model(TOKENS).logits
-    got = reference("float32").run(TOKENS, {"logits", f"{LAYER}.attention.q", f"{LAYER}.attention.k"})
-    torch.testing.assert_close(got["logits"], expected, rtol=1e-5, atol=1e-5)
+    output = reference("float32").run(TOKENS, {"logits", f"{LAYER}.attention.q", f"{LAYER}.attention.k"})
+    torch.testing.assert_close(output["logits"], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_only_what_was_asked_comes_back(reference: Callable[[str], Reference]) -> None:
     """A run returns the named points only, and logits for the named rows only."""
     full = reference("float32").run(TOKENS, {"logits"})["logits"]
-    got = reference("float32").run(TOKENS, {"logits", "layers.0.mlp.input"}, logit_rows=[3, 39])
-    assert set(got) == {"logits", "layers.0.mlp.input"}
-    torch.testing.assert_close(got["logits"], full[:, [3, 39]], rtol=1e-4, atol=1e-5)
+    output = reference("float32").run(TOKENS, {"logits", "layers.0.mlp.input"}, logit_rows=[3, 39])
+    assert set(output) == {"logits", "layers.0.mlp.input"}
+    torch.testing.assert_close(output["logits"], full[:, [3, 39]], rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_reference_is_close_but_not_equal(reference: Callable[[str], Reference]) -> None:
@@ -143,8 +143,8 @@ def test_greedy_takes_the_most_likely_token_each_time(reference: Callable[[str],
     for _ in range(12):
         logits = model.run(torch.tensor([ids + expected]), {"logits"})["logits"]
         expected.append(int(logits[0, -1].argmax()))
-    made, logits = model.greedy(ids, 12)
-    assert made == expected
+    written, logits = model.greedy(ids, 12)
+    assert written == expected
     assert logits.argmax(-1).tolist() == expected
 
 
@@ -167,10 +167,10 @@ def test_other_llama_like_architectures_are_tapped(
     """Architectures with biases, query and key norms or extra layer norms give every tap a Llama gives."""
     model = Reference(make_model(config(**sizes, head_dim=HD)))
     heads = {f"layers.0.attention.{t}" for t in ("q_pre_rope", "k_pre_rope", "q", "k", "v")}
-    got = model.run(TOKENS, heads | {"layers.0.mlp_norm.output", "layers.0.mlp.input", "layers.0.output"})
-    assert torch.equal(got["layers.0.mlp_norm.output"], got["layers.0.mlp.input"])
+    output = model.run(TOKENS, heads | {"layers.0.mlp_norm.output", "layers.0.mlp.input", "layers.0.output"})
+    assert torch.equal(output["layers.0.mlp_norm.output"], output["layers.0.mlp.input"])
     for name in "qk":
-        pre, post = got[f"layers.0.attention.{name}_pre_rope"], got[f"layers.0.attention.{name}"]
+        pre, post = output[f"layers.0.attention.{name}_pre_rope"], output[f"layers.0.attention.{name}"]
         torch.testing.assert_close(post, rope(pre), rtol=1e-4, atol=1e-4)
 
 

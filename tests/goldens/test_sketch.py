@@ -41,20 +41,20 @@ def sketched(golden: torch.Tensor, tokens: torch.Tensor) -> Sketch:
 def test_the_bounds_hold_for_every_token(noise: float) -> None:
     """The exact KL of each row lies between its bounds, for a device near, far and beyond all likeness."""
     golden, device, tokens = logits(noise)
-    found = kl_bounds(sketched(golden, tokens), device)
+    bounds = kl_bounds(sketched(golden, tokens), device)
     exact = kl_divergence(golden, device).per_token
-    assert (found.low_per_token <= exact + 1e-9).all()
-    assert (found.high_per_token >= exact - 1e-9).all()
-    assert found.low <= float(exact.mean()) + 1e-9 <= found.high + 2e-9
+    assert (bounds.low_per_token <= exact + 1e-9).all()
+    assert (bounds.high_per_token >= exact - 1e-9).all()
+    assert bounds.low <= float(exact.mean()) + 1e-9 <= bounds.high + 2e-9
 
 
 def test_the_bounds_are_tight() -> None:
     """For a device off by what bfloat16 costs they are apart by less than .001 nats, with most mass in the tail."""
     golden, device, tokens = logits(0.05)
-    kept = sketched(golden, tokens)
-    assert float(kept["mass"].sum(-1).mean()) > 0.25
-    found = kl_bounds(kept, device)
-    assert found.high - found.low < 0.001
+    summary = sketched(golden, tokens)
+    assert float(summary["mass"].sum(-1).mean()) > 0.25
+    bounds = kl_bounds(summary, device)
+    assert bounds.high - bounds.low < 0.001
 
 
 def test_an_adversary_cannot_leave_the_bounds() -> None:
@@ -62,44 +62,44 @@ def test_an_adversary_cannot_leave_the_bounds() -> None:
     golden, _, tokens = logits(0.0)
     for direction in (1.0, -1.0):
         device = golden + direction * (golden / STEP).frac()
-        found = kl_bounds(sketched(golden, tokens), device)
+        bounds = kl_bounds(sketched(golden, tokens), device)
         exact = kl_divergence(golden, device).per_token
-        assert (found.low_per_token <= exact + 1e-9).all()
-        assert (found.high_per_token >= exact - 1e-9).all()
+        assert (bounds.low_per_token <= exact + 1e-9).all()
+        assert (bounds.high_per_token >= exact - 1e-9).all()
 
 
 def test_agreement_and_perplexity_are_exact() -> None:
     """Top-1, top-5 and the golden's perplexity are those of the whole logits."""
     golden, device, tokens = logits(0.5)
-    kept = sketched(golden, tokens)
-    assert sketched_agreement(kept, device) == token_agreement(golden, device)
+    summary = sketched(golden, tokens)
+    assert sketched_agreement(summary, device) == token_agreement(golden, device)
     rows = torch.ones_like(tokens, dtype=torch.bool)
     rows[:, -1] = False
-    whole, found = perplexity(golden, tokens), sketched_perplexity(kept, rows)
-    torch.testing.assert_close(found.nll.reshape(whole.nll.shape), whole.nll, rtol=0, atol=1e-9)
-    assert found.value == pytest.approx(whole.value)
-    assert found.n == whole.n
+    whole, partial = perplexity(golden, tokens), sketched_perplexity(summary, rows)
+    torch.testing.assert_close(partial.nll.reshape(whole.nll.shape), whole.nll, rtol=0, atol=1e-9)
+    assert partial.value == pytest.approx(whole.value)
+    assert partial.n == whole.n
 
 
 def test_broken_logits_pass_nothing() -> None:
     """A NaN makes the bounds nan and the row a miss."""
     golden, device, tokens = logits(0.01)
     device[0, 3, 5] = math.nan
-    kept = sketched(golden, tokens)
-    found = kl_bounds(kept, device)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert 3 in sketched_agreement(kept, device).misses
+    summary = sketched(golden, tokens)
+    bounds = kl_bounds(summary, device)
+    assert math.isnan(bounds.low)
+    assert math.isnan(bounds.high)
+    assert 3 in sketched_agreement(summary, device).misses
 
 
 def test_a_truncated_or_other_shape_is_refused() -> None:
     """Fewer rows than the golden, or another vocabulary, are named."""
     golden, device, tokens = logits(0.01)
-    kept = sketched(golden, tokens)
+    summary = sketched(golden, tokens)
     with pytest.raises(ShapeMismatch, match=r"actual \[2, 29, 3000\], golden \[2, 30, 3000\]"):
-        kl_bounds(kept, device[:, :-1])
+        kl_bounds(summary, device[:, :-1])
     with pytest.raises(ShapeMismatch):
-        kl_bounds(kept, device[..., :2000])
+        kl_bounds(summary, device[..., :2000])
     with pytest.raises(GoldenError, match="a vocabulary of 32 is not sketched"):
         sketch(torch.zeros(1, TOP), torch.zeros(1, dtype=torch.int64))
 
@@ -112,5 +112,5 @@ def test_writer_and_reader_mean_the_same() -> None:
 def test_it_is_a_quarter_of_the_logits() -> None:
     """At a real vocabulary, SmolLM2's 49,152 tokens."""
     golden = torch.randn(1, 49152)
-    kept = sketch(golden, torch.zeros(1, dtype=torch.int64))
-    assert sum(t.numel() * t.element_size() for t in kept.values()) < 0.28 * golden.numel() * 4
+    sketched = sketch(golden, torch.zeros(1, dtype=torch.int64))
+    assert sum(t.numel() * t.element_size() for t in sketched.values()) < 0.28 * golden.numel() * 4

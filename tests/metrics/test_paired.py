@@ -62,8 +62,8 @@ def test_the_detectable_change_is_detected_that_often(n: int, flips: int, alpha:
     change = detectable_accuracy_change(n, flips, alpha=alpha, power=0.8)
     noise = flips / n
     draws = np.random.default_rng(0).multinomial(n, [noise / 2 + change, noise / 2, 1 - noise - change], 4000)
-    found = np.mean([mcnemar_p(int(lost), int(gained)) <= alpha for lost, gained, _ in draws])
-    assert found == pytest.approx(0.8, abs=0.03)
+    share = np.mean([mcnemar_p(int(lost), int(gained)) <= alpha for lost, gained, _ in draws])
+    assert share == pytest.approx(0.8, abs=0.03)
 
 
 def test_too_few_questions_detect_nothing() -> None:
@@ -132,10 +132,10 @@ def test_false_alarms_and_power_are_as_promised(monkeypatch: pytest.MonkeyPatch)
     alarms = np.mean([result.p_value <= 0.01 for result in results])
     assert alarms <= 0.02
     detectable = float(np.median([result.detectable for result in results]))
-    found = np.mean(
+    share = np.mean(
         [paired_nll_test(golden, one + math.log1p(detectable), run=16).p_value <= 0.01 for one in noise]
     )
-    assert found == pytest.approx(0.8, abs=0.06)
+    assert share == pytest.approx(0.8, abs=0.06)
 
 
 def test_a_nan_is_no_pass() -> None:

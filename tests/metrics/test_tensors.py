@@ -256,10 +256,10 @@ def test_worst_user_head_and_position_are_named() -> None:
     actual[2] += 0.1
     actual[:, 1] += 0.2
     actual[:, :, 3] += 0.3
-    found = compare_tensors(actual, golden).worst_slices
-    assert {dim: index for dim, (index, _) in found.items()} == {0: 2, 1: 1, 2: 3}
+    comparison = compare_tensors(actual, golden).worst_slices
+    assert {dim: index for dim, (index, _) in comparison.items()} == {0: 2, 1: 1, 2: 3}
     expected = (actual - golden)[:, :, 3].double().norm() / golden[:, :, 3].double().norm()
-    assert found[2][1] == pytest.approx(float(expected))
+    assert comparison[2][1] == pytest.approx(float(expected))
     actual[0, 0, 0, 0] = math.nan
     assert {dim: index for dim, (index, _) in compare_tensors(actual, golden).worst_slices.items()} == {
         0: 0,

@@ -77,10 +77,10 @@ def test_an_engineers_ten_lines_judge_a_module(judge, tmp_path: Path, engineers_
         "    compare(",
         "    import torch; torch.save((actual, golden.output.clone()), f'{golden.output.shape[1]}.pt')\n    compare(",
     )
-    done = judge(saving)
-    assert done.status == 0, done
-    assert "VERDICT: pass, all 12 checks" in done.out
-    records = done.records
+    result = judge(saving)
+    assert result.status == 0, result
+    assert "VERDICT: pass, all 12 checks" in result.out
+    records = result.records
     assert {frozenset(record) for record in records} == {frozenset(field.name for field in fields(Record))}
     for length in (32, 64):
         test = f"test_mine.py::test_mlp[accuracy-mlp.layer0.prefill.S{length}.B1]"
@@ -105,12 +105,12 @@ def test_an_engineers_ten_lines_judge_a_module(judge, tmp_path: Path, engineers_
 
 def test_no_wrong_output_passes(judge) -> None:
     """Whatever is wrong with a module's output, its test fails and says regression; none passes."""
-    done = judge(WRONG_TESTS)
-    assert done.status == 1
-    assert f"{len(WRONG)} failed" in done.out
-    red = {re.search(r"test_(\w+)\[", r["test"])[1] for r in done.records if r["verdict"] == "regression"}
+    result = judge(WRONG_TESTS)
+    assert result.status == 1
+    assert f"{len(WRONG)} failed" in result.out
+    red = {re.search(r"test_(\w+)\[", r["test"])[1] for r in result.records if r["verdict"] == "regression"}
     assert red == set(WRONG)
-    values = {(r["test"].split("[")[0], r["metric"]): r for r in done.records}
+    values = {(r["test"].split("[")[0], r["metric"]): r for r in result.records}
     assert values["test_mine.py::test_scaled", "pcc"]["verdict"] == "pass", "PCC alone is blind to scale"
     assert values["test_mine.py::test_scaled", "norm_error"]["value"] == pytest.approx(1, abs=0.01)
     assert values["test_mine.py::test_nan_row", "nonfinite"]["value"] == 64
@@ -120,7 +120,7 @@ def test_no_wrong_output_passes(judge) -> None:
 
 def test_users_in_another_order_do_not_pass(judge) -> None:
     """A decode step whose users are permuted is a regression, however alike the users are."""
-    done = judge(
+    result = judge(
         HEAD
         + """
 @pytest.mark.tt_golden("mlp", layer=0, phase="decode", seq_len=32, batch=4)
@@ -129,8 +129,8 @@ def test_users(tt_module, golden, compare):
 """,
         "--tt-update-goldens",
     )
-    assert done.status == 1
-    assert {r["metric"] for r in done.records if r["verdict"] == "regression"} >= {
+    assert result.status == 1
+    assert {r["metric"] for r in result.records if r["verdict"] == "regression"} >= {
         "worst_row_pcc",
         "worst_row_rel_l2",
     }
@@ -139,31 +139,31 @@ def test_users(tt_module, golden, compare):
 def test_a_missing_golden_fails_and_says_how_to_make_it(judge, engineers_test: str) -> None:
     """Without a golden nothing passes; with --tt-update-goldens it is made, which the run says."""
     longer = engineers_test.replace("[32, 64]", "[32, 96]")
-    done = judge(longer)
-    assert done.status == 1
-    missing = [record for record in done.records if record["verdict"] == "missing_golden"]
+    result = judge(longer)
+    assert result.status == 1
+    missing = [record for record in result.records if record["verdict"] == "missing_golden"]
     assert [record["golden"] for record in missing] == ["mlp/layer0/prefill/S96/B1"]
     assert missing[0]["value"] is None
     assert "S96/B1 is missing in" in missing[0]["note"]
     assert "tt-harness goldens make" in missing[0]["note"]
     assert "--tt-update-goldens" in missing[0]["note"]
-    assert "1 missing_golden" in done.out
+    assert "1 missing_golden" in result.out
 
-    made = judge(longer, "--tt-update-goldens")
-    assert made.status == 0, made
-    assert "1 of 2 goldens are missing or stale" in made.err
-    assert {record["verdict"] for record in made.records} == {"pass"}
+    making = judge(longer, "--tt-update-goldens")
+    assert making.status == 0, making
+    assert "1 of 2 goldens are missing or stale" in making.err
+    assert {record["verdict"] for record in making.records} == {"pass"}
     again = judge(longer, "--tt-update-goldens")
     assert (again.status, again.err) == (0, "")
 
 
 def test_a_golden_of_other_weights_is_stale(judge, retrained: Path, engineers_test: str) -> None:
     """A model whose weights have changed is not judged against what the old ones gave."""
-    done = judge(engineers_test, f"--tt-model={retrained}")
-    assert done.status == 1
-    assert [record["verdict"] for record in done.records] == ["stale_golden"] * 2
-    assert "is stale" in done.records[0]["note"]
-    assert "made from other weights" in done.records[0]["note"]
+    result = judge(engineers_test, f"--tt-model={retrained}")
+    assert result.status == 1
+    assert [record["verdict"] for record in result.records] == ["stale_golden"] * 2
+    assert "is stale" in result.records[0]["note"]
+    assert "made from other weights" in result.records[0]["note"]
     assert judge(engineers_test, f"--tt-model={retrained}", "--tt-update-goldens").status == 0
 
 
@@ -181,21 +181,23 @@ def test_a_corrupt_golden_ends_the_run(
         data.with_suffix(".json").write_text("{")
     else:
         data.unlink()
-    done = judge(engineers_test)
-    assert done.status == 2
-    lines = [line for line in done.out.splitlines() if "golden mlp/layer0/prefill/S64/B1 is corrupt" in line]
+    result = judge(engineers_test)
+    assert result.status == 2
+    lines = [
+        line for line in result.out.splitlines() if "golden mlp/layer0/prefill/S64/B1 is corrupt" in line
+    ]
     assert len(lines) == 1
     assert "tt-harness goldens make" in lines[0]
-    assert "VERDICT" not in done.out
-    assert "Traceback" not in done.out + done.err
-    assert not done.results.exists()
+    assert "VERDICT" not in result.out
+    assert "Traceback" not in result.out + result.err
+    assert not result.results.exists()
 
 
 @pytest.mark.parametrize("memory", ["L1", "DRAM"])
 def test_a_device_out_of_memory_ends_the_run(judge, memory: str) -> None:
     """One line that says what was asked of which memory, status 2, and no results file."""
     shape = (1, 1, 65536, 1024) if memory == "L1" else (1, 64, 65536, 2048)
-    done = judge(
+    result = judge(
         HEAD
         + f"""
 import torch
@@ -207,18 +209,18 @@ def test_large(mesh_device, recorder):
     ttnn.from_torch(rows, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh_device, memory_config=place)
 """
     )
-    assert done.status == 2, done
-    lines = [line for line in done.out.splitlines() if memory in line and "bank" in line]
-    assert len(lines) == 1, done.out
-    assert "Traceback" not in done.out + done.err
-    assert not done.results.exists()
+    assert result.status == 2, result
+    lines = [line for line in result.out.splitlines() if memory in line and "bank" in line]
+    assert len(lines) == 1, result.out
+    assert "Traceback" not in result.out + result.err
+    assert not result.results.exists()
 
 
 def test_what_was_not_compared_is_told_with_its_reason(judge) -> None:
     """A skipped, a crashing and a forgetful test are in the results, each once, with why; others are not."""
-    done = judge(MIXED_TESTS)
-    assert done.status == 1
-    told = {r["test"].split("[")[0].partition("::")[2]: r for r in done.records if r["value"] is None}
+    result = judge(MIXED_TESTS)
+    assert result.status == 1
+    told = {r["test"].split("[")[0].partition("::")[2]: r for r in result.records if r["value"] is None}
     assert {name: record["note"] for name, record in told.items()} == {
         "test_skipped": "skipped: needs a card",
         "test_crashing": "call failed: RuntimeError: out of pages",
@@ -228,9 +230,9 @@ def test_what_was_not_compared_is_told_with_its_reason(judge) -> None:
     for record in told.values():
         assert (record["module"], record["layer"], record["seq_len"]) == ("mlp", 0, 32)
         assert record["precision"] == "accuracy"
-    assert not [record for record in done.records if "someone_else" in record["test"]]
+    assert not [record for record in result.records if "someone_else" in record["test"]]
     for note in ("needs a card", "out of pages", "compared nothing"):
-        assert note in done.out
+        assert note in result.out
 
 
 def test_several_processes_give_the_records_of_one(judge) -> None:
@@ -245,21 +247,21 @@ def test_a_corrupt_golden_ends_a_run_of_several_processes(
     """A worker's reason to end the run reaches the user as the same one line and status."""
     for data in store.glob("tiny/*/*.safetensors"):
         flip_byte(data, -1000)
-    done = judge(engineers_test, "-n", "1")
-    assert done.status == 2
-    assert len([line for line in done.out.splitlines() if "is corrupt" in line]) == 1
-    assert "crashed" not in done.out
+    result = judge(engineers_test, "-n", "1")
+    assert result.status == 2
+    assert len([line for line in result.out.splitlines() if "is corrupt" in line]) == 1
+    assert "crashed" not in result.out
 
 
 def test_every_policy_asked_for_is_run(judge, engineers_test: str) -> None:
     """--tt-precision a,b runs each test under both, all tests of a policy before the next is loaded."""
     two_tests = engineers_test + engineers_test.replace("test_mlp", "test_again")
-    done = judge(two_tests, "--tt-precision=performance,accuracy", "-vv")
-    assert done.status == 0, done
-    assert {r["precision"] for r in done.records} == {"performance", "accuracy"}
-    order = re.findall(r"::test_\w+\[(\w+)-.* PASSED", done.out)  # the slowest tests are named once more
+    result = judge(two_tests, "--tt-precision=performance,accuracy", "-vv")
+    assert result.status == 0, result
+    assert {r["precision"] for r in result.records} == {"performance", "accuracy"}
+    order = re.findall(r"::test_\w+\[(\w+)-.* PASSED", result.out)  # the slowest tests are named once more
     assert order == ["performance"] * 4 + ["accuracy"] * 4
-    pcc = {r["precision"]: r["value"] for r in done.records if r["metric"] == "pcc"}
+    pcc = {r["precision"]: r["value"] for r in result.records if r["metric"] == "pcc"}
     assert pcc["performance"] < pcc["accuracy"]
 
 
@@ -271,11 +273,11 @@ def test_a_session_that_does_not_use_the_harness_is_left_alone(start, tmp_path: 
     )
     seconds = {}
     for plugin, options in (("without", ["-p", "no:tt_harness"]), ("with", ["--tt-results=results.json"])):
-        done = start("pytest", "-p", "no:cacheprovider", *options)
-        assert done.status == 0, done
-        assert "tt-harness =" not in done.out
-        assert not done.results.exists()
-        seconds[plugin] = float(re.search(r"200 passed.* in ([\d.]+)s", done.out)[1])
+        result = start("pytest", "-p", "no:cacheprovider", *options)
+        assert result.status == 0, result
+        assert "tt-harness =" not in result.out
+        assert not result.results.exists()
+        seconds[plugin] = float(re.search(r"200 passed.* in ([\d.]+)s", result.out)[1])
     assert seconds["with"] - seconds["without"] < 200 * 0.005
 
 
@@ -289,26 +291,26 @@ def test_a_conftest_may_import_ttnn(judge, tmp_path: Path, engineers_test: str) 
 
 def test_a_marker_that_names_no_golden_is_told_at_collection(judge) -> None:
     """A mistyped module is one line beside the file's name."""
-    done = judge("import pytest\n@pytest.mark.tt_golden('mpl', seq_len=32)\ndef test_x(golden): pass\n")
-    assert done.status == 2
-    assert "golden mpl: module is 'mpl', it must be one of embedding" in done.out
-    assert "Error: " not in done.out
+    result = judge("import pytest\n@pytest.mark.tt_golden('mpl', seq_len=32)\ndef test_x(golden): pass\n")
+    assert result.status == 2
+    assert "golden mpl: module is 'mpl', it must be one of embedding" in result.out
+    assert "Error: " not in result.out
 
 
 def test_a_golden_without_a_marker_is_told(judge) -> None:
     """The golden fixture in a test without the marker says what to write."""
-    done = judge("def test_x(golden, compare): pass\n")
-    assert done.status == 1
-    assert "no golden named: mark the test, such as @pytest.mark.tt_golden(" in done.out
+    result = judge("def test_x(golden, compare): pass\n")
+    assert result.status == 1
+    assert "no golden named: mark the test, such as @pytest.mark.tt_golden(" in result.out
 
 
 def test_a_full_disk_loses_the_file_and_not_the_verdict(judge, engineers_test: str) -> None:
     """Results that cannot be written are one line and status 2; the verdict is shown, and no part of a file is left."""
-    done = judge(engineers_test, file_limit=4000)
-    assert done.status == 2
-    assert "VERDICT: pass, all 12 checks" in done.out
-    assert re.search(r"error: cannot write results.json \(\d+ bytes\): File too large", done.out)
-    assert not list(done.results.parent.glob("*results.json*"))
+    result = judge(engineers_test, file_limit=4000)
+    assert result.status == 2
+    assert "VERDICT: pass, all 12 checks" in result.out
+    assert re.search(r"error: cannot write results.json \(\d+ bytes\): File too large", result.out)
+    assert not list(result.results.parent.glob("*results.json*"))
 
 
 STATISTICAL_TEST = """
@@ -331,9 +333,9 @@ def test_text(recorder):
 def test_a_statistical_gate_fails_the_run_at_its_end(judge, value, p_value, detectable, verdict, workers):
     """The test itself passes; the verdict, which needs all tests of the run, stands in the summary, the file and the status."""
     source = STATISTICAL_TEST.replace("P_VALUE", p_value).replace("DETECTABLE", detectable)
-    done = judge(source.replace("VALUE", value), *workers)
-    assert done.status == (0 if verdict == "pass" else 1)
-    (record,) = done.records
+    result = judge(source.replace("VALUE", value), *workers)
+    assert result.status == (0 if verdict == "pass" else 1)
+    (record,) = result.records
     assert record["verdict"] == verdict
     assert "q_value" in record["details"]
-    assert ("VERDICT: pass" in done.out) == (verdict == "pass")
+    assert ("VERDICT: pass" in result.out) == (verdict == "pass")

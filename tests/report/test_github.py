@@ -50,24 +50,24 @@ def results(*changes: dict[str, Any]) -> Results:
 
 
 def test_a_failure_is_annotated_at_its_tests_line(checkout: Path) -> None:
-    said: list[str] = []
-    tell_run(results({"note": "100% wrong,\nall of it"}), said.append)
-    assert said == [
+    lines: list[str] = []
+    tell_run(results({"note": "100% wrong,\nall of it"}), lines.append)
+    assert lines == [
         "::error file=tests/test_mlp.py,line=5,title=regression%3A mlp::regression accuracy mlp: PCC 0.50000"
         " (gate: at least 0.999) [tests/test_mlp.py::test_mlp[accuracy-1:2]] 100%25 wrong,%0Aall of it"
     ]
 
 
 def test_a_test_outside_the_checkout_is_annotated_without_a_line(checkout: Path) -> None:
-    said: list[str] = []
-    tell_run(results({"test": "../suites/test_mlp.py::test_mlp"}), said.append)
-    assert said[0].startswith("::error title=")
+    lines: list[str] = []
+    tell_run(results({"test": "../suites/test_mlp.py::test_mlp"}), lines.append)
+    assert lines[0].startswith("::error title=")
 
 
 def test_as_many_are_annotated_as_github_shows(checkout: Path) -> None:
-    said: list[str] = []
-    tell_run(results(*({"layer": layer} for layer in range(30))), said.append)
-    assert len(said) == MOST_ANNOTATIONS
+    lines: list[str] = []
+    tell_run(results(*({"layer": layer} for layer in range(30))), lines.append)
+    assert len(lines) == MOST_ANNOTATIONS
 
 
 def test_the_summary_has_the_verdict_the_command_and_the_tables(checkout: Path) -> None:
@@ -80,10 +80,10 @@ def test_the_summary_has_the_verdict_the_command_and_the_tables(checkout: Path) 
 
 
 def test_the_gate_is_told_too(checkout: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     test = "tests/test_mlp.py::test_mlp"
-    tell_gate(Judgement((Finding("vanished", test, test, "did not run"),), 1), BASELINE, said.append)
-    assert said == [
+    tell_gate(Judgement((Finding("vanished", test, test, "did not run"),), 1), BASELINE, lines.append)
+    assert lines == [
         f"::error file=tests/test_mlp.py,line=5,title=vanished%3A {test.replace(':', '%3A')}::did not run"
     ]
     assert "## GATE: regression; 1 vanished" in (checkout / "summary.md").read_text()
@@ -92,7 +92,7 @@ def test_the_gate_is_told_too(checkout: Path) -> None:
 def test_elsewhere_nothing_is_said(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_ACTIONS")
     monkeypatch.delenv("GITHUB_STEP_SUMMARY")
-    said: list[str] = []
-    tell_run(results(), said.append)
-    assert not said
+    lines: list[str] = []
+    tell_run(results(), lines.append)
+    assert not lines
     assert [file.name for file in checkout.iterdir()] == ["tests"]

@@ -20,7 +20,7 @@ TEST = "suites/modules/test_mlp.py::test_prefill[{precision}-mlp.layer{layer}.pr
 
 
 def record(layer: int = 0, precision: str = "accuracy", **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": TEST.format(precision=precision, layer=layer),
         "module": "mlp",
         "layer": layer,
@@ -35,7 +35,7 @@ def record(layer: int = 0, precision: str = "accuracy", **changes: Any) -> Recor
         "direction": "higher",
         "verdict": "pass",
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 TOKEN = "KL 2.1 at 0:3: 'the cat <b>' -> golden ' sat' 0.912; device ' mat' 0.4"

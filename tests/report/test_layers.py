@@ -16,7 +16,7 @@ from harness.results.schema import Environment, Record, Results
 
 
 def record(metric: str, value: float, layer: int | None, **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": f"test_layer[{layer}]",
         "module": "decoder",
         "metric": metric,
@@ -27,22 +27,22 @@ def record(metric: str, value: float, layer: int | None, **changes: Any) -> Reco
         "phase": "prefill",
         "layer": layer,
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 def layers(precision: str = "accuracy") -> list[Record]:
-    found = []
+    lines = []
     for layer, kl in enumerate((0.001, 0.1, 0.002)):
-        found.append(record("kl", kl, layer, precision=precision, note="for comparison, not gated"))
-        found.append(record("pcc", 1 - kl / 10, layer, precision=precision, note=CHAINED))
-    return found[::-1]
+        lines.append(record("kl", kl, layer, precision=precision, note="for comparison, not gated"))
+        lines.append(record("pcc", 1 - kl / 10, layer, precision=precision, note=CHAINED))
+    return lines[::-1]
 
 
 def test_layers_come_in_order_and_by_precision() -> None:
     """Only tests of the chained stream count, whatever the order of their records."""
     local = record("pcc", 0.5, 1, test="test_decoder[1]")
-    found = by_layer([*layers(), *layers("performance"), local], "kl")
-    assert found == {name: [(0, 0.001), (1, 0.1), (2, 0.002)] for name in ("accuracy", "performance")}
+    series = by_layer([*layers(), *layers("performance"), local], "kl")
+    assert series == {name: [(0, 0.001), (1, 0.1), (2, 0.002)] for name in ("accuracy", "performance")}
     assert by_layer([local, record("pcc", 0.9, 0)], "pcc") == {}
     assert by_layer([record("kl", math.nan, i, note=CHAINED) for i in range(3)], "kl") == {}
 
@@ -98,7 +98,7 @@ def test_worst_tokens_and_flips_stand_in_their_text() -> None:
     console = Console(width=200, file=io.StringIO(), color_system=None)
     render(Results(Environment.collect(target="emulator", mesh="1x1", model="m"), tuple(records)), console)
     assert isinstance(console.file, io.StringIO)
-    shown = console.file.getvalue()
-    assert "  KL 3\n" in shown
-    assert "KL 4" not in shown
-    assert "  'a' -> 'b', not 'c'\n" in shown
+    output = console.file.getvalue()
+    assert "  KL 3\n" in output
+    assert "KL 4" not in output
+    assert "  'a' -> 'b', not 'c'\n" in output

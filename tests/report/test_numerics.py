@@ -16,7 +16,7 @@ MATMUL = "matmul bf16 x bfp8 -> bf16, HiFi2 bf16 dest"
 
 
 def record(metric: str, value: float, details: dict[str, float | str], **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": "suites/numerics/test_ops.py::test_call[x]",
         "module": "matmul",
         "metric": metric,
@@ -29,7 +29,7 @@ def record(metric: str, value: float, details: dict[str, float | str], **changes
         "direction": "higher",
         "details": details,
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 def agreement(value: float, **details: float | str) -> Record:
@@ -86,9 +86,9 @@ def test_errors_stand_beside_the_recorded_ones() -> None:
 
 def test_figures_that_are_not_gated_are_no_pass() -> None:
     """A run that only shows figures does not claim to have checked them."""
-    shown = agreement(0.5)
+    output = agreement(0.5)
     free = record(
-        "bit_exact", 0.5, dict(shown.details), gate=None, direction=None, note="not gated in mode fast"
+        "bit_exact", 0.5, dict(output.details), gate=None, direction=None, note="not gated in mode fast"
     )
     assert (
         drawn(free).splitlines()[0] == "VERDICT: none, 1 figures are shown and no gate is held against them"

@@ -20,7 +20,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def record(metric: str = "pcc", value: float | None = 0.9995, **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": "suites/modules/test_mlp.py::test_mlp[0-prefill]",
         "module": "mlp",
         "metric": metric,
@@ -31,7 +31,7 @@ def record(metric: str = "pcc", value: float | None = 0.9995, **changes: Any) ->
         "phase": "prefill",
         **RULES.get(metric, {}),
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 def drawn(*records: Record, width: int = 200) -> list[str]:
@@ -42,9 +42,9 @@ def drawn(*records: Record, width: int = 200) -> list[str]:
 
 
 def line_of(lines: list[str], text: str) -> int:
-    found = [i for i, line in enumerate(lines) if text in line]
-    assert found, f"{text!r} not in:\n" + "\n".join(lines)
-    return found[0]
+    places = [i for i, line in enumerate(lines) if text in line]
+    assert places, f"{text!r} not in:\n" + "\n".join(lines)
+    return places[0]
 
 
 def test_a_clean_run_says_pass_first() -> None:
@@ -274,9 +274,9 @@ def test_html_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_counters_are_shown_whole_and_their_gate_is_equality() -> None:
     """One table a precision shows the whole model's counters; a module that differs marks its row and is named above."""
-    given = {"precision": "accuracy", "batch": 32, "seq_len": 128, "phase": "decode"}
+    settings = {"precision": "accuracy", "batch": 32, "seq_len": 128, "phase": "decode"}
     lines = drawn(
-        record("ops", 1234567.0, module="model", gate=1234567.0, **given),
+        record("ops", 1234567.0, module="model", gate=1234567.0, **settings),
         record(
             "ops",
             30.0,
@@ -284,7 +284,7 @@ def test_counters_are_shown_whole_and_their_gate_is_equality() -> None:
             gate=28.0,
             verdict="regression",
             note="baseline 28 (+2 Tilize)",
-            **given,
+            **settings,
         ),
     )
     assert "mlp decode batch 32, seq 128: device ops 30 (gate: exactly 28)" in lines[1]
@@ -313,8 +313,8 @@ def test_a_run_that_skipped_all_refused_nothing_and_showed_nothing() -> None:
 
     def verdict(note: str) -> str:
         console = Console(width=200, file=io.StringIO(), color_system=None)
-        given = record(value=None, verdict="not_compared", target="dryrun", note=note)
-        render(Results(dry, (given,)), console)
+        one = record(value=None, verdict="not_compared", target="dryrun", note=note)
+        render(Results(dry, (one,)), console)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().splitlines()[0]
 

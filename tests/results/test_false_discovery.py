@@ -12,7 +12,7 @@ from harness.results.schema import Record
 
 def record(p_value: float | None, verdict: Any = "pass", **changes: Any) -> Record:
     paired: dict[str, float | str] = {"alpha": 0.01, "power": 0.8, "detectable": 0.004}
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": "test_text",
         "module": "model",
         "metric": "perplexity_error",
@@ -23,7 +23,7 @@ def record(p_value: float | None, verdict: Any = "pass", **changes: Any) -> Reco
         "n": 2046,
         "details": paired | {"p_value": p_value} if p_value is not None else {},
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 def test_an_alarm_among_many_quiet_tests_is_inconclusive() -> None:

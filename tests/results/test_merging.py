@@ -47,8 +47,8 @@ def test_parts_of_one_run_join(tmp_path: Path) -> None:
         one = part(mesh)
         write_results(tmp_path / f"{mesh}.json", one.environment, one.records)
     files = [str(tmp_path / f"{mesh}.json") for mesh in ("1x1", "1x2")]
-    done = CliRunner().invoke(app, ["merge", *files, "--out", str(tmp_path / "all.json")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["merge", *files, "--out", str(tmp_path / "all.json")])
+    assert result.exit_code == 0, result.output
     whole = read_results(tmp_path / "all.json")
     assert whole.environment == replace(ENVIRONMENT, mesh="1x1,1x2")
     assert [(r.target, r.mesh) for r in whole.records] == [
@@ -83,9 +83,9 @@ def test_nothing_is_written_of_what_cannot_be_joined(tmp_path: Path) -> None:
     write_results(tmp_path / "a.json", one.environment, one.records)
     write_results(tmp_path / "b.json", other.environment, other.records)
     out = tmp_path / "all.json"
-    done = CliRunner().invoke(
+    result = CliRunner().invoke(
         app, ["merge", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--out", str(out)]
     )
-    assert done.exit_code == 2
-    assert done.output.count("\n") == 1
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
     assert not out.exists()

@@ -26,7 +26,7 @@ ENVIRONMENT = Environment.collect(
 
 
 def record(**changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": "suites/modules/test_mlp.py::test_mlp[0-prefill]",
         "module": "mlp",
         "metric": "pcc",
@@ -35,7 +35,7 @@ def record(**changes: Any) -> Record:
         "target": "emulator",
         "precision": "accuracy",
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ def test_the_first_line_names_the_call() -> None:
 
 def test_a_hang_says_how_long_it_was_waited_for() -> None:
     """The limit is named with the option that changes it; a call with no frame of ttnn's is the innermost line."""
-    said = f'Timeout (0:00:09)!\nThread 0x1 (most recent call first):\n  File "{__file__}", line 1 in f\n{RUNNER}'
-    assert crashes.explain(said, 9).splitlines()[0].endswith("no answer within 9 s (--tt-time-limit)")
+    stderr = f'Timeout (0:00:09)!\nThread 0x1 (most recent call first):\n  File "{__file__}", line 1 in f\n{RUNNER}'
+    assert crashes.explain(stderr, 9).splitlines()[0].endswith("no answer within 9 s (--tt-time-limit)")
 
 
 def test_a_killed_process_is_a_failure_that_says_so() -> None:

@@ -17,9 +17,9 @@ def specs(*args: Any, layers: int = 30, **kwargs: Any) -> list[GoldenSpec]:
 
 def test_every_combination_of_listed_arguments_is_a_golden() -> None:
     """Lists and tuples, the module included, are multiplied out."""
-    found = specs(["mlp", "mlp_norm"], layer=(0, 1), seq_len=[128, 1024])
-    assert len(found) == 8
-    assert {(spec.module, spec.layer, spec.seq_len) for spec in found} == set(
+    goldens = specs(["mlp", "mlp_norm"], layer=(0, 1), seq_len=[128, 1024])
+    assert len(goldens) == 8
+    assert {(spec.module, spec.layer, spec.seq_len) for spec in goldens} == set(
         itertools.product(("mlp", "mlp_norm"), (0, 1), (128, 1024))
     )
 

@@ -118,10 +118,10 @@ def test_a_killed_run_goes_on(judge, tmp_path: Path) -> None:
     assert cut.status not in (0, 1), cut
     assert not cut.results.exists()
     left = journal.read_text()
-    done = judge(TESTS, "--tt-resume")
+    result = judge(TESTS, "--tt-resume")
     assert ran.read_text() == "first wrong deadly deadly last "
-    assert done.status == 1, "a test of the killed run had failed"
-    assert done.records == whole.records
+    assert result.status == 1, "a test of the killed run had failed"
+    assert result.records == whole.records
     again = judge(TESTS, "--tt-resume")
     assert ran.read_text() == "first wrong deadly deadly last "
     assert (again.status, again.records) == (1, whole.records), "a run that lacks nothing says the same again"

@@ -58,16 +58,16 @@ def test_a_mistake_is_told_before_workers_start(judge) -> None:
 def test_a_corpus_too_short_for_the_goldens_ends_the_run(judge, tmp_path: Path, engineers_test: str) -> None:
     """The line says how many tokens there are, how many are needed, and for what."""
     (tmp_path / "short.txt").write_text("too short")
-    done = judge(engineers_test, "--tt-corpus=short.txt", "--tt-update-goldens")
-    assert done.status == 2
-    assert "corpus short.txt has 9 tokens, 32 are needed" in done.out
-    assert "Traceback" not in done.out + done.err
-    assert not done.results.exists()
+    result = judge(engineers_test, "--tt-corpus=short.txt", "--tt-update-goldens")
+    assert result.status == 2
+    assert "corpus short.txt has 9 tokens, 32 are needed" in result.out
+    assert "Traceback" not in result.out + result.err
+    assert not result.results.exists()
 
 
 def test_the_help_names_every_option(start) -> None:
     """`pytest --help` works without a model, and lists them."""
-    done = start("pytest", "--help")
-    assert done.status == 0
+    result = start("pytest", "--help")
+    assert result.status == 0
     for name in ("target", "mesh", "model", "precision", "results", "goldens", "update-goldens", "corpus"):
-        assert f"--tt-{name}" in done.out
+        assert f"--tt-{name}" in result.out

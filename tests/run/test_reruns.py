@@ -103,29 +103,29 @@ def verdicts(records: list[dict[str, Any]], test: str) -> set[tuple[str, int]]:
 def test_the_second_try_counts(judge, tmp_path: Path, plugin: str, workers: tuple[str, ...]) -> None:
     """Red, then green: as many records as a test that is green at once, all of them pass, and each says two tries."""
     (tmp_path / "conftest.py").write_text(PLUGINS[plugin])
-    done = judge(WAVERING.format(wrong=1), *workers)
-    assert done.status == 0, done
+    result = judge(WAVERING.format(wrong=1), *workers)
+    assert result.status == 0, result
     wavers, steady = (
-        [r for r in done.records if f"::{name}[" in r["test"]] for name in ("test_wavers", "test_steady")
+        [r for r in result.records if f"::{name}[" in r["test"]] for name in ("test_wavers", "test_steady")
     )
     assert [r["metric"] for r in wavers] == [r["metric"] for r in steady]
-    assert verdicts(done.records, "test_wavers") == {("pass", 2)}
-    assert verdicts(done.records, "test_crashes") == {("pass", 2)}
-    assert verdicts(done.records, "test_steady") == {("pass", 1)}
-    assert "2 tries, of which the last counts: test_mine.py::test_wavers" in done.out
-    assert f"VERDICT: pass, all {len(done.records)} checks" in done.out
+    assert verdicts(result.records, "test_wavers") == {("pass", 2)}
+    assert verdicts(result.records, "test_crashes") == {("pass", 2)}
+    assert verdicts(result.records, "test_steady") == {("pass", 1)}
+    assert "2 tries, of which the last counts: test_mine.py::test_wavers" in result.out
+    assert f"VERDICT: pass, all {len(result.records)} checks" in result.out
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_test_that_stays_red_is_red_once(judge, tmp_path: Path, plugin: str) -> None:
     """Its records are those of the last try, and the status is 1."""
     (tmp_path / "conftest.py").write_text(PLUGINS[plugin])
-    done = judge(WAVERING.format(wrong=9))
-    assert done.status == 1, done
-    assert verdicts(done.records, "test_wavers") == {("regression", 2), ("pass", 2)}
-    (crash,) = (record for record in done.records if "::test_crashes[" in record["test"])
+    result = judge(WAVERING.format(wrong=9))
+    assert result.status == 1, result
+    assert verdicts(result.records, "test_wavers") == {("regression", 2), ("pass", 2)}
+    (crash,) = (record for record in result.records if "::test_crashes[" in record["test"])
     assert (crash["verdict"], crash["tries"]) == ("regression", 2)
-    wavers = [r["metric"] for r in done.records if "::test_wavers[" in r["test"]]
+    wavers = [r["metric"] for r in result.records if "::test_wavers[" in r["test"]]
     assert len(wavers) == len(set(wavers)), "a metric of the first try is gone"
 
 

@@ -99,10 +99,10 @@ def test_no_wrong_output_passes_beside_a_sketch(
 ) -> None:
     """Where the golden's logits were kept as a sketch, the KL's upper bound or the agreement is outside its gate."""
     policy = Policy.load()
-    kept = sketch(golden, torch.full_like(tokens, -1))
+    sketched = sketch(golden, torch.full_like(tokens, -1))
     device = WRONG[name](golden)
-    kl = kl_bounds(kept, device).high
-    top1 = sketched_agreement(kept, device).top1
+    kl = kl_bounds(sketched, device).high
+    top1 = sketched_agreement(sketched, device).top1
     gates = [policy.resolve(metric=metric, precision="accuracy").gate for metric in ("kl", "top1")]
     assert not (kl <= gates[0] and top1 >= gates[1])
 
@@ -117,7 +117,7 @@ def test_flips_are_shown_both_ways(golden: torch.Tensor, tokens: torch.Tensor) -
     device[lost[0], lost[1], true[lost[0], lost[1]]] = -50.0
     device[gained[0], gained[1], true[gained[0], gained[1]]] = 50.0
     scores = score(golden, device, tokens, lambda ids: " ".join(map(str, ids)))
-    shown = scores.paired["top1_loss"](0.01, 0.8)
-    assert (shown["lost"], shown["gained"]) == (1.0, 1.0)
-    assert f"-> '{int(true[lost[0], lost[1]])}', not" in str(shown["lost_1"])
-    assert f"-> '{int(true[gained[0], gained[1]])}', not" in str(shown["gained_1"])
+    output = scores.paired["top1_loss"](0.01, 0.8)
+    assert (output["lost"], output["gained"]) == (1.0, 1.0)
+    assert f"-> '{int(true[lost[0], lost[1]])}', not" in str(output["lost_1"])
+    assert f"-> '{int(true[gained[0], gained[1]])}', not" in str(output["gained_1"])

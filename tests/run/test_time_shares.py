@@ -32,46 +32,46 @@ def test_quick(recorder):
 """
 
 
-def shares(said: str) -> list[float]:
+def shares(message: str) -> list[float]:
     """Wall time, start-up, goldens, metrics, model: seconds."""
-    found = LINE.findall(said)
-    assert len(found) == 1, said
-    return [float(part) for part in (found[0][0], *found[0][2:])]
+    figures = LINE.findall(message)
+    assert len(figures) == 1, message
+    return [float(part) for part in (figures[0][0], *figures[0][2:])]
 
 
-def slowest(said: str) -> tuple[int, list[tuple[str, float]]]:
-    line = re.search(r"^slowest of (\d+) tests: (.+)$", said, re.MULTILINE)
-    assert line, said
-    named = [part.rsplit(" ", 2) for part in line[2].split(", ")]
-    return int(line[1]), [(name, float(seconds)) for name, seconds, _ in named]
+def slowest(message: str) -> tuple[int, list[tuple[str, float]]]:
+    line = re.search(r"^slowest of (\d+) tests: (.+)$", message, re.MULTILINE)
+    assert line, message
+    tests = [part.rsplit(" ", 2) for part in line[2].split(", ")]
+    return int(line[1]), [(name, float(seconds)) for name, seconds, _ in tests]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)])
 def test_each_second_is_in_one_part(judge, workers: tuple[str, ...]) -> None:
     """Two tests that sleep 2 s over a golden, 1 s over metrics and 3 s by themselves, in one process and in two."""
-    done = judge(TESTS, *workers)
-    assert done.status == 0, done
-    wall, start_up, goldens, metrics, model = shares(done.out)
+    result = judge(TESTS, *workers)
+    assert result.status == 0, result
+    wall, start_up, goldens, metrics, model = shares(result.out)
     assert 4 <= goldens < 5.5
     assert 2 <= metrics < 3.5
     assert model >= 6
-    assert bool(workers) == (", 2 workers" in done.out)
+    assert bool(workers) == (", 2 workers" in result.out)
     if not workers:
         # What is left is pytest between the tests and at the end.
         assert wall / 2 < start_up + goldens + metrics + model <= wall + 0.3
-    count, named = slowest(done.out)
+    count, tests = slowest(result.out)
     assert count == 3
-    assert [seconds for _, seconds in named] == sorted((seconds for _, seconds in named), reverse=True)
-    assert {name for name, seconds in named if seconds >= 6} == {
+    assert [seconds for _, seconds in tests] == sorted((seconds for _, seconds in tests), reverse=True)
+    assert {name for name, seconds in tests if seconds >= 6} == {
         "test_mine.py::test_mlp[accuracy-mlp.layer0.prefill.S32.B1]",
         "test_mine.py::test_mlp[accuracy-mlp.layer0.prefill.S64.B1]",
     }
 
 
 def test_making_goldens_is_no_start_up(judge) -> None:
-    made = judge(TESTS, "--tt-update-goldens", "--tt-goldens=made", "-k", "32")
-    assert made.status == 0, made
-    _, _, goldens, _, _ = shares(made.out)
+    making = judge(TESTS, "--tt-update-goldens", "--tt-goldens=made", "-k", "32")
+    assert making.status == 0, making
+    _, _, goldens, _, _ = shares(making.out)
     read = judge(TESTS, "--tt-update-goldens", "--tt-goldens=made", "-k", "32")
     _, _, only_read, _, _ = shares(read.out)
     assert goldens > only_read
@@ -82,9 +82,9 @@ def test_a_resumed_run_tells_of_its_own_tests(judge, tmp_path) -> None:
     head, first, *_ = journal.read_text().splitlines()
     journal.write_text(f"{head}\n{first}\n")
     killed.results.unlink()
-    done = judge(TESTS, "--tt-resume")
-    assert done.status == 0, done
-    assert slowest(done.out)[0] == 2
+    result = judge(TESTS, "--tt-resume")
+    assert result.status == 0, result
+    assert slowest(result.out)[0] == 2
     again = judge(TESTS, "--tt-resume")
     assert again.status == 0
     assert not LINE.findall(again.out), "no test ran"

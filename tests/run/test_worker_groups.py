@@ -37,9 +37,9 @@ def test_loadgroup_keeps_a_policys_tests_in_one_worker(judge, tmp_path: Path) ->
     options = ("--tt-precision=accuracy,performance",)
     alone = judge(TESTS, *options)
     assert len(alone.records) == 2 * 2 * 2 * 6 + 2
-    done = judge(TESTS, *options, "-n2", "--dist=loadgroup")
-    assert done.status == alone.status
-    assert sort(done.records) == sort(alone.records)
+    result = judge(TESTS, *options, "-n2", "--dist=loadgroup")
+    assert result.status == alone.status
+    assert sort(result.records) == sort(alone.records)
     workers = [
         {file.read_text() for file in tmp_path.glob(f"{policy}-*")} for policy in ("accuracy", "performance")
     ]

@@ -44,9 +44,9 @@ def run_suites(tmp_path: Path) -> Callable[..., Finished]:
         file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
         command += [f"--tt-results={file}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        assert file.exists(), done.stdout[-2000:] + done.stderr[-2000:]
-        return Finished(done.returncode, done.stdout, read_results(file))
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        assert file.exists(), process.stdout[-2000:] + process.stderr[-2000:]
+        return Finished(process.returncode, process.stdout, read_results(file))
 
     return run
 

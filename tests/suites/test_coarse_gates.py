@@ -79,8 +79,10 @@ def judged(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., P
         command += [f"--tt-model={model}", f"--tt-goldens={folder}", "--tt-update-goldens"]
         command += [f"--tt-precision={policy}", f"--tt-results={results}"]
         environment = os.environ | {"PYTHONPATH": str(folder)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
+        process = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert process.returncode in (0, 1), process.stdout[-3000:] + process.stderr[-3000:]
         records = json.loads(results.read_text(encoding="utf-8"))["records"]
         return {record["metric"] for record in records if record["verdict"] == "regression"}
 

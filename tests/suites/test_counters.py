@@ -33,11 +33,11 @@ def test_every_policy_costs_what_its_baseline_says(count: Run) -> None:
 
 def test_an_extra_reshard_is_named(count: Run) -> None:
     """Thirty layers that leave their shards and come back turn the decode step red, and the ops are named."""
-    done = count(*FAULT, "--tt-fault=reshard_in_every_layer")
-    assert {r.phase for r in done.red} == {"decode"}
-    assert "ops 648, baseline 588 (+30 InterleavedToSharded, +30 ShardedToInterleaved)" in done.said
+    result = count(*FAULT, "--tt-fault=reshard_in_every_layer")
+    assert {r.phase for r in result.red} == {"decode"}
+    assert "ops 648, baseline 588 (+30 InterleavedToSharded, +30 ShardedToInterleaved)" in result.said
     assert {"ops", "layout_conversions", "dram_read_bytes"} <= {
-        r.metric for r in done.red if r.module == "model"
+        r.metric for r in result.red if r.module == "model"
     }
 
 
@@ -52,13 +52,13 @@ def test_heavier_weights_are_seen_in_the_bytes(count: Run) -> None:
 def test_no_baseline_is_no_pass(count: Run, tmp_path: Path) -> None:
     """Counters without a baseline are filed as such, and the test fails with what makes one."""
     empty = f"--tt-baselines={tmp_path / 'none'}"
-    done = count("--tt-precision=performance", empty)
-    assert done.status == 1
-    assert {record.verdict for record in done.records} == {"missing_baseline"}
-    assert "--tt-update-baselines" in done.said
+    result = count("--tt-precision=performance", empty)
+    assert result.status == 1
+    assert {record.verdict for record in result.records} == {"missing_baseline"}
+    assert "--tt-update-baselines" in result.said
     count("--tt-precision=performance", empty, "--tt-update-baselines")
-    done = count("--tt-precision=performance", empty)
-    assert {record.verdict for record in done.records} == {"pass"}
+    result = count("--tt-precision=performance", empty)
+    assert {record.verdict for record in result.records} == {"pass"}
 
 
 def test_the_emulator_says_that_it_counts_nothing(run_suites: Run) -> None:

@@ -151,23 +151,23 @@ def dry(run_suites: Run) -> Run:
 )
 def test_the_whole_model_is_legal_and_nothing_is_compared(dry: Run, mesh: str, precision: str) -> None:
     """On an N150 and an N300 modules and model pass, every record says that no number was compared, and why."""
-    done = dry("suites/modules", "suites/model", f"--tt-mesh={mesh}", f"--tt-precision={precision}")
-    assert done.status == 0, done.said[-3000:]
-    assert len(done.records) > 200
-    assert {record.verdict for record in done.records} == {"not_compared"}
-    assert {record.note for record in done.records if "computes no" not in record.note} == set()
-    assert done.results.environment.weights_digest is None, "no weights were read"
+    result = dry("suites/modules", "suites/model", f"--tt-mesh={mesh}", f"--tt-precision={precision}")
+    assert result.status == 0, result.said[-3000:]
+    assert len(result.records) > 200
+    assert {record.verdict for record in result.records} == {"not_compared"}
+    assert {record.note for record in result.records if "computes no" not in record.note} == set()
+    assert result.results.environment.weights_digest is None, "no weights were read"
 
 
 def test_a_refused_op_is_one_failing_test(dry: Run, tmp_path: Path) -> None:
     """Its first line names op, file and line, and ttnn's reason; a result of a wrong shape fails too."""
     tests = tmp_path / "test_mine.py"
     tests.write_text(WRONG)
-    done = dry(str(tests))
-    assert done.status == 1, done.said[-3000:]
-    assert "2 failed, 1 passed" in done.said
+    result = dry(str(tests))
+    assert result.status == 1, result.said[-3000:]
+    assert "2 failed, 1 passed" in result.said
     line = WRONG.splitlines().index("    ttnn.matmul(x, x)") + 1
-    legal, refused, wrong_shape = done.records
+    legal, refused, wrong_shape = result.records
     assert legal.verdict == "not_compared", "it ran, on zeros"
     assert f"ttnn.matmul at {tests}:{line}: The width of the first tensor must be equal" in refused.note
     assert refused.verdict == "regression"
@@ -178,11 +178,11 @@ def test_a_native_crash_and_a_hang_are_one_failed_test_each(dry: Run, tmp_path: 
     """The real ttnn dies of a norm of a host tensor: its failure names op, file and line, and the next tests still run."""
     tests = tmp_path / "test_dying.py"
     tests.write_text(DYING)
-    done = dry(str(tests), "--tt-time-limit=8")
-    assert done.status == 1, done.said[-3000:]
-    assert "2 failed, 1 passed" in done.said
+    result = dry(str(tests), "--tt-time-limit=8")
+    assert result.status == 1, result.said[-3000:]
+    assert "2 failed, 1 passed" in result.said
     line = DYING.splitlines().index("    ttnn.rms_norm(x)") + 1
-    records = {record.test.partition("::")[2]: record for record in done.records}
+    records = {record.test.partition("::")[2]: record for record in result.records}
     crash, hang, after = records["test_crash"], records["test_hang"], records["test_after"]
     assert crash.note == f"ttnn.rms_norm at {tests}:{line}: the process crashed (Segmentation fault)"
     assert hang.note.startswith("time.sleep at ")
@@ -198,10 +198,10 @@ def test_each_mistake_of_a_model_is_one_failing_test(dry: Run, tmp_path: Path, m
     model.write_text(MODEL)
     tests = tmp_path / "test_model.py"
     tests.write_text(MODEL_TESTS.replace("MISTAKES", repr(list(expected))))
-    done = dry(str(tests), f"--tt-mesh={mesh}", f"--rootdir={tmp_path}", "-o", f"pythonpath={tmp_path}")
-    assert done.status == 1, done.said[-3000:]
-    assert f"{len(expected)} failed" in done.said
-    notes = {record.test.partition("[")[2].rstrip("]"): record.note for record in done.records}
+    result = dry(str(tests), f"--tt-mesh={mesh}", f"--rootdir={tmp_path}", "-o", f"pythonpath={tmp_path}")
+    assert result.status == 1, result.said[-3000:]
+    assert f"{len(expected)} failed" in result.said
+    notes = {record.test.partition("[")[2].rstrip("]"): record.note for record in result.records}
     for mistake, (call, reason) in expected.items():
         line = next(n for n, text in enumerate(MODEL.splitlines(), 1) if call in text)
         op = call.partition("(")[0]
@@ -211,8 +211,8 @@ def test_each_mistake_of_a_model_is_one_failing_test(dry: Run, tmp_path: Path, m
 
 def test_the_emulator_takes_the_real_ops_on_two_devices(run_suites: Run) -> None:
     """The op streams of a split model, collectives included, are the same op by op."""
-    done = run_suites("suites/conformance/test_stream.py", "--tt-mesh=1x2", "--tt-precision=accuracy")
-    assert done.status == 0, done.said[-3000:]
-    (record,) = done.records
+    result = run_suites("suites/conformance/test_stream.py", "--tt-mesh=1x2", "--tt-precision=accuracy")
+    assert result.status == 0, result.said[-3000:]
+    (record,) = result.records
     assert (record.metric, record.value, record.mesh) == ("op_differences", 0, "1x2")
     assert record.n > 1000

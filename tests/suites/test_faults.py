@@ -69,9 +69,9 @@ def plant(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
             f"--out={out}",
         ]
         command += [f"--model={model}", "--layers=0", f"--goldens={folder / 'goldens'}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
         rows = json.loads(out.read_text())["faults"] if out.exists() else []
-        return done.returncode, done.stdout + done.stderr, {row["fault"]: row for row in rows}
+        return process.returncode, process.stdout + process.stderr, {row["fault"]: row for row in rows}
 
     return run
 
@@ -88,9 +88,9 @@ def test_the_catalogue_is_long_and_says_what_each_mistake_is() -> None:
 
 def test_faults_are_seen_by_their_modules_tests(plant: Callable[..., Any]) -> None:
     """The command ends with 0, and the matrix has the figure that missed its gate."""
-    status, said, rows = plant(SEEN, "--suite=modules")
-    assert status == 0, said
-    assert "FAULTS: 3 of 3 killed, 3 of them by a module's own tests" in said
+    status, output, rows = plant(SEEN, "--suite=modules")
+    assert status == 0, output
+    assert "FAULTS: 3 of 3 killed, 3 of them by a module's own tests" in output
     for name in SEEN:
         kill = rows[name]["kills"]["modules"]
         assert kill["metric"] != "assertion", name
@@ -101,31 +101,31 @@ def test_faults_are_seen_by_their_modules_tests(plant: Callable[..., Any]) -> No
 @pytest.mark.slow
 def test_invariances_see_what_breaks_them_and_a_hole_is_named(plant: Callable[..., Any]) -> None:
     """They hold under a wrong scale: alone they leave that alive, which ends with 1."""
-    status, said, rows = plant((*BROKEN_INVARIANCES, "wrong_attention_scale"), "--suite=metamorphic")
-    seen = [name for name, row in rows.items() if "metamorphic" in row["kills"]]
-    assert seen == list(BROKEN_INVARIANCES), said
+    status, output, rows = plant((*BROKEN_INVARIANCES, "wrong_attention_scale"), "--suite=metamorphic")
+    caught = [name for name, row in rows.items() if "metamorphic" in row["kills"]]
+    assert caught == list(BROKEN_INVARIANCES), output
     assert status == 1
-    assert "SURVIVES: wrong_attention_scale: Scores are divided by the head dimension" in said
+    assert "SURVIVES: wrong_attention_scale: Scores are divided by the head dimension" in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--only=typo",), "fault 'typo': choose from "),
         (("--suite=typo",), "suite 'typo': choose from modules, model, metamorphic, accuracy"),
         (("--layers=-1",), "layers -1: give a number of decoder layers"),
     ],
 )
-def test_what_cannot_be_planted_ends_with_2(arguments: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_planted_ends_with_2(arguments: tuple[str, ...], message: str) -> None:
     """A mistyped name does not run a healthy model in its place."""
-    done = CliRunner().invoke(app, ["faults", *arguments])
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"error: {said}")
+    result = CliRunner().invoke(app, ["faults", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
 
 
 def test_an_unknown_fault_is_refused_by_the_plugin_in_one_line() -> None:
     """The same of `--tt-fault`."""
     command = [sys.executable, "-m", "pytest", "suites", "-p", "harness.faults", "--tt-fault", "typo"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "fault 'typo': choose one of" in done.stdout + done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 2
+    assert "fault 'typo': choose one of" in process.stdout + process.stderr

@@ -37,16 +37,16 @@ def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Pa
 
 @pytest.fixture
 def judged(model: Path, run_suites: Callable[..., Any]) -> Callable[..., Any]:
-    given = "suites/features", "--tt-emulator-mode=fast", f"--tt-model={model}"
-    return lambda *arguments: run_suites(*given, *arguments)
+    command = "suites/features", "--tt-emulator-mode=fast", f"--tt-model={model}"
+    return lambda *arguments: run_suites(*command, *arguments)
 
 
 def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
     """On two devices; tests/tt_llm/test_trace.py has every policy."""
-    done = judged("--tt-mesh=1x2", "--tt-precision=performance")
-    assert done.status == 0, done.said[-2000:]
-    found = [record.value for record in done.records if record.metric == "changed_values"]
-    assert found == [0.0] * 3
+    result = judged("--tt-mesh=1x2", "--tt-precision=performance")
+    assert result.status == 0, result.said[-2000:]
+    values = [record.value for record in result.records if record.metric == "changed_values"]
+    assert values == [0.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_traces_change_nothing(judged: Callable[..., Any]) -> None:
 def test_each_mistake_is_seen_and_named(fault: str, judged: Callable[..., Any]) -> None:
     """By the test that is for it."""
     test, *names = NAMED[fault]
-    done = judged("-p", "harness.faults", "--tt-fault", fault, "-k", test)
-    assert done.status == 1
-    said = " ".join(done.said.split())
+    result = judged("-p", "harness.faults", "--tt-fault", fault, "-k", test)
+    assert result.status == 1
+    output = " ".join(result.said.split())
     for name in (f"::{test}[", *names):
-        assert name in said
+        assert name in output
 
 
 @pytest.mark.slow
@@ -71,9 +71,9 @@ def test_each_mistake_is_seen_and_named(fault: str, judged: Callable[..., Any]) 
 def test_a_transfer_too_many_is_seen(model: Path, run_suites: Callable[..., Any]) -> None:
     """On the dry run, which counts them in the graph that the real ttnn captures."""
     test = "test_a_greedy_step_moves_only_its_tokens"
-    chosen = "suites/features", "-k", test, "--tt-target=dryrun", f"--tt-model={model}"
-    assert run_suites(*chosen).status == 0
-    done = run_suites(*chosen, "-p", "harness.faults", "--tt-fault", "tokens_read_twice")
-    assert done.status == 1
-    assert f"::{test}[" in done.said
-    assert "assert more[len(fewer) :] ==" in done.said
+    options = "suites/features", "-k", test, "--tt-target=dryrun", f"--tt-model={model}"
+    assert run_suites(*options).status == 0
+    result = run_suites(*options, "-p", "harness.faults", "--tt-fault", "tokens_read_twice")
+    assert result.status == 1
+    assert f"::{test}[" in result.said
+    assert "assert more[len(fewer) :] ==" in result.said

@@ -30,6 +30,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Pa
 @pytest.mark.parametrize("mesh", ["2x4", "8x4"])
 def test_both_answer_with_the_same_ops(mesh: str, model: Path, run_suites: Any) -> None:
     """Sums along one axis and gathers along the other, and with the all-gather matmul the devices in a row: the same stream, op by op."""
-    given = ("suites/conformance/test_stream.py", f"--tt-mesh={mesh}", f"--tt-model={model}")
-    done = run_suites(*given, "--tt-precision=performance,accuracy")
-    assert [r.verdict for r in done.records] == ["pass", "pass"], done.said
+    arguments = ("suites/conformance/test_stream.py", f"--tt-mesh={mesh}", f"--tt-model={model}")
+    result = run_suites(*arguments, "--tt-precision=performance,accuracy")
+    assert [r.verdict for r in result.records] == ["pass", "pass"], result.said

@@ -20,32 +20,32 @@ def times(records: tuple[Record, ...]) -> dict[tuple[object, ...], float | None]
 @pytest.mark.alone
 def test_every_latency_names_its_clock_and_pytest_benchmark_shows_them(run_suites: Run) -> None:
     """Traced and not, one layer and all; the table of pytest-benchmark says that nothing was measured."""
-    done = run_suites(*SUITE, "(prefill and 128) or (decode and 8-128)")
-    assert done.status == 0
-    assert {r.clock for r in done.records} == {"model"}
-    found = times(done.records)
-    assert len(found) == 6
-    by_name = {str(test).partition("[")[2].rstrip("]"): value for (test, _), value in found.items()}
+    result = run_suites(*SUITE, "(prefill and 128) or (decode and 8-128)")
+    assert result.status == 0
+    assert {r.clock for r in result.records} == {"model"}
+    latencies = times(result.records)
+    assert len(latencies) == 6
+    by_name = {str(test).partition("[")[2].rstrip("]"): value for (test, _), value in latencies.items()}
     assert by_name["performance-8-128-trace-model"] < by_name["performance-8-128-no-trace-model"] / 3
     assert by_name["performance-8-128-trace-layer"] < by_name["performance-8-128-trace-model"] / 3
-    assert "benchmark 'clock: model, not measured'" in done.said
-    assert "Decode step, performance; clock: model, not measured" in done.said
+    assert "benchmark 'clock: model, not measured'" in result.said
+    assert "Decode step, performance; clock: model, not measured" in result.said
 
 
 def test_where_nothing_is_traced_the_suites_say_so(run_suites: Run) -> None:
     """Untraced steps have their times; traced ones and what is only about traces say why not, and counters are there."""
     which = "8-128-trace-layer or 8-128-no-trace-layer or greedy_text"
-    done = run_suites("-p", "tests.suites.no_traces", "suites/latency", "suites/features", "-k", which)
-    assert done.status == 0, done.said
-    assert set(times(done.records)) == {
-        (next(r.test for r in done.records if f"{kind}-layer" in r.test), "step_time")
+    result = run_suites("-p", "tests.suites.no_traces", "suites/latency", "suites/features", "-k", which)
+    assert result.status == 0, result.said
+    assert set(times(result.records)) == {
+        (next(r.test for r in result.records if f"{kind}-layer" in r.test), "step_time")
         for kind in ("8-128-trace", "8-128-no-trace")
     }
-    (traced,) = (r for r in done.records if "8-128-trace-layer" in r.test)
+    (traced,) = (r for r in result.records if "8-128-trace-layer" in r.test)
     assert (traced.verdict, traced.value) == ("not_compared", None)
     assert "this target runs no trace (emulated Wormhole, mode device)" in traced.note
     assert traced.details["ops"] > 0
-    (skipped,) = (r for r in done.records if "greedy_text" in r.test)
+    (skipped,) = (r for r in result.records if "greedy_text" in r.test)
     assert skipped.verdict == "not_compared"
     assert "emulator runs no trace" in skipped.note
 

@@ -65,12 +65,12 @@ def judged(tmp_path: Path, save_llama: Callable[..., Path]) -> Judged:
     def run(*runs: tuple[str | None, str]) -> list[dict[str, Any] | None]:
         asked = {"options": options, "runs": [{"fault": fault, "tests": [test]} for fault, test in runs]}
         command = [sys.executable, "-m", "tests.suites.planted_runs"]
-        done = subprocess.run(
+        process = subprocess.run(
             command, input=json.dumps(asked), cwd=ROOT, capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found: list[dict[str, Any] | None] = json.loads(done.stdout)
-        return found
+        assert process.returncode == 0, process.stderr[-3000:]
+        written: list[dict[str, Any] | None] = json.loads(process.stdout)
+        return written
 
     return run
 

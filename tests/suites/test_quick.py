@@ -35,25 +35,25 @@ def results(run: tuple[subprocess.CompletedProcess[str], Path]) -> Results:
 
 
 def value(results: Results, metric: str, phase: str, target: str = "emulator") -> float:
-    (found,) = (
+    (result,) = (
         record.value
         for record in results.records
         if (record.metric, record.phase, record.target) == (metric, phase, target)
         and "accuracy" in record.test
         and record.layer is None
     )
-    assert found is not None
-    return found
+    assert result is not None
+    return result
 
 
 def test_it_passes_and_leaves_results_and_report(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     """Exit status 0, the verdict first, then results.json and report.html where they were asked for."""
-    done, out = run
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    summary = done.stdout.split("tt-harness =", 1)[1].splitlines()[1:]
+    result, out = run
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]
+    summary = result.stdout.split("tt-harness =", 1)[1].splitlines()[1:]
     assert summary[0].startswith("VERDICT: pass, all")
     assert (out / "report.html").read_text().count("Accuracy against the fp32 golden") == 1
-    assert done.stdout.splitlines()[-2:] == [str(out / "results.json"), str(out / "report.html")]
+    assert result.stdout.splitlines()[-2:] == [str(out / "results.json"), str(out / "report.html")]
 
 
 def test_every_module_is_judged_in_prefill_and_decode(results: Results) -> None:

@@ -33,6 +33,6 @@ def wide(tmp_path_factory: pytest.TempPathFactory, save_llama: Callable[..., Pat
 @pytest.mark.parametrize("mesh", ["1x8", "8x4"])
 def test_both_answer_with_the_same_ops(mesh: str, wide: Path, run_suites: Any) -> None:
     """Sums divided over the devices, scattered and normed there: op by op the same stream under emulator and dry run."""
-    given = ("suites/conformance/test_stream.py", f"--tt-mesh={mesh}", f"--tt-model={wide}")
-    done = run_suites(*given, "--tt-precision=performance")
-    assert [r.verdict for r in done.records] == ["pass"], done.said
+    arguments = ("suites/conformance/test_stream.py", f"--tt-mesh={mesh}", f"--tt-model={wide}")
+    result = run_suites(*arguments, "--tt-precision=performance")
+    assert [r.verdict for r in result.records] == ["pass"], result.said

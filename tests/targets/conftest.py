@@ -75,7 +75,7 @@ def shadow(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
     """
 
     def run(source: str, mesh: str = "1x1", mode: str = "exact") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", SHADOWED.format(mesh=mesh, mode=mode) + source],
             env=os.environ | {"TT_HARNESS_CACHE": str(kernel_cache)},
             cwd=tmp_path,
@@ -83,8 +83,8 @@ def shadow(needs_ttnn: None, kernel_cache: Path, tmp_path: Path) -> Run:
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done
+        assert process.returncode == 0, process.stderr[-3000:]
+        return process
 
     return run
 

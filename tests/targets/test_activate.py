@@ -51,7 +51,7 @@ def test_a_target_that_cannot_be_had_is_one_line(start, before: str, arguments: 
 
 def test_activating_twice_does_nothing(start) -> None:
     """The same target again is no error, and `import ttnn` is still the one module."""
-    done = start(
+    result = start(
         "python",
         "from harness.targets import activate\n"
         "activate('emulator'); import ttnn; first = ttnn\n"
@@ -59,7 +59,7 @@ def test_activating_twice_does_nothing(start) -> None:
         "assert ttnn is first\n"
         "print(ttnn.open_mesh_device(ttnn.MeshShape(1, 1)).get_num_devices())",
     )
-    assert (done.status, done.out) == (0, "1\n"), done
+    assert (result.status, result.out) == (0, "1\n"), result
 
 
 def test_no_step_is_traced_where_the_target_runs_no_trace(judge) -> None:
@@ -77,8 +77,8 @@ def test_default(generator, tt_session, monkeypatch):
     model = DeviceLM(tt_session.options.model, emulator_mode=targets.active().mode, batch_size=1, max_length=64, prefix_token_id=0)
     assert not model.model._generator.enable_trace
 """
-    done = judge(source)
-    assert done.status == 0, done
+    result = judge(source)
+    assert result.status == 0, result
 
 
 def test_the_emulator_is_what_import_ttnn_means(start) -> None:

@@ -27,9 +27,9 @@ else:
 
 
 def shown(dry: Run, *parts: str) -> list[str]:
-    done = dry(HEAD + "".join(parts))
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.splitlines()
+    result = dry(HEAD + "".join(parts))
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.splitlines()
 
 
 def test_a_legal_trace_is_captured_replayed_and_released(dry: Run) -> None:

@@ -42,7 +42,7 @@ def test_every_cluster_opens_and_runs(dry: Run, arch: str, mesh: str, devices: i
     """The real ttnn sees the board's devices and worker cores, and runs an op and, over several, a collective."""
     gather = "print(list(ttnn.all_gather(x, dim=3, cluster_axis=1, topology=ttnn.Topology.Linear).shape))"
     columns = int(mesh.partition("x")[2])
-    done = dry(
+    result = dry(
         OPEN
         + "grid = mesh.compute_with_storage_grid_size()\n"
         + "print(mesh.get_num_devices(), f'{grid.x}x{grid.y}', list(ttnn.add(x, x).shape))\n"
@@ -50,18 +50,18 @@ def test_every_cluster_opens_and_runs(dry: Run, arch: str, mesh: str, devices: i
         mesh,
         arch,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
     expected = [f"{devices} {cores} [1, 1, 32, 64]"] + [f"[1, 1, 32, {64 * columns}]"] * (devices > 1)
-    assert done.stdout.splitlines() == expected
+    assert result.stdout.splitlines() == expected
 
 
 def test_nothing_is_computed_and_nothing_is_left_behind(dry: Run, tmp_path: Path) -> None:
     """Read-backs are zeros, the target says so, and the current folder stays empty."""
-    done = dry(
+    result = dry(
         OPEN + "print(ttnn.to_torch(ttnn.add(x, x)).abs().max().item(), active().computes, active().what)"
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    number, computes, *what = done.stdout.split()
+    assert result.returncode == 0, result.stderr[-2000:]
+    number, computes, *what = result.stdout.split()
     assert (number, computes) == ("0.0", "False")
     assert what[:3] == ["mock", "N150,", "ttnn"]
     assert not list(tmp_path.iterdir())
@@ -102,11 +102,11 @@ def test_illegal_calls_are_refused_with_ttnns_own_reason(dry: Run) -> None:
     for call, _ in REFUSED.values():
         lines += ["try:", "    with explained():", f"        {call}", "except OpRefused as error:"]
         lines += ["    print(error)", "else:", "    print('accepted')"]
-    done = dry("\n".join(lines))
-    assert done.returncode == 0, done.stderr[-2000:]
-    shown = done.stdout.splitlines()
-    assert len(shown) == len(REFUSED)
-    for line, (call, reason) in zip(shown, REFUSED.values(), strict=True):
+    result = dry("\n".join(lines))
+    assert result.returncode == 0, result.stderr[-2000:]
+    output = result.stdout.splitlines()
+    assert len(output) == len(REFUSED)
+    for line, (call, reason) in zip(output, REFUSED.values(), strict=True):
         assert line.startswith(f"{call.partition('(')[0]} at <string>:"), line
         assert reason in line
 

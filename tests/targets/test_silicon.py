@@ -24,9 +24,9 @@ def cards(tmp_path: Path, environment: pytest.MonkeyPatch, wheel_folder: Path) -
     return environment
 
 
-def answers(patch: pytest.MonkeyPatch, said: str) -> None:
+def answers(patch: pytest.MonkeyPatch, message: str) -> None:
     """Has the process that asks ttnn say this."""
-    patch.setattr(silicon, "_ASK", f"print({said!r})")
+    patch.setattr(silicon, "_ASK", f"print({message!r})")
 
 
 def refusal(mesh: str = "1x1", arch: str = "wormhole_b0") -> str:
@@ -86,17 +86,17 @@ def test_cards_that_do_not_answer_are_refused(cards: pytest.MonkeyPatch, code: s
 
 
 @pytest.mark.parametrize(
-    ("board", "found"),
+    ("board", "result"),
     [("n300", (2, "wormhole_b0")), pytest.param("p150", (1, "blackhole"), marks=pytest.mark.slow)],
 )
 def test_the_real_ttnn_counts_and_names_the_devices(
-    needs_ttnn: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, board: str, found: tuple[int, str]
+    needs_ttnn: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, board: str, result: tuple[int, str]
 ) -> None:
     """Those of a mock cluster, by the calls that are made for cards."""
     cluster = resources.files("harness.targets") / "clusters" / f"{board}.yaml"
     monkeypatch.setenv("TT_METAL_MOCK_CLUSTER_DESC_PATH", str(cluster))
     monkeypatch.setenv("TT_METAL_LOGS_PATH", str(tmp_path))
-    assert silicon._cards() == found
+    assert silicon._cards() == result
 
 
 @pytest.mark.slow
@@ -130,8 +130,8 @@ step = TracedStep(device, lambda: ttnn.matmul(a, b))
 print([to_host(step.run()).unique().tolist() for _ in range(3)])
 ttnn.close_mesh_device(device)
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "[[48.0], [48.0], [48.0]]\n"
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout == "[[48.0], [48.0], [48.0]]\n"

@@ -63,8 +63,8 @@ def test_compiling_writes_the_object_and_its_dependencies(compiler: Path, tmp_pa
     folder = tmp_path / "a b"
     folder.mkdir()
     source, out, dependencies = folder / "k.cc", folder / "k.o", folder / "k.d"
-    done = run(compiler, "-O2", "-DX=1", "-c", "-o", out, source, "-MF", dependencies)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = run(compiler, "-O2", "-DX=1", "-c", "-o", out, source, "-MF", dependencies)
+    assert (result.returncode, result.stderr) == (0, "")
     assert out.exists()
     assert dependencies.read_text() == f"{out}: {source}\n"
 
@@ -72,16 +72,16 @@ def test_compiling_writes_the_object_and_its_dependencies(compiler: Path, tmp_pa
 def test_linking_copies_the_executable(compiler: Path, tmp_path: Path) -> None:
     """A linker script among the arguments makes it a link."""
     out = tmp_path / "k.elf"
-    done = run(compiler, "-O2", "-T/some/kernel_brisc.ld", "-Wl,--emit-relocs", tmp_path / "k.o", "-o", out)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = run(compiler, "-O2", "-T/some/kernel_brisc.ld", "-Wl,--emit-relocs", tmp_path / "k.o", "-o", out)
+    assert (result.returncode, result.stderr) == (0, "")
     assert out.read_bytes() == kernel_elf()
 
 
 def test_without_an_output_it_fails(compiler: Path, tmp_path: Path) -> None:
     """What it does not understand is an error, not a success that wrote nothing."""
-    done = run(compiler, "-c", tmp_path / "k.cc")
-    assert done.returncode != 0
-    assert "no -o" in done.stderr
+    result = run(compiler, "-c", tmp_path / "k.cc")
+    assert result.returncode != 0
+    assert "no -o" in result.stderr
 
 
 def test_the_data_are_packed_behind_the_text() -> None:

@@ -108,27 +108,27 @@ def test_the_real_ttnn_asks_that_simulator(
         "activate('ttsim')\nimport ttnn\n"
         "print(active().computes, active().native, active().traces, active().mode)\nttnn.get_num_devices()"
     )
-    given = {"TT_METAL_SIMULATOR": str(simulator), "TT_HARNESS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | given, capture_output=True, text=True, timeout=120
+    variables = {"TT_METAL_SIMULATOR": str(simulator), "TT_HARNESS_CACHE": str(tmp_path / "cache")}
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True, timeout=120
     )
-    assert done.stdout == "True True False None\n", done.stderr[-2000:]
-    assert "RuntimeError: Failed to dlopen simulator library" in done.stderr
-    assert str(simulator) in done.stderr
+    assert process.stdout == "True True False None\n", process.stderr[-2000:]
+    assert "RuntimeError: Failed to dlopen simulator library" in process.stderr
+    assert str(simulator) in process.stderr
 
 
 def test_ttnn_captures_no_trace_as_the_simulator_is_driven(dry: Run) -> None:
     """With slow dispatch the real ttnn refuses at once, so the target says that it runs none; a mock device shows it."""
-    done = dry(
+    result = dry(
         "import os, ttnn\nmesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 1), trace_region_size=1 << 20)\n"
         "print(os.environ['TT_METAL_SLOW_DISPATCH_MODE'])\n"
         "try:\n    ttnn._ttnn.operations.trace.begin_trace_capture(mesh, cq_id=ttnn.QueueId(0))\n"
         "except RuntimeError as error:\n    print(error)",
         mesh="1x2",
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("1\n")
-    assert "Not supported for slow dispatch" in done.stdout
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.startswith("1\n")
+    assert "Not supported for slow dispatch" in result.stdout
 
 
 def test_the_simulator_computes(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ graph = captured(ttnn, lambda: ttnn.matmul(a, b), ttnn.graph.RunMode.NORMAL)
 print([op.name for op in ops(graph)], to_host(ttnn.matmul(a, b)).unique().tolist())
 ttnn.close_mesh_device(device)
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "['Matmul'] [48.0]\n"
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout == "['Matmul'] [48.0]\n"

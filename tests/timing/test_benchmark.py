@@ -72,24 +72,24 @@ pytestmark = [pytest.mark.alone, pytest.mark.benchmark(timer=timing.now)]
 
 def test_a_decode_step_on_a_card(filed: Any, card: list[bool]) -> None:
     """Seconds of each round, what follows from their median, and the compilation beside it."""
-    found = filed("decode", batch=8, seq_len=128, traced=True)
-    assert set(found) == {"step_time", "t_s_u", "t_s", "first_step"}
-    step = found["step_time"]
+    records = filed("decode", batch=8, seq_len=128, traced=True)
+    assert set(records) == {"step_time", "t_s_u", "t_s", "first_step"}
+    step = records["step_time"]
     assert (step.clock, step.module, step.batch, step.seq_len, step.unit) == ("host", "model", 8, 128, "s")
     assert step.samples == pytest.approx((STEP,) * ROUNDS)
-    assert found["t_s_u"].value == pytest.approx(1 / STEP)
-    assert found["t_s"].value == pytest.approx(8 / STEP)
-    assert found["first_step"].value == pytest.approx(COMPILES)
+    assert records["t_s_u"].value == pytest.approx(1 / STEP)
+    assert records["t_s"].value == pytest.approx(8 / STEP)
+    assert records["first_step"].value == pytest.approx(COMPILES)
     assert len(card) >= 1 + WARM_UP + ROUNDS
     assert all(card)
 
 
 def test_a_prefill_of_a_cut_model_on_a_card(filed: Any) -> None:
     """Its time to the first token, filed under the layers that ran."""
-    found = filed("prefill", seq_len=512, traced=False, layers=1)
-    assert set(found) == {"ttft", "first_step"}
-    assert found["ttft"].module == "model of 1 layer"
-    assert found["ttft"].note == "not traced"
+    records = filed("prefill", seq_len=512, traced=False, layers=1)
+    assert set(records) == {"ttft", "first_step"}
+    assert records["ttft"].module == "model of 1 layer"
+    assert records["ttft"].note == "not traced"
 
 
 def test_a_card_without_traces_says_so_and_gives_counters(
@@ -107,11 +107,11 @@ def test_a_card_without_traces_says_so_and_gives_counters(
         return run
 
     monkeypatch.setattr(timing, "step", step)
-    (found,) = filed("decode", batch=8, seq_len=128, traced=True).values()
-    assert found.verdict == "not_compared"
-    assert found.value is None
-    assert found.note.startswith("this target runs no trace (Not supported for slow dispatch); ")
-    assert set(found.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
+    (record,) = filed("decode", batch=8, seq_len=128, traced=True).values()
+    assert record.verdict == "not_compared"
+    assert record.value is None
+    assert record.note.startswith("this target runs no trace (Not supported for slow dispatch); ")
+    assert set(record.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
 
 
 def test_another_error_of_an_untraced_step_is_an_error(filed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,19 +144,19 @@ def simulator(card: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("simulator")
 def test_a_simulators_own_time_is_no_latency(filed: Any, card: list[bool]) -> None:
     """The clock is the model's, and no step is run to be timed."""
-    found = filed("decode", batch=8, seq_len=128, traced=False)
-    assert {record.clock for record in found.values()} == {"model"}
-    assert set(found) == {"step_time", "t_s_u", "t_s"}
+    records = filed("decode", batch=8, seq_len=128, traced=False)
+    assert {record.clock for record in records.values()} == {"model"}
+    assert set(records) == {"step_time", "t_s_u", "t_s"}
     assert card == []
 
 
 @pytest.mark.usefixtures("simulator")
 def test_a_simulator_without_traces_says_so_and_gives_counters(filed: Any) -> None:
     """No time is made up for a step that cannot be run; what it costs is there all the same."""
-    (found,) = filed("decode", batch=8, seq_len=128, traced=True).values()
-    assert (found.verdict, found.value) == ("not_compared", None)
-    assert found.note == (
+    (record,) = filed("decode", batch=8, seq_len=128, traced=True).values()
+    assert (record.verdict, record.value) == ("not_compared", None)
+    assert record.note == (
         "this target runs no trace (simulated Wormhole); what the step costs is in its counters"
     )
-    assert found.details["ops"] == 30
-    assert set(found.details) == {"ops", "dram_bytes", "flops", "link_bytes"}
+    assert record.details["ops"] == 30
+    assert set(record.details) == {"ops", "dram_bytes", "flops", "link_bytes"}

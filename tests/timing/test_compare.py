@@ -48,23 +48,23 @@ def compare(*arguments: str) -> tuple[int, str]:
 def test_a_slowdown_is_a_regression_and_a_speed_up_never_is(tmp_path: Path) -> None:
     """10% either way, three sessions an arm."""
     slow, fast = arm(tmp_path, "slow", 0.011), arm(tmp_path, "fast", 0.010)
-    status, said = compare(fast, slow)
+    status, output = compare(fast, slow)
     assert status == 1
-    assert said.startswith(
+    assert output.startswith(
         "regression: performance model decode, batch 32, seq 128, mesh 1x1: step_time [test_decode[32]]: +10"
     )
-    status, said = compare(slow, fast)
+    status, output = compare(slow, fast)
     assert status == 0
-    assert "new best" in said
-    assert "can be the new one" in said
+    assert "new best" in output
+    assert "can be the new one" in output
 
 
 def test_two_sessions_are_inconclusive_and_say_what_to_run(tmp_path: Path) -> None:
     """However large the difference."""
-    status, said = compare(arm(tmp_path, "a", 0.01, 2), arm(tmp_path, "b", 0.02, 2))
+    status, output = compare(arm(tmp_path, "a", 0.01, 2), arm(tmp_path, "b", 0.02, 2))
     assert status == 2
-    assert "inconclusive: " in said
-    assert "give 3 or more" in said
+    assert "inconclusive: " in output
+    assert "give 3 or more" in output
 
 
 def test_a_missing_baseline_and_a_vanished_figure_are_named(tmp_path: Path) -> None:
@@ -84,28 +84,30 @@ def test_modelled_times_compare_exactly_and_name_the_op(tmp_path: Path) -> None:
     after = timed(
         0.0101, "model", **{"op linear": 0.008, "op add": 0.002, "op sharded_to_interleaved": 0.0001}
     )
-    status, said = compare(session(tmp_path, "a", before), session(tmp_path, "b", after))
+    status, output = compare(session(tmp_path, "a", before), session(tmp_path, "b", after))
     assert status == 1
-    assert "+1.0%, modelled (sharded_to_interleaved +100 us)" in said
+    assert "+1.0%, modelled (sharded_to_interleaved +100 us)" in output
 
 
 def test_counters_are_exact_and_clocks_do_not_mix(tmp_path: Path) -> None:
     """One op more is a regression; a measured time is not held against a modelled one."""
     ops = [Record(**STEP, metric="ops", value=value) for value in (100.0, 101.0)]
     files = [session(tmp_path, f"c{i}", record) for i, record in enumerate(ops)]
-    status, said = compare(*files)
+    status, output = compare(*files)
     assert status == 1
-    assert "ops [test_decode[32]]: 101, baseline 100" in said
-    status, said = compare(session(tmp_path, "h", timed(0.01)), session(tmp_path, "m", timed(0.01, "model")))
+    assert "ops [test_decode[32]]: 101, baseline 100" in output
+    status, output = compare(
+        session(tmp_path, "h", timed(0.01)), session(tmp_path, "m", timed(0.01, "model"))
+    )
     assert status == 2
-    assert "host and model clocks, which cannot be compared" in said
+    assert "host and model clocks, which cannot be compared" in output
 
 
 def test_files_that_are_not_results_end_it_in_one_line(tmp_path: Path) -> None:
     """Status 2, and the file is named."""
-    status, said = compare(str(tmp_path / "none.json"), arm(tmp_path, "a", 0.01))
+    status, output = compare(str(tmp_path / "none.json"), arm(tmp_path, "a", 0.01))
     assert status == 2
-    assert said == f"error: cannot read results {tmp_path / 'none.json'}: No such file or directory\n"
+    assert output == f"error: cannot read results {tmp_path / 'none.json'}: No such file or directory\n"
 
 
 def test_history_keeps_runs_and_finds_the_one_that_was_slower(tmp_path: Path) -> None:
@@ -116,10 +118,10 @@ def test_history_keeps_runs_and_finds_the_one_that_was_slower(tmp_path: Path) ->
         added = CliRunner().invoke(app, ["history", str(store), "--add", results, "--run", f"run{run}"])
         assert added.exit_code == 0, added.output
     plot = tmp_path / "steps.svg"
-    shown = CliRunner().invoke(app, ["history", str(store), "--plot", str(plot)])
-    assert shown.output.splitlines()[0].startswith("run6: performance model decode")
-    assert "7.9% slower" in shown.output
-    assert "1 figures over 10 runs, 1 with a step" in shown.output
+    output = CliRunner().invoke(app, ["history", str(store), "--plot", str(plot)])
+    assert output.output.splitlines()[0].startswith("run6: performance model decode")
+    assert "7.9% slower" in output.output
+    assert "1 figures over 10 runs, 1 with a step" in output.output
     assert plot.read_text().startswith("<svg")
     again = CliRunner().invoke(app, ["history", str(store), "--add", results, "--run", "run3"])
     assert again.exit_code == 2

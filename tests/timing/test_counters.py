@@ -62,29 +62,29 @@ def test_an_op_inside_another_is_the_outer_ones_business() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "made"),
+    ("name", "arguments", "result"),
     [
         ("AllGather", 2048, [16384]),
         ("ReduceScatter", 16384, [32768, 2048]),  # first what it works in
         ("AllBroadcast", 2048, [2048] * 8),
     ],
 )
-def test_a_collective_goes_over_the_links_of_its_line(name: str, given: int, made: list[int]) -> None:
+def test_a_collective_goes_over_the_links_of_its_line(name: str, arguments: int, result: list[int]) -> None:
     """Eight devices have seven, whatever the sizes; other ops go over none."""
     graph = Graph()
-    x = graph.tensor(given, padded=given)
-    graph.op(f"{name}DeviceOperation", [x], *((size, size) for size in made))
-    graph.op("MatmulDeviceOperation", [x], (given, given))
+    x = graph.tensor(arguments, padded=arguments)
+    graph.op(f"{name}DeviceOperation", [x], *((size, size) for size in result))
+    graph.op("MatmulDeviceOperation", [x], (arguments, arguments))
     collective, matmul = map(costs, ops(graph.nodes))
-    assert (collective["collective_links"], collective["collective_bytes"]) == (7, given)
+    assert (collective["collective_links"], collective["collective_bytes"]) == (7, arguments)
     assert (matmul["collective_links"], matmul["collective_bytes"]) == (0, 0)
 
 
 def counts(ops: int = 2, **by_op: int) -> Counts:
-    made = Counts()
-    made.values["ops"] = ops
-    made.by_op.update(by_op)
-    return made
+    totals = Counts()
+    totals.values["ops"] = ops
+    totals.by_op.update(by_op)
+    return totals
 
 
 def test_ops_are_held_to_their_names_and_not_only_their_number() -> None:

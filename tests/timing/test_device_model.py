@@ -36,20 +36,20 @@ def decode_matmul(dtype: str = "BFLOAT8_B", memory: str = BANKS, fidelity: str =
 
 def test_a_decode_matmul_waits_for_its_weights() -> None:
     """14336 x 4096 bfp8 weights at 240 GB/s; interleaved they come at 190, in bf16 there are more of them."""
-    (found,) = pass_time([decode_matmul()], Setting()).ops
-    assert found.bound == "DRAM"
-    assert found.seconds == pytest.approx(4096 * 14336 * 1.0625 / 240e9)
+    (op,) = pass_time([decode_matmul()], Setting()).ops
+    assert op.bound == "DRAM"
+    assert op.seconds == pytest.approx(4096 * 14336 * 1.0625 / 240e9)
     (interleaved,) = pass_time([decode_matmul(memory=DRAM)], Setting()).ops
-    assert interleaved.seconds == pytest.approx(found.seconds * 240 / 190)
+    assert interleaved.seconds == pytest.approx(op.seconds * 240 / 190)
     (wide,) = pass_time([decode_matmul(dtype="BFLOAT16")], Setting()).ops
-    assert wide.seconds == pytest.approx(found.seconds * 2 / 1.0625)
+    assert wide.seconds == pytest.approx(op.seconds * 2 / 1.0625)
 
 
 def test_a_fidelity_too_high_makes_it_wait_for_the_multiplier() -> None:
     """bfp4 weights at HiFi4 on the twelve cores of a DRAM-sharded matmul."""
-    (found,) = pass_time([decode_matmul(dtype="BFLOAT4_B", fidelity="HiFi4")], Setting()).ops
-    assert found.bound == "compute"
-    assert found.seconds == pytest.approx(2 * 32 * 4096 * 14336 / 12 / (74e12 / 72))
+    (op,) = pass_time([decode_matmul(dtype="BFLOAT4_B", fidelity="HiFi4")], Setting()).ops
+    assert op.bound == "compute"
+    assert op.seconds == pytest.approx(2 * 32 * 4096 * 14336 / 12 / (74e12 / 72))
 
 
 def test_a_prefill_matmul_runs_on_the_cores_its_program_fills() -> None:
@@ -74,9 +74,9 @@ def test_a_small_op_waits_for_its_dispatch() -> None:
     """Traced it is the launch, untraced what the host takes to issue it."""
     add = op("add", [spec(1, 1, 32, 4096, memory=CORES)] * 2, [spec(1, 1, 32, 4096, memory=CORES)])
     for traced, gap in ((True, LAUNCH), (False, DISPATCH)):
-        (found,) = pass_time([add], Setting(traced=traced)).ops
-        assert found.bound == "dispatch"
-        assert found.gap == pytest.approx(gap)
+        (bound,) = pass_time([add], Setting(traced=traced)).ops
+        assert bound.bound == "dispatch"
+        assert bound.gap == pytest.approx(gap)
 
 
 def test_without_a_trace_the_host_runs_ahead_of_long_ops() -> None:
@@ -104,9 +104,9 @@ def test_a_collective_waits_for_its_links() -> None:
         cluster_axis="1",
     )
     for mesh, part in (((1, 8), 7 / 4), ((1, 2), 1.0), ((8, 2), 1.0)):
-        (found,) = pass_time([reduce], Setting(mesh=mesh)).ops
-        assert found.bound == "link"
-        assert found.work.link_bytes == pytest.approx(part * 128 * 8192 * 2)
+        (bound,) = pass_time([reduce], Setting(mesh=mesh)).ops
+        assert bound.bound == "link"
+        assert bound.work.link_bytes == pytest.approx(part * 128 * 8192 * 2)
     assert pass_time([reduce], Setting(mesh=(1, 2))).collective_share == 1.0
 
 

@@ -78,17 +78,17 @@ def causes(before: OpReport, after: OpReport) -> list[str]:
 def test_the_file_says_what_the_model_says(reported: Reported) -> None:
     """Times, layers and what an op works on come back; the clock is named."""
     logged, time = modelled((1, 1), True)
-    found = reported()
-    assert (found.signpost, found.clock) == ("decode clock=model", "model")
-    assert len(found.ops) == len(time.ops)
+    ops = reported()
+    assert (ops.signpost, ops.clock) == ("decode clock=model", "model")
+    assert len(ops.ops) == len(time.ops)
     device_seconds = sum(op.seconds + op.gap for op in time.ops if op.bound != "host")
-    ours = sum(op.seconds + (op.gap or 0.0) for op in found.ops if not op.on_host)
+    ours = sum(op.seconds + (op.gap or 0.0) for op in ops.ops if not op.on_host)
     assert ours == pytest.approx(device_seconds, rel=1e-4)
-    gate = next(op for op in found.ops if op.code.startswith("Matmul") and op.inputs[1].shape[-1] == 8192)
+    gate = next(op for op in ops.ops if op.code.startswith("Matmul") and op.inputs[1].shape[-1] == 8192)
     assert gate.inputs[1].dtype == "BFLOAT8_B"
     assert gate.inputs[1].memory == "DEV_0_DRAM_WIDTH_SHARDED"
     assert gate.fidelity == "HiFi2"
-    assert {op.layer for op in found.ops} == {None, *range(LAYERS)}
+    assert {op.layer for op in ops.ops} == {None, *range(LAYERS)}
     assert len(logged.layers) == LAYERS
 
 
@@ -97,13 +97,13 @@ def test_tt_perf_report_reads_it_unmodified(tmp_path: Path) -> None:
     path, table = tmp_path / "ops.csv", tmp_path / "table.csv"
     write(path, *modelled((1, 1), True), WORMHOLE, "decode")
     tool = Path(sys.executable).with_name("tt-perf-report")
-    done = subprocess.run([tool, path, "--csv", table, "--no-color"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Using last signpost: decode clock=model" in done.stdout
+    process = subprocess.run([tool, path, "--csv", table, "--no-color"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "Using last signpost: decode clock=model" in process.stdout
     text = table.read_text()
     assert "MatmulDeviceOperation 32 x 2048 x 8192" in text
     assert "to_torch (torch)" in text
-    assert "invalid" not in done.stdout.lower()
+    assert "invalid" not in process.stdout.lower()
 
 
 def test_the_same_pass_has_not_changed(reported: Reported) -> None:
@@ -115,10 +115,10 @@ def test_an_extra_reshard_in_every_layer(reported: Reported, patch: pytest.Monke
     """Both ops are named as added, once a layer."""
     before = reported()
     SLOWDOWNS["reshard_in_every_layer"](patch)
-    said = causes(before, reported())
-    assert len(said) == 2
+    lines = causes(before, reported())
+    assert len(lines) == 2
     assert any(
-        line.startswith(f"ShardedToInterleaved: added, {LAYERS} times in {LAYERS} layers") for line in said
+        line.startswith(f"ShardedToInterleaved: added, {LAYERS} times in {LAYERS} layers") for line in lines
     )
 
 
@@ -126,8 +126,8 @@ def test_weights_back_to_bf16(reported: Reported, patch: pytest.MonkeyPatch) -> 
     """The matmuls of gate and up, and the format that changed."""
     before = reported()
     SLOWDOWNS["bf16_gate_weights"](patch)
-    (said,) = causes(before, reported())
-    assert said.startswith(
+    (lines,) = causes(before, reported())
+    assert lines.startswith(
         f"Matmul 32 x 2048 x 8192: input 1 BFLOAT8_B -> BFLOAT16, {2 * LAYERS} times in {LAYERS} layers, +"
     )
 
@@ -136,32 +136,32 @@ def test_lost_dram_sharding(reported: Reported, patch: pytest.MonkeyPatch) -> No
     """Weights interleaved over the banks, read by a 1D matmul: slower, and where they lie is the cause."""
     before = reported()
     SLOWDOWNS["lost_dram_sharding"](patch)
-    said = causes(before, reported())
-    assert said[0].startswith("Matmul ")
-    assert "input 1 DRAM width sharded -> DRAM interleaved, sharding lost" in said[0]
+    lines = causes(before, reported())
+    assert lines[0].startswith("Matmul ")
+    assert "input 1 DRAM width sharded -> DRAM interleaved, sharding lost" in lines[0]
 
 
 def test_tracing_off(reported: Reported) -> None:
     """No op changed; the gaps between them did."""
-    (said,) = causes(reported(), reported(traced=False))
-    assert said.startswith("gaps between ops grew from 9.3 to 8")
-    assert said.endswith("dispatched op by op, not as a trace")
+    (lines,) = causes(reported(), reported(traced=False))
+    assert lines.startswith("gaps between ops grew from 9.3 to 8")
+    assert lines.endswith("dispatched op by op, not as a trace")
 
 
 def test_a_host_read_in_every_step(reported: Reported, patch: pytest.MonkeyPatch) -> None:
     """The read is named, and costs what its bytes do."""
     before = reported()
     SLOWDOWNS["host_read_every_step"](patch)
-    (said,) = causes(before, reported())
-    assert said.startswith("to_torch (torch): added, 1 time, +")
+    (lines,) = causes(before, reported())
+    assert lines.startswith("to_torch (torch): added, 1 time, +")
 
 
 def test_one_more_collective(reported: Reported, patch: pytest.MonkeyPatch) -> None:
     """On two devices each layer gathers what is there already."""
     before = reported((1, 2))
     SLOWDOWNS["one_more_collective"](patch)
-    said = causes(before, reported((1, 2)))
-    assert any(line.startswith(f"AllGather: added, {LAYERS} times in {LAYERS} layers") for line in said)
+    lines = causes(before, reported((1, 2)))
+    assert any(line.startswith(f"AllGather: added, {LAYERS} times in {LAYERS} layers") for line in lines)
 
 
 def test_a_changed_fidelity_is_named(reported: Reported) -> None:

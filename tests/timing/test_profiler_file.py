@@ -147,9 +147,9 @@ def test_of_several_devices_the_slowest_counts(file: Callable[..., Path]) -> Non
     path = file(
         [op("A", 1000), op("A", 3000, device=1), op("AllGather", 1000), op("AllGather", 3000, device=1)]
     )
-    found = read(path)
-    assert [one.seconds for one in found.ops] == pytest.approx([3e-6, 2e-6])
-    assert not found.warnings
+    result = read(path)
+    assert [one.seconds for one in result.ops] == pytest.approx([3e-6, 2e-6])
+    assert not result.warnings
     assert codes(path, merge_devices=False) == "A A AllGather AllGather"
     (warning,) = read(file([op("A"), op("B"), op("B", device=1)])).warnings
     assert "A is on 1 of 2 devices" in warning
@@ -190,8 +190,8 @@ def test_timestamps_that_run_backwards_are_no_times(file: Callable[..., Path]) -
 def test_a_hosts_op_need_not_say_a_devices_time(file: Callable[..., Path]) -> None:
     """It is on the list with none; one that is no number is refused."""
     path = file([op("A"), host("to_torch (torch)"), host("cpu op"), op("B", **{"OP TYPE": "tt_dnn_device"})])
-    found = read(path).ops
-    assert [(one.code, one.on_host) for one in found] == [
+    ops = read(path).ops
+    assert [(one.code, one.on_host) for one in ops] == [
         ("A", False),
         ("to_torch (torch)", True),
         ("cpu op", True),
@@ -286,9 +286,9 @@ def test_a_cards_file_of_the_older_format_is_read(tmp_path: Path) -> None:
     ]
     path = tmp_path / "ops_perf_results.csv"
     path.write_text(header + "".join(rows))
-    found = read(path)
-    (matmul,) = found.ops
-    assert (found.signpost, found.clock) == ("Performance pass", "device")
+    result = read(path)
+    (matmul,) = result.ops
+    assert (result.signpost, result.clock) == ("Performance pass", "device")
     assert (matmul.code, matmul.seconds, matmul.gap, matmul.cores) == ("Matmul", 2.5e-6, None, 64)
     assert matmul.inputs[0].shape == (1, 1, 32, 64)
 
@@ -335,12 +335,12 @@ def test_any_region_of_any_file_is_tt_perf_reports(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ops.csv"
         path.write_text(text_of(rows))
-        refusal, found = outcome(path, region)
+        refusal, result = outcome(path, region)
         if refusal:
             assert "\n" not in refusal
             assert any(word in refusal for word in ("signpost", "no op of a device", "is not a profiler"))
             return
         expected = theirs(path, region)
-    assert [one.code for one in found] == [code for code, _, _ in expected]
-    assert [one.seconds * 1e6 for one in found] == pytest.approx([time for _, time, _ in expected])
-    assert [(one.gap or 0) * 1e6 for one in found] == pytest.approx([gap for _, _, gap in expected])
+    assert [one.code for one in result] == [code for code, _, _ in expected]
+    assert [one.seconds * 1e6 for one in result] == pytest.approx([time for _, time, _ in expected])
+    assert [(one.gap or 0) * 1e6 for one in result] == pytest.approx([gap for _, _, gap in expected])

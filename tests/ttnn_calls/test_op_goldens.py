@@ -53,9 +53,11 @@ def test_they_are_ttnns_own_where_it_has_some() -> None:
         metadata.version("ttnn")
     except metadata.PackageNotFoundError:
         pytest.skip("ttnn is not installed in this Python: its own goldens are not compared")
-    done = subprocess.run([sys.executable, "-c", AGAINST_TTNN], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    off = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(
+        [sys.executable, "-c", AGAINST_TTNN], capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    off = json.loads(process.stdout.splitlines()[-1])
     assert len(off) == 29
     assert max(off.values()) < 2e-5, off
 

@@ -28,9 +28,9 @@ def csv_of(path: Path, times: dict[str, str], gap: str = "100") -> Path:
 
 
 def diff(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["op-diff", *map(str, arguments)])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
+    result = CliRunner().invoke(app, ["op-diff", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
 
 
 REGION = ("--start-signpost", "start", "--end-signpost", "stop")
@@ -40,10 +40,10 @@ def test_a_region_is_compared(tmp_path: Path) -> None:
     """Slower is 1, as fast is 0; the warm-up is not in it."""
     before = csv_of(tmp_path / "a.csv", {"A": "1000", "B": "1000"})
     after = csv_of(tmp_path / "b.csv", {"A": "1000", "B": "2000"})
-    status, said = diff(before, after, *REGION)
+    status, message = diff(before, after, *REGION)
     assert status == 1
-    assert "B: slower, and nothing else of it changed, 1 time, +1.0 us" in said
-    assert "0.002 -> 0.003 ms" in said
+    assert "B: slower, and nothing else of it changed, 1 time, +1.0 us" in message
+    assert "0.002 -> 0.003 ms" in message
     assert diff(before, before, *REGION)[0] == 0
     assert diff(after, before, *REGION)[0] == 0
 
@@ -67,9 +67,9 @@ def test_nothing_to_compare_is_2(
 ) -> None:
     """In one line, whichever of the two files it is."""
     files = [csv_of(tmp_path / "a.csv", {"A": "1000"}), csv_of(tmp_path / "b.csv", times)]
-    status, said = diff(*(files[::-1] if swapped else files), *arguments)
+    status, message = diff(*(files[::-1] if swapped else files), *arguments)
     assert status == 2
-    (line,) = said.strip().splitlines()
+    (line,) = message.strip().splitlines()
     assert line.startswith("error: ")
     assert says in line
 
@@ -85,11 +85,11 @@ def test_a_gap_that_one_file_does_not_say_counts_in_neither(tmp_path: Path) -> N
 def test_op_report_and_op_diff_agree_on_the_total(model: Path, start, tmp_path: Path) -> None:
     """What the one writes and says, the other reads and says."""
     for phase in ("prefill", "decode"):
-        done = start(
+        result = start(
             "tt-harness", "op-report", "ops.csv", f"--model={model}", f"--phase={phase}", "--seq-len=64"
         )
-        assert done.status == 0, done
-        total = re.search(r"ops, ([\d.]+) ms modelled", done.out)
+        assert result.status == 0, result
+        total = re.search(r"ops, ([\d.]+) ms modelled", result.out)
         assert total is not None
-        status, said = diff(tmp_path / "ops.csv", tmp_path / "ops.csv")
-        assert (status, said.split(",")[0]) == (0, f"{total[1]} -> {total[1]} ms")
+        status, message = diff(tmp_path / "ops.csv", tmp_path / "ops.csv")
+        assert (status, message.split(",")[0]) == (0, f"{total[1]} -> {total[1]} ms")

@@ -32,14 +32,14 @@ def explain(tmp_path: Path) -> Any:
         environment = Environment.collect(target="emulator", mesh="1x1", model="m", emulator_mode="fast")
         write_results(tmp_path / "results.json", environment, records)
         files = [str(tmp_path / "results.json"), "--policy", str(tmp_path / "policy.yaml")]
-        done = CliRunner().invoke(app, ["policy", "explain", *files, *arguments])
-        return done.exit_code, done.output.replace(f"{tmp_path}/", "").splitlines()
+        result = CliRunner().invoke(app, ["policy", "explain", *files, *arguments])
+        return result.exit_code, result.output.replace(f"{tmp_path}/", "").splitlines()
 
     return run
 
 
 def record(metric: str, value: float, **changes: Any) -> Record:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "test": "test_mlp[0]",
         "module": "mlp",
         "metric": metric,
@@ -50,7 +50,7 @@ def record(metric: str, value: float, **changes: Any) -> Record:
         "layer": 0,
         "gate": 0.97,
     }
-    return Record(**given | changes)
+    return Record(**fields | changes)
 
 
 def test_the_winner_the_beaten_and_the_verdict(explain: Any) -> None:

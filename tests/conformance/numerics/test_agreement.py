@@ -30,27 +30,27 @@ def test_equal_bits_and_nothing_else_is_exact() -> None:
     """NaN equals NaN; a zero of the other sign is no ulp away and still not bit exact."""
     recorded = torch.tensor([[1.0, math.nan, 0.0, 4.0]])
     ours = torch.tensor([[1.0, math.nan, -0.0, 4.03125]])
-    found = agreement(ours, recorded, "BFLOAT16")
-    assert found.bit_exact == 0.5
-    assert found.max_ulp == 1.0
-    assert found.within_2ulp == 1.0
+    agreed = agreement(ours, recorded, "BFLOAT16")
+    assert agreed.bit_exact == 0.5
+    assert agreed.max_ulp == 1.0
+    assert agreed.within_2ulp == 1.0
 
 
 def test_histogram_bins_ulps() -> None:
     """Shares of 0, 1, 2, 3 to 4, 5 to 16 and more ulps, in percent where a report shows them."""
     recorded = torch.full((1, 8), 1.0)
     ours = recorded + torch.tensor([[0, 0, 1, 2, 3, 4, 16, 17]]) * 2.0**-7
-    found = agreement(ours, recorded, "BFLOAT16")
-    assert found.histogram == (0.25, 0.125, 0.125, 0.25, 0.125, 0.125)
-    assert found.ulps == "25/12.5/12.5/25/12.5/12.5"
-    assert found.within_2ulp == 0.5
+    agreed = agreement(ours, recorded, "BFLOAT16")
+    assert agreed.histogram == (0.25, 0.125, 0.125, 0.25, 0.125, 0.125)
+    assert agreed.ulps == "25/12.5/12.5/25/12.5/12.5"
+    assert agreed.within_2ulp == 0.5
 
 
 def test_an_infinity_in_the_wrong_place_is_infinitely_far() -> None:
     """A value that is finite on one side only is counted in the last bin and rules the maximum."""
-    found = agreement(torch.tensor([[1.0, math.inf]]), torch.tensor([[1.0, 2.0]]), "BFLOAT16")
-    assert found.max_ulp == math.inf
-    assert found.histogram[-1] == 0.5
+    agreed = agreement(torch.tensor([[1.0, math.inf]]), torch.tensor([[1.0, 2.0]]), "BFLOAT16")
+    assert agreed.max_ulp == math.inf
+    assert agreed.histogram[-1] == 0.5
 
 
 def test_other_shapes_are_refused() -> None:
@@ -62,11 +62,11 @@ def test_other_shapes_are_refused() -> None:
 def test_gain_is_what_pcc_does_not_see() -> None:
     """A result shrunk by 2.2% has no 1-PCC, and a gain and ratio of norms of .978."""
     exact = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = error(0.978 * exact, exact)
-    assert found.gap == pytest.approx(0, abs=1e-12)
-    assert found.gain == pytest.approx(0.978)
-    assert found.norm_ratio == pytest.approx(0.978)
-    assert found.gain_stderr == pytest.approx(0, abs=1e-9)
+    distance = error(0.978 * exact, exact)
+    assert distance.gap == pytest.approx(0, abs=1e-12)
+    assert distance.gain == pytest.approx(0.978)
+    assert distance.norm_ratio == pytest.approx(0.978)
+    assert distance.gain_stderr == pytest.approx(0, abs=1e-9)
 
 
 def test_comparing_leaves_the_tensors_as_they_were() -> None:

@@ -21,9 +21,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def result(one: Step, *operands: torch.Tensor) -> torch.Tensor:
-    found = exact(one, operands)
-    assert found is not None
-    return found[0]
+    values = exact(one, operands)
+    assert values is not None
+    return values[0]
 
 
 def test_matmul_is_computed_in_float64() -> None:
@@ -83,11 +83,11 @@ def test_partial_kl_is_the_kl_where_all_logits_are_kept() -> None:
     """With every token among the kept ones it is the whole divergence; with fewer it is no larger."""
     ours, theirs = random(5, 40), random(5, 40, seed=1)
     whole = kl_divergence(theirs, ours).mean
-    for kept in (40, 10):
-        ids = theirs.topk(kept, -1).indices
+    for count in (40, 10):
+        ids = theirs.topk(count, -1).indices
         recorded = {"logits_at_golden_top64": theirs.gather(1, ids), "lse": theirs.logsumexp(-1)}
-        found = partial_kl(recorded, ids, ours)
-        if kept == 40:
-            assert found == pytest.approx(whole, rel=1e-4)
+        bounds = partial_kl(recorded, ids, ours)
+        if count == 40:
+            assert bounds == pytest.approx(whole, rel=1e-4)
         else:
-            assert 0 < found < whole
+            assert 0 < bounds < whole

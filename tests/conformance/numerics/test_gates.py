@@ -27,9 +27,9 @@ def run_suite(tmp_path: Path, *arguments: str) -> tuple[int, list[dict]]:
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
     options = [f"--tt-results={results}", *arguments]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert results.exists(), done.stdout[-2000:] + done.stderr[-2000:]
-    return done.returncode, json.loads(results.read_text())["records"]
+    process = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert results.exists(), process.stdout[-2000:] + process.stderr[-2000:]
+    return process.returncode, json.loads(results.read_text())["records"]
 
 
 def missed(records: list[dict]) -> set[str]:
@@ -72,14 +72,14 @@ def test_mode_fast_promises_nothing(tmp_path: Path) -> None:
     """In mode fast every figure of the layer is shown, none is gated, and the records say so."""
     status, records = run_suite(tmp_path, LAYER, "--tt-emulator-mode=fast")
     assert status == 0
-    shown = [record for record in records if record["verdict"] == "pass"]
-    assert shown
-    assert {(record["gate"], record["note"]) for record in shown} == {(None, "not gated in mode fast")}
+    passing = [record for record in records if record["verdict"] == "pass"]
+    assert passing
+    assert {(record["gate"], record["note"]) for record in passing} == {(None, "not gated in mode fast")}
 
 
 def test_an_unknown_fault_is_refused() -> None:
     """A mistyped fault name does not run a healthy emulator in its place."""
     command = [sys.executable, "-m", "pytest", LAYER, "-p", "harness.conformance.numerics.faults"]
     options = ["--tt-numerics-fault", "typo"]
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
+    process = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 2

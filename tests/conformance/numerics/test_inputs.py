@@ -16,10 +16,10 @@ from tt_llm.checkpoint import interleave_rope
 def test_inputs_have_the_recorded_digest(name: str, weights: Weights, device: ttnn.MeshDevice) -> None:
     """Weights, RoPE tables, masks, positions and caches, put on the device, have the bits the recorded device had."""
     recording = Recording(name)
-    made = layer_inputs(recording, weights)
-    missing = {input_ for input_ in recording.inputs if input_ not in made}
+    inputs = layer_inputs(recording, weights)
+    missing = {input_ for input_ in recording.inputs if input_ not in inputs}
     assert missing <= {"h_in"} | {f"{head} with head dim permuted to HF order on host" for head in "qk"}
-    for input_, values in made.items():
+    for input_, values in inputs.items():
         spec = recording.inputs[input_]
         assert digest(read(put(values, spec, device))) == spec.sha, input_
 

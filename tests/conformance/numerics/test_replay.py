@@ -61,10 +61,10 @@ def test_tensors_take_their_places_among_args_and_keywords(device: ttnn.MeshDevi
         (tensor(32, 32, dtype="FLOAT32"),),
     )
     eye, ones = torch.eye(32), torch.ones(1, 32)
-    given = [
+    tensors = [
         put(values, spec, device) for values, spec in zip((eye, 2 * eye, ones), step.tensors, strict=True)
     ]
-    (result,) = call(step, given)
+    (result,) = call(step, tensors)
     assert result.dtype == ttnn.float32
     assert torch.equal(read(result), 2 * eye + ones)
 
@@ -86,19 +86,19 @@ def test_a_linear_gets_the_program_that_was_chosen(
     device: ttnn.MeshDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where ttnn chose a program, the replay names it; where the call named one, or nothing is known, it does not."""
-    seen: list[Any] = []
+    calls: list[Any] = []
 
     def linear(*args: Any, program_config: Any = None, **kwargs: Any) -> None:
-        seen.append(program_config)
+        calls.append(program_config)
 
     monkeypatch.setattr(ttnn, "linear", linear)
     operands = (tensor(32, 64), tensor(64, 1024))
     for width in (2, None):
         step = Step("qkv", "ttnn.linear", operands, {}, (tensor(32, 1024),), in0_block_w=width)
         call(step, [None, None])
-    assert seen == [linear_program((32, 1024), 2), None]
-    assert seen[0].in0_block_w == 2
-    assert seen[0].per_core_N == 1
+    assert calls == [linear_program((32, 1024), 2), None]
+    assert calls[0].in0_block_w == 2
+    assert calls[0].per_core_N == 1
 
 
 def test_an_op_that_is_not_there_is_named() -> None:

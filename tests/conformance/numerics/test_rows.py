@@ -18,8 +18,8 @@ RECORDED = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).bfloa
 def outcome(op: str = "ttnn.matmul", recorded: torch.Tensor | None = RECORDED, **changes: Any) -> Outcome:
     spec = TensorSpec("out", "BFLOAT16", "TILE", (32, 64), sha=digest(RECORDED))
     step = Step("out", op, (spec, spec), {}, (spec,))
-    given = {"ours": RECORDED, "recorded": recorded, "exact": RECORDED.double() * 1.001} | changes
-    return Outcome(step, spec, **given)
+    fields = {"ours": RECORDED, "recorded": recorded, "exact": RECORDED.double() * 1.001} | changes
+    return Outcome(step, spec, **fields)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def outcome(op: str = "ttnn.matmul", recorded: torch.Tensor | None = RECORDED, *
 )
 def test_each_mode_promises_its_own(op: str, mode: str, names: set[str]) -> None:
     """Judged is what the mode promises of the op; the other figures are shown."""
-    found = row(outcome(op), mode)
-    assert set(found.judged) == names
-    assert not names & set(found.shown)
-    assert {"bit_exact", "within_2ulp", "recorded_gap"} <= {*found.judged, *found.shown}
+    judged = row(outcome(op), mode)
+    assert set(judged.judged) == names
+    assert not names & set(judged.shown)
+    assert {"bit_exact", "within_2ulp", "recorded_gap"} <= {*judged.judged, *judged.shown}
 
 
 def test_every_mode_has_its_say_on_every_kind() -> None:
@@ -50,16 +50,16 @@ def test_every_mode_has_its_say_on_every_kind() -> None:
 def test_equal_results_have_no_share_of_the_error() -> None:
     """Ours is the recorded output: nothing sets the two apart, whatever error both have."""
     noisy = RECORDED.double() + 0.01 * torch.randn(32, 64, dtype=torch.float64)
-    found = row(outcome(exact=noisy * 1.05), "device", vector=True)
-    assert found.judged["gap_share"] == 0.0
-    assert found.judged["bias_change"] == 0.0
+    judged = row(outcome(exact=noisy * 1.05), "device", vector=True)
+    assert judged.judged["gap_share"] == 0.0
+    assert judged.judged["bias_change"] == 0.0
 
 
 def test_a_bias_within_its_noise_is_not_judged() -> None:
     """Where the recorded output has no significant bias, its change means nothing."""
     noise = 0.02 * torch.randn(32, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = row(outcome(exact=RECORDED.double() + noise - noise.mean()), "device", vector=True)
-    assert set(found.judged) == {"gap_share"}
+    judged = row(outcome(exact=RECORDED.double() + noise - noise.mean()), "device", vector=True)
+    assert set(judged.judged) == {"gap_share"}
 
 
 def test_a_tensor_kept_as_a_digest_is_equal_or_not() -> None:
@@ -78,9 +78,9 @@ def test_the_last_rows_are_compared_where_only_they_were_kept() -> None:
 def test_a_matmuls_setting_is_told_in_full() -> None:
     """Formats, fidelity, destination, K, blocks and how partials are kept."""
     steps = {step.point: step for step in Recording("ops").steps}
-    named = steps["matmul_K256_HiFi4_bf16xbf16_bf16_fp32acc0_l1acc1_bw8"]
+    call = steps["matmul_K256_HiFi4_bf16xbf16_bf16_fp32acc0_l1acc1_bw8"]
     assert (
-        setting(named, named.outputs[0])
+        setting(call, call.outputs[0])
         == "matmul bf16 x bf16 -> bf16, HiFi4 bf16 dest, K256, blocks of 8, L1 acc"
     )
     attention = {step.point: step for step in Recording("sdpa").steps}
