@@ -32,7 +32,9 @@ def ending() -> Iterator[None]:
     except SystemExit as error:  # of a library; our own commands raise typer.Exit
         if error.code in (None, 0, USAGE_EXIT):
             raise
-        reason = error.code if isinstance(error.code, str) else f"a library ended the program with {error.code}"
+        reason = (
+            error.code if isinstance(error.code, str) else f"a library ended the program with {error.code}"
+        )
         _leave(" ".join(reason.split()))
     except Exception as error:
         if isinstance(error, usage_error):  # shown with the usage, status 2

@@ -36,7 +36,9 @@ class Difference:
     def __str__(self) -> str:
         ours, theirs = self.emulator or {}, self.real or {}
         fields = [name for name in ("name", "inputs", "outputs") if ours.get(name) != theirs.get(name)]
-        difference = "; ".join(f"{name}: emulator {ours.get(name)}, ttnn {theirs.get(name)}" for name in fields)
+        difference = "; ".join(
+            f"{name}: emulator {ours.get(name)}, ttnn {theirs.get(name)}" for name in fields
+        )
         return f"op {self.index} ({theirs.get('name') or ours.get('name')}): {difference}"
 
 
@@ -61,7 +63,9 @@ def stream(target: str, mesh: str, model: str, precision: str) -> list[dict[str,
         if process.returncode:
             lines = (process.stderr or process.stdout).strip().splitlines()
             last_line = lines[-1] if lines else "nothing"
-            raise StreamError(f"target {target}: ended with status {process.returncode}, and said: {last_line}")
+            raise StreamError(
+                f"target {target}: ended with status {process.returncode}, and said: {last_line}"
+            )
         records: list[dict[str, Any]] = json.loads(log.read_text(encoding="utf-8"))
         return records
 

@@ -34,12 +34,12 @@ def compare(arguments: Sequence[str], model: str, precisions: Sequence[str]) -> 
         named(precision)
     identity = Reference(locate(model)).identity
     target = active()
-    given = {"pretrained": model, **evaluation.model_args}
-    golden = evaluation.run(GoldenLM(**given), given, identity, "golden")
+    model_settings = {"pretrained": model, **evaluation.model_args}
+    golden = evaluation.run(GoldenLM(**model_settings), model_settings, identity, "golden")
     records: list[Record] = []
     for precision in precisions:
         settings = {"target": target.name, "mesh": target.mesh, "emulator_mode": target.mode}
-        of_device = {**given, **settings, "precision": precision}
+        of_device = {**model_settings, **settings, "precision": precision}
         with closing(DeviceLM(**of_device)) as lm:
             device = evaluation.run(lm, of_device, identity, precision)
         base = Record(

@@ -19,8 +19,8 @@ def score(model: CausalModel, requests: Sequence[Request], answered: Answered, s
     for batch in work.shared:
         _score_shared(model, batch, answered)
     last = [max(len(request.continuation) for request in members) for members in work.alone.values()]
-    made = model.logits(list(work.alone), last)
-    for members, logits in zip(work.alone.values(), made, strict=True):
+    rows = model.logits(list(work.alone), last)
+    for members, logits in zip(work.alone.values(), rows, strict=True):
         ahead = logits.log_softmax(-1)
         for request in members:
             answered(request, _answer(ahead[-len(request.continuation) :], request.continuation))
@@ -46,7 +46,7 @@ def _score_shared(model: CausalModel, batch: Sequence[Group], answered: Answered
     read: list[Answer] = [(0.0, True)] * len(rows)
     for step in range(steps):
         tokens = [branch[step] if step < len(branch) else None for _, branch in rows]
-        read = [_and_then(*known) for known in zip(read, ahead, tokens, strict=True)]
+        read = [_and_then(*parts) for parts in zip(read, ahead, tokens, strict=True)]
         ahead = model.advance(tokens).log_softmax(-1)
         for row, (place, branch) in enumerate(rows):
             if len(branch) == step + 1:

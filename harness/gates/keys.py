@@ -56,7 +56,7 @@ def check_same(run: Origin, other: Origin) -> None:
     for name in ("model", "weights_digest", "target", "emulator_mode", "goldens"):
         ours, theirs = getattr(run, name), getattr(other, name)
         if name == "model":  # a folder may lie elsewhere
-            ours, theirs = (given.rstrip("/").rpartition("/")[2] for given in (ours, theirs))
+            ours, theirs = (path.rstrip("/").rpartition("/")[2] for path in (ours, theirs))
         if ours is not None and theirs is not None and ours != theirs:
             what = name.replace("_", " ")
             raise ForeignError(

@@ -132,7 +132,9 @@ class Policy:
         gate, relative = (_winner(self.matching(part, metric, facts)) for part in ("gates", "relative"))
         if gate is None and relative is None:
             facts_text = ", ".join(f"{k}={v}" for k, v in facts.items() if v is not None)
-            raise PolicyError(f"{self.path}: no gate for metric={metric}{', ' + facts_text if facts_text else ''}")
+            raise PolicyError(
+                f"{self.path}: no gate for metric={metric}{', ' + facts_text if facts_text else ''}"
+            )
         guideline = _winner(self.matching("guidelines", metric, facts))
         return Rule(
             metric,

@@ -64,10 +64,10 @@ def edit_distance(golden_ids: Sequence[int] | Tensor, device_ids: Sequence[int] 
     """
     golden, device = _ids(golden_ids), _ids(device_ids)
     row = list(range(len(device) + 1))
-    for i, wanted in enumerate(golden, start=1):
+    for i, right in enumerate(golden, start=1):
         diagonal, row[0] = row[0], i
         for j, token in enumerate(device, start=1):
-            replaced = diagonal + (wanted != token)
+            replaced = diagonal + (right != token)
             diagonal = row[j]
             row[j] = min(replaced, row[j] + 1, row[j - 1] + 1)
     return row[-1]

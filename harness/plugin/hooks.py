@@ -84,10 +84,10 @@ def pytest_configure(config: pytest.Config) -> None:
     options = config.stash[OPTIONS]
     if fixtures.SESSION not in config.stash:  # an xdist worker
         config.stash[fixtures.SESSION] = Session(options)
-    kept = config.stash.get(JOURNAL, None)
-    outcomes = config.stash[OUTCOMES] = Outcomes(options, kept)
+    lines = config.stash.get(JOURNAL, None)
+    outcomes = config.stash[OUTCOMES] = Outcomes(options, lines)
     if not hasattr(config, "workerinput"):  # the reports of all workers arrive at the controller
-        resumption = journal.Resumption(kept.finished if kept else ())
+        resumption = journal.Resumption(lines.finished if lines else ())
         config.pluginmanager.register(resumption, "tt_harness_resumption")
         config.pluginmanager.register(outcomes, "tt_harness_outcomes")
         adding = config.stash[SPENT] = time_shares.Spent(options.target)
@@ -285,7 +285,11 @@ def _selection(config: pytest.Config) -> list[str]:
     option = config.option
     return [
         *config.args,
-        *(f"-{letter} {expression}" for letter, expression in (("m", option.markexpr), ("k", option.keyword)) if expression),
+        *(
+            f"-{letter} {expression}"
+            for letter, expression in (("m", option.markexpr), ("k", option.keyword))
+            if expression
+        ),
     ]
 
 

@@ -30,7 +30,9 @@ def command(record: Record, environment: Environment) -> str:
     }
     if record.target in TARGETS and not TARGETS[record.target].modes:
         del options["--tt-emulator-mode"]
-    arguments = [f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)]
+    arguments = [
+        f"{name}={value}" for name, (value, default) in options.items() if value not in (None, default)
+    ]
     return shlex.join(["pytest", record.test, *arguments])
 
 

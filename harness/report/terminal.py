@@ -56,8 +56,8 @@ def render(results: Results, console: Console) -> None:
     _print(console, Text(_where(results.environment, results.records), style="dim"))
     for table in tables(results):
         console.print(table)
-    for said in (*growth(results.records), *_tokens(results.records)):
-        _print(console, Text(said))
+    for sentence in (*growth(results.records), *_tokens(results.records)):
+        _print(console, Text(sentence))
     for text in generated(results.records):
         _print(console, text)
 
@@ -95,7 +95,8 @@ def headline(results: Results) -> Text:
         return Text("VERDICT: no op was refused; this target gives no numbers to compare", style="bold green")
     if not judged and ungated:
         return Text(
-            f"VERDICT: none, {ungated} figures are shown and no gate is held against them", style="bold yellow"
+            f"VERDICT: none, {ungated} figures are shown and no gate is held against them",
+            style="bold yellow",
         )
     if not judged:
         return Text("VERDICT: nothing was compared", style="bold red")

@@ -21,7 +21,9 @@ def shown_tokens(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     blocks = []
     for record in records:
         for key, title in TOKENS.items():
-            lines = [str(token) for name, token in record.details.items() if re.fullmatch(rf"{key}_\d+", name)]
+            lines = [
+                str(token) for name, token in record.details.items() if re.fullmatch(rf"{key}_\d+", name)
+            ]
             if lines:
                 count = record.details.get(key) if key in COUNTED else None
                 many = f" ({count:.0f} of {record.n} tokens)" if isinstance(count, float) else ""

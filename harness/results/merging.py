@@ -40,13 +40,15 @@ def merged(parts: Mapping[str, Results]) -> Results:
 
 
 def _refuse_mixed(environments: Mapping[str, Environment], field: str) -> None:
-    named_values = [(name, value) for name, e in environments.items() if (value := getattr(e, field)) is not None]
+    named_values = [
+        (name, value) for name, e in environments.items() if (value := getattr(e, field)) is not None
+    ]
     for name, value in named_values:
-        first, held = named_values[0]
-        if value != held:
+        first, expected = named_values[0]
+        if value != expected:
             what = field.replace("_", " ")
             raise ResultsError(
-                f"{first} is of {what} {held:.40}, {name} of {value:.40}: they are not of one run"
+                f"{first} is of {what} {expected:.40}, {name} of {value:.40}: they are not of one run"
             )
 
 

@@ -78,10 +78,10 @@ class Spent:
         shares = ", ".join(f"{name} {s:.1f} s ({s / whole:.0%})" for name, s in parts)
         workers = f", {len(self._processes)} workers" if len(self._processes) > 1 else ""
         slowest = sorted(self._tests, key=self._tests.__getitem__, reverse=True)[:SLOWEST]
-        named = ", ".join(f"{test.rpartition('/')[2]} {self._tests[test]:.1f} s" for test in slowest)
+        names = ", ".join(f"{test.rpartition('/')[2]} {self._tests[test]:.1f} s" for test in slowest)
         return [
             f"time: {time.monotonic() - _START:.1f} s{workers}: {shares}",
-            f"slowest of {len(self._tests)} tests: {named}",
+            f"slowest of {len(self._tests)} tests: {names}",
         ]
 
     def _add(self, spent: dict[Part, float]) -> float:

@@ -45,7 +45,7 @@ def activate(mesh: str, arch: str) -> str:
         raise ValueError(
             f"target 'silicon': there is no card: nothing in {NODES}, where Tenstorrent's driver, tt-kmd, lists them"
         )
-    wheel.point({}, wheel.own_folder("silicon"), kept=CHOICES)
+    wheel.point({}, wheel.own_folder("silicon"), exempt=CHOICES)
     devices, cards = _cards()
     if cards != arch:
         raise ValueError(f"arch {arch!r}: the cards here are {cards}")
@@ -65,7 +65,8 @@ def _cards() -> tuple[int, str]:
         raise ValueError(
             f"target 'silicon': the cards did not answer within {TIME_LIMIT} s: another process may have them open"
         ) from None
-    answers = [line for line in process.stdout.splitlines() if line.startswith("{")]  # ttnn may log between them
+    # ttnn may log between the answers
+    answers = [line for line in process.stdout.splitlines() if line.startswith("{")]
     if process.returncode == 0 and answers:
         answer = json.loads(answers[-1])
     else:

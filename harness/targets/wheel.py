@@ -67,10 +67,10 @@ def own_folder(target: str) -> Path:
     return folder
 
 
-def point(settings: Mapping[str, str], folder: Path, names: tuple[str, ...] = ()) -> None:
-    """Sets the environment that ttnn reads when it is imported: `settings`, and of the SWITCHES no other but those `kept`."""
+def point(settings: Mapping[str, str], folder: Path, exempt: tuple[str, ...] = ()) -> None:
+    """Sets the environment that ttnn reads when it is imported: `settings`, and of the SWITCHES no other but the `exempt`."""
     for name in SWITCHES:
-        if name not in names:
+        if name not in exempt:
             os.environ.pop(name, None)
     os.environ.update(settings)
     os.environ["TT_METAL_LOGS_PATH"] = str(folder / "logs")  # else a folder `generated` in the current one

@@ -141,8 +141,10 @@ class Latency:
 
     def _file(self, base: Record, figures: dict[str, float], samples: tuple[float, ...]) -> None:
         for metric, value in figures.items():
-            samples_filed = samples if metric in TIMED else ()
-            record = replace(base, metric=metric, value=value, unit=UNITS[metric], n=len(samples), samples=samples_filed)
+            timed_samples = samples if metric in TIMED else ()
+            record = replace(
+                base, metric=metric, value=value, unit=UNITS[metric], n=len(samples), samples=timed_samples
+            )
             self.recorder.file(record)
 
     def _rounds(self, run: Callable[[], object], warm_up: int, rounds: int) -> tuple[tuple[float, ...], str]:

@@ -80,13 +80,18 @@ def _time(key: Key, then: list[Figure], now: list[Figure]) -> Compared:
         comparison = compare([f.samples for f in then], [f.samples for f in now])
     causes = ", ".join(_causes(then[0], now[0])) if modelled and comparison.ratio != 1 else ""
     return Compared(
-        key, comparison.verdict, _said(comparison, modelled) + (f" ({causes})" if causes else ""), comparison.best
+        key,
+        comparison.verdict,
+        _said(comparison, modelled) + (f" ({causes})" if causes else ""),
+        comparison.best,
     )
 
 
 def _said(comparison: Comparison, modelled: bool) -> str:
     change = f"{comparison.ratio - 1:+.1%}"
-    interval = "modelled" if modelled else f"99% interval {comparison.low - 1:+.1%} to {comparison.high - 1:+.1%}"
+    interval = (
+        "modelled" if modelled else f"99% interval {comparison.low - 1:+.1%} to {comparison.high - 1:+.1%}"
+    )
     new_best = "; a new best" if comparison.best else ""
     return f"{change}, {interval}{new_best}{f'; {comparison.note}' if comparison.note else ''}"
 

@@ -81,26 +81,26 @@ def count(ttnn: Any, mesh_device: Any, run: Callable[[], object], warm_runs: int
         for _ in range(warm_runs):
             run()
         second, dry = (captured(ttnn, run, mode) for mode in (modes.NORMAL, modes.NO_DISPATCH))
-    found: dict[str, Counts] = {}
+    totals: dict[str, Counts] = {}
     for op in ops(second):
         for module in (WHOLE, op.module):
-            counts = found.setdefault(module, Counts())
+            counts = totals.setdefault(module, Counts())
             counts.values.update(costs(op))
             if op.name not in TRANSFERS:
                 counts.by_op[op.name] += 1
     for op in ops(first):
         for module in (WHOLE, op.module):
-            found.setdefault(module, Counts()).values["programs"] += not op.cache_hit
+            totals.setdefault(module, Counts()).values["programs"] += not op.cache_hit
     for op in ops(dry):
         for module in (WHOLE, op.module):
-            values = found.setdefault(module, Counts()).values
+            values = totals.setdefault(module, Counts()).values
             values["circular_buffer_bytes"] = max(values["circular_buffer_bytes"], op.buffers)
     usage = ttnn.graph.extract_resource_usage_per_core(dry)
-    found[WHOLE].values["l1_peak_bytes"] = usage.peak_total
-    for module, counts in found.items():
+    totals[WHOLE].values["l1_peak_bytes"] = usage.peak_total
+    for module, counts in totals.items():
         names = [name for name in COUNTERS if name != "l1_peak_bytes" or module == WHOLE]
         counts.values = Counter({name: counts.values[name] for name in names})
-    return found
+    return totals
 
 
 def ops(graph: list[Node]) -> Iterator[Op]:

@@ -18,7 +18,9 @@ def answers(target, folder) -> dict[str, str]:
     file = folder / f"{target}.json"
     command = [sys.executable, "-m", "harness.conformance.calls", target, str(file)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
-    assert process.returncode == 0, f"target {target} ended with {process.returncode}: {process.stderr.strip()[-500:]}"
+    assert process.returncode == 0, (
+        f"target {target} ended with {process.returncode}: {process.stderr.strip()[-500:]}"
+    )
     return json.loads(file.read_text())
 
 

@@ -113,8 +113,8 @@ def test_greedy_text_is_that_of_one_device(generator, tt_session, tt_precision, 
     whole = alone.generate(prompts, NEW_TOKENS, stop_at_eos=False)
     costs = []
     for prompt, ours, theirs in zip(prompts, split, whole, strict=True):
-        seen = torch.tensor([prompt + theirs[:-1]], dtype=torch.int32)
-        chosen_from = alone.prefill_forward(seen, all_logits=True)[0, len(prompt) - 1 :]
+        inputs = torch.tensor([prompt + theirs[:-1]], dtype=torch.int32)
+        chosen_from = alone.prefill_forward(inputs, all_logits=True)[0, len(prompt) - 1 :]
         costs.append(flip_cost(chosen_from, theirs, ours))
     agreed = [agreement_length(ours, theirs) for ours, theirs in zip(split, whole, strict=True)]
     figures = {"mesh_agreement_length": float(agreed[0]), "mesh_flip_cost": max(costs)}

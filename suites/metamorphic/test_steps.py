@@ -36,8 +36,8 @@ def test_generated_text_is_the_likeliest_token_each_time(generator, tt_session, 
     written = torch.tensor(generator.generate(prompts, count, stop_at_eos=False))
     at = torch.tensor(lens, dtype=torch.int32)
     step = generator.prefill_forward(tokens, prompt_lens=lens).argmax(-1)
-    chosen = [step]
+    text = [step]
     for number in range(count - 1):
         step = generator.decode_forward(step.int(), at + number).argmax(-1)
-        chosen.append(step)
-    unchanged(torch.cat(chosen, dim=1), written, "generated tokens")
+        text.append(step)
+    unchanged(torch.cat(text, dim=1), written, "generated tokens")

@@ -61,21 +61,21 @@ def test_steps(decoding, both, golden, recorder):
     """Four teacher-forced steps are as far from the golden as the recorded ones."""
     traces, _, _ = both
     ours = torch.stack([trace.logits[: len(decoding.users)] for trace in traces])
-    seen = RECORDING.info["recorded"]["steps"]
+    rows = RECORDING.info["recorded"]["steps"]
     filing = Filing(of_precision(recorder, PRECISION))
-    mean = sum(one["kl_golden_device_nats"] for one in seen) / len(seen)
-    filing.error("mean KL to the golden", kl_divergence(golden, ours).mean, mean, len(seen), "model")
+    mean = sum(one["kl_golden_device_nats"] for one in rows) / len(rows)
+    filing.error("mean KL to the golden", kl_divergence(golden, ours).mean, mean, len(rows), "model")
     gaps = [
         1 - compare_tensors(ours[one["step"], one["user"]], golden[one["step"], one["user"]]).pcc
-        for one in seen
+        for one in rows
     ]
-    recorded = [1 - one["logits_pcc"] for one in seen]
+    recorded = [1 - one["logits_pcc"] for one in rows]
     filing.error(
-        "mean 1-PCC of the logits", sum(gaps) / len(gaps), sum(recorded) / len(seen), len(seen), "model"
+        "mean 1-PCC of the logits", sum(gaps) / len(gaps), sum(recorded) / len(rows), len(rows), "model"
     )
     kl = kl_divergence(RECORDING.arrays["logits"], ours).mean
     details = {"what": "KL(recorded || ours), device against golden", "ours": kl, "recorded": mean}
-    filing.figure("kl_share", kl / mean, len(seen), "model", details, judged=False)
+    filing.figure("kl_share", kl / mean, len(rows), "model", details, judged=False)
     filing.close()
 
 

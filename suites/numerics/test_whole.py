@@ -46,17 +46,17 @@ def test_prefill(policy, golden, recorded_golden, recorder):
     name, recording, calls, model = policy
     logits, hidden = golden
     trace = model.prefill(calls, recorded_golden["ids"])
-    seen = recording.info["recorded"]
+    info = recording.info["recorded"]
     filing = Filing(of_precision(recorder, POLICIES[name]))
     n = len(logits)
 
     kl = partial_kl(recording.arrays, recorded_golden["top64_ids"], trace.logits)
-    reference = seen["metrics_device_vs_host_fp32_with_device_quantised_weights"]
+    reference = info["metrics_device_vs_host_fp32_with_device_quantised_weights"]
     weights_kl = reference["mean_kl_golden_device_nats"]
     details = {"what": "KL(recorded || ours), device against its weights", "ours": kl, "recorded": weights_kl}
     filing.figure("kl_share", kl / weights_kl, n, "model", details, judged=mode() != "fast")
 
-    comparison, device = compare_tensors(trace.logits, logits), seen["metrics_vs_fp32_golden"]
+    comparison, device = compare_tensors(trace.logits, logits), info["metrics_vs_fp32_golden"]
     divergence = kl_divergence(logits, trace.logits)
     for what, ours, recorded in (
         ("1-PCC of the logits", 1 - comparison.pcc, 1 - device["logits_pcc"]),
@@ -71,7 +71,7 @@ def test_prefill(policy, golden, recorded_golden, recorder):
     )
     top1 = token_agreement(logits, trace.logits).top1
     filing.error("top-1 agreement", top1, device["top1_agreement"], n, "model", ())
-    for index, recorded in enumerate(seen["hidden_rel_l2"]):
+    for index, recorded in enumerate(info["hidden_rel_l2"]):
         point = f"layer {index - 1}" if index else "the embedding"
         ours = compare_tensors(trace.hidden[index], hidden[index]).rel_l2
         what, n = f"relative L2 after {point}", hidden[index].numel()

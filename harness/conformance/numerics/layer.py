@@ -38,11 +38,11 @@ class Outcome:
 
 def from_recorded(recording: Recording, inputs: Values, device: ttnn.MeshDevice) -> Iterator[Outcome]:
     """Every call, each on the operands that the device had: recorded ones, or earlier outputs proved by their digest."""
-    known = dict(inputs)
+    arrays = dict(inputs)
     for name in recording.arrays:
-        known.setdefault(name, recording.arrays[name])
+        arrays.setdefault(name, recording.arrays[name])
     for step in recording.steps:
-        operands = [_operand(spec, known, recording) for spec in step.tensors]
+        operands = [_operand(spec, arrays, recording) for spec in step.tensors]
         lacking = [spec.name for spec, values in zip(step.tensors, operands, strict=True) if values is None]
         if lacking or not offered(step.op):
             reason = f"not recorded: {', '.join(lacking)}" if lacking else f"{step.op} is not offered"
@@ -57,48 +57,48 @@ def from_recorded(recording: Recording, inputs: Values, device: ttnn.MeshDevice)
             recorded = recording.recorded(output.name)
             outcome = Outcome(step, output, ours, recorded, None if expected is None else expected[i])
             if recorded is None and outcome.digest_equal:
-                known[output.name] = ours
+                arrays[output.name] = ours
             yield outcome
 
 
 def chained(recording: Recording, inputs: Values, device: ttnn.MeshDevice) -> Values:
     """Every call on the outputs of the calls before it; all outputs by name. Ops that are not offered are left out."""
-    made: dict[str, ttnn.Tensor] = {}
+    named_tensors: dict[str, ttnn.Tensor] = {}
 
     def tensor(spec: TensorSpec) -> ttnn.Tensor:
-        if spec.name in made:
-            return made[spec.name]
+        if spec.name in named_tensors:
+            return named_tensors[spec.name]
         if spec.name.endswith(PERMUTED):
-            source = read(made[spec.name.removesuffix(PERMUTED)])
+            source = read(named_tensors[spec.name.removesuffix(PERMUTED)])
             return put(permuted(source, spec.shape[-1]), spec, device)
         return put(inputs[spec.name], spec, device)
 
     for step in recording.steps:
         if offered(step.op):
             results = call(step, [tensor(spec) for spec in step.tensors])
-            made |= {output.name: one for output, one in zip(step.outputs, results, strict=True)}
-    return {name: read(one) for name, one in made.items()}
+            named_tensors |= {output.name: one for output, one in zip(step.outputs, results, strict=True)}
+    return {name: read(one) for name, one in named_tensors.items()}
 
 
 def golden(recording: Recording, inputs: Values) -> Values:
     """The chain in float64 from unrounded weights and inputs: the golden at every point."""
-    made: Values = dict(inputs)
+    outputs: Values = dict(inputs)
     for step in recording.steps:
         if offered(step.op):
-            operands = [_golden_operand(spec, made) for spec in step.tensors]
+            operands = [_golden_operand(spec, outputs) for spec in step.tensors]
             results = exact(step, operands)
             if results is not None:
-                made |= {output.name: one for output, one in zip(step.outputs, results, strict=True)}
-    return made
+                outputs |= {output.name: one for output, one in zip(step.outputs, results, strict=True)}
+    return outputs
 
 
 def _operand(
-    spec: TensorSpec, known: Mapping[str, torch.Tensor], recording: Recording
+    spec: TensorSpec, arrays: Mapping[str, torch.Tensor], recording: Recording
 ) -> torch.Tensor | None:
     if spec.name.endswith(PERMUTED):
-        source = known.get(spec.name.removesuffix(PERMUTED))
+        source = arrays.get(spec.name.removesuffix(PERMUTED))
         return None if source is None else permuted(source, spec.shape[-1])
-    values = known.get(spec.name)
+    values = arrays.get(spec.name)
     return recording.recorded(spec.name) if values is None else values
 
 

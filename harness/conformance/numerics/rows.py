@@ -90,15 +90,15 @@ def row(outcome: Outcome, mode: str, *, vector: bool = False) -> Row:
         return _row(module, figures, names, outcome.ours.numel(), details)
     rows = outcome.recorded.shape[-2]  # of long outputs the last rows were recorded
     recorded, ours = outcome.recorded, outcome.ours[..., -rows:, :]
-    found = agreement(ours, recorded, outcome.output.dtype)
-    figures = {"bit_exact": found.bit_exact, "within_2ulp": found.within_2ulp, "recorded_gap": found.gap}
-    details |= {"max_ulp": found.max_ulp, "ulps": found.ulps, "recorded_gap": found.gap}
+    agreed = agreement(ours, recorded, outcome.output.dtype)
+    figures = {"bit_exact": agreed.bit_exact, "within_2ulp": agreed.within_2ulp, "recorded_gap": agreed.gap}
+    details |= {"max_ulp": agreed.max_ulp, "ulps": agreed.ulps, "recorded_gap": agreed.gap}
     if outcome.exact is not None:
         expected = outcome.exact[..., -rows:, :]
         errors = error(ours, expected), error(recorded, expected)
         details |= _error_details(*errors)
-        figures |= _changes(found, *errors)
-    return _row(module, figures, JUDGED[mode][kind], found.n, details)
+        figures |= _changes(agreed, *errors)
+    return _row(module, figures, JUDGED[mode][kind], agreed.n, details)
 
 
 def setting(step: Step, output: TensorSpec) -> str:

@@ -152,7 +152,9 @@ def _one_shape(steps: Sequence[Record]) -> list[Record]:
 
 
 def _op_seconds(record: Record) -> dict[str, float]:
-    seconds = ((name.removeprefix("op "), value) for name, value in record.details.items() if name[:3] == "op ")
+    seconds = (
+        (name.removeprefix("op "), value) for name, value in record.details.items() if name[:3] == "op "
+    )
     return {name: value for name, value in seconds if isinstance(value, float)}
 
 

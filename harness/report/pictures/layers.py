@@ -30,13 +30,13 @@ def _by_layer(
         return []
     figure = Figure(figsize=(WIDTH, 2.6))
     axes = figure.add_subplot()
-    said = []
+    labels = []
     for number, (name, points) in enumerate(lines.items()):
         layers = [layer for layer, _ in points]
         errors = [error(value) for _, value in points]
         colour = COLOURS[number % len(COLOURS)]
         axes.semilogy(layers, [max(e, LEAST) for e in errors], "o-", markersize=3, color=colour, label=name)
-        said.append(
+        labels.append(
             f"{name}: {errors[0]:.2g} after layer {layers[0]}, {errors[-1]:.2g} after layer {layers[-1]}, "
             f"most after layer {layers[errors.index(max(errors))]}, {max(errors):.2g}"
         )
@@ -45,4 +45,4 @@ def _by_layer(
     axes.grid(visible=True, alpha=0.3)
     # Above the plot: inside, a line of some run would always pass behind it.
     axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    return [drawn(figure, title, f"{label}. {'; '.join(said)}")]
+    return [drawn(figure, title, f"{label}. {'; '.join(labels)}")]

@@ -74,7 +74,9 @@ def profiler_name(name: str) -> str:
 def _row(number: int, op: TimedOp, chip: Architecture, layer: int | None) -> dict[str, object]:
     record, code = op.record, profiler_name(op.name)
     attributes = record.attributes
-    config = ", ".join(f"{k}={v}" for k, v in attributes.items() if k not in ("program_config", "math_fidelity"))
+    config = ", ".join(
+        f"{k}={v}" for k, v in attributes.items() if k not in ("program_config", "math_fidelity")
+    )
     row: dict[str, object] = {
         "OP CODE": code,
         "GLOBAL CALL COUNT": number,

@@ -122,14 +122,14 @@ def read(path: Path, region: Region = WHOLE_FILE) -> OpReport:
     lines = _lines(path)
     if not region.tracing_mode:
         lines.sort(key=_start)
-    signpost, kept = _between(path, lines, region)
-    kept = [line for line in kept if not line.is_signpost]
-    incomplete = [line for line in kept if _incomplete(line)]
+    signpost, selection = _between(path, lines, region)
+    selection = [line for line in selection if not line.is_signpost]
+    incomplete = [line for line in selection if _incomplete(line)]
     ids = _id_range(region.id_range)
     warnings: list[str] = []
     if region.merge_devices:
-        kept = _merged(kept, warnings)
-    region_lines = [line for line in kept if ids[0] <= line.number <= ids[1]]
+        selection = _merged(selection, warnings)
+    region_lines = [line for line in selection if ids[0] <= line.number <= ids[1]]
     if ids[0] > 0 or ids[1] < math.inf:
         incomplete = [line for line in incomplete if ids[0] <= line.number <= ids[1]]
     if incomplete:
