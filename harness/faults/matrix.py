@@ -116,7 +116,7 @@ def _on_one_mesh(
     activate("emulator", mesh=mesh, mode=setup.emulator_mode)
     import transformers.models.llama.modeling_llama  # noqa: F401 - once here, so that no fork has to
 
-    import harness.plugin.fixtures  # noqa: F401 - likewise, with the model's code and the suites' tools
+    import harness.plugin.run_hooks  # noqa: F401 - likewise, with the model's code and the suites' tools
 
     gc.freeze()  # what is here stays, in every fork: none has to walk it
 

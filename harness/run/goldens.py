@@ -28,7 +28,7 @@ MARKER = (
     "tt_golden(module, *, layer=None, phase='prefill', seq_len=0, batch=1, ...): run the test once per golden; "
     "any argument may be a list, a negative layer counts from the last"
 )
-FIXTURE = "golden_spec"
+FIXTURE = "tt_golden_spec"
 BATCHES = {"generate": FIRST_PROMPTS, "text": N_WINDOWS}  # where a marker gives none
 
 Use = Literal["needed", "stale", "unused"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import UserError
+from harness.run.settings import Value
 from harness.targets import DEFAULT_TARGET, TARGETS
 from harness.targets.emulator import DEFAULT_MODE
 
@@ -38,35 +42,36 @@ class Options:
     resume: bool = False  # go on with the run that the journal beside `results` is of
 
     @classmethod
-    def from_namespace(cls, namespace: argparse.Namespace) -> Options:
-        """Raises UserError for values that contradict each other or name nothing."""
-        if namespace.tt_time_limit <= 0:
-            raise UserError(f"--tt-time-limit {namespace.tt_time_limit:g}: must be more than 0 seconds")
-        precisions = tuple(name.strip() for name in namespace.tt_precision.split(","))
-        if len(set(precisions)) != len(precisions):
-            raise UserError(f"--tt-precision {','.join(precisions)}: names one twice")
-        if namespace.tt_resume and not namespace.tt_results:
+    def of(cls, arguments: Mapping[str, Any], settings: Mapping[str, Value]) -> Options:
+        """Of the `--tt-*` options, and of a project's settings where an option is not given.
+
+        Raises UserError for values that contradict each other or name nothing.
+        """
+        values: dict[str, Any] = {name.replace("-", "_"): value for name, value in settings.items()}
+        for name, value in arguments.items():
+            if value is None or value is False:  # not given
+                continue
+            if value == "":
+                raise UserError(f"--{name.replace('_', '-')} names nothing")
+            values[name.removeprefix("tt_")] = value
+        fields = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
+        for name in ("results", "corpus", "baselines"):
+            if name in fields:
+                fields[name] = Path(fields[name])
+        if "precision" in values:
+            fields["precisions"] = tuple(name.strip() for name in values["precision"].split(","))
+        options = cls(**fields, model_given="model" in values)
+        if not 0 < options.time_limit < math.inf:
+            raise UserError(f"--tt-time-limit {options.time_limit:g}: must be more than 0 seconds")
+        if options.data_parallel < 1:
+            raise UserError(f"--tt-data-parallel {options.data_parallel}: must be at least 1 group")
+        if len(set(options.precisions)) != len(options.precisions):
+            raise UserError(f"--tt-precision {','.join(options.precisions)}: names one twice")
+        if options.resume and options.results is None:
             raise UserError(
                 "--tt-resume: needs --tt-results, beside which the journal of the earlier run lies"
             )
-        return cls(
-            target=namespace.tt_target,
-            mesh=namespace.tt_mesh,
-            model=namespace.tt_model or DEFAULT_MODEL,
-            model_given=namespace.tt_model is not None,
-            precisions=precisions,
-            results=Path(namespace.tt_results) if namespace.tt_results else None,
-            goldens=namespace.tt_goldens,
-            update_goldens=namespace.tt_update_goldens,
-            corpus=Path(namespace.tt_corpus) if namespace.tt_corpus else None,
-            baselines=Path(namespace.tt_baselines) if namespace.tt_baselines else None,
-            update_baselines=namespace.tt_update_baselines,
-            strict=namespace.tt_strict,
-            time_limit=namespace.tt_time_limit,
-            emulator_mode=namespace.tt_emulator_mode,
-            data_parallel=namespace.tt_data_parallel,
-            resume=namespace.tt_resume,
-        )
+        return options
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -74,17 +79,15 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("tt-harness", "accuracy and regression harness for LLMs on TT-NN")
     group.addoption(
         "--tt-target",
-        default=DEFAULT_TARGET,
         metavar="T",
-        help=f"what answers `import ttnn`: {', '.join(TARGETS)}",
+        help=f"what answers `import ttnn`: {', '.join(TARGETS)} (default: {DEFAULT_TARGET})",
     )
-    group.addoption("--tt-mesh", default="1x1", metavar="RxC", help="mesh shape, rows x columns")
+    group.addoption("--tt-mesh", metavar="RxC", help="mesh shape, rows x columns (default: 1x1)")
     group.addoption("--tt-model", metavar="M", help="smollm2 (the default), a folder, or a Hugging Face id")
     group.addoption(
         "--tt-precision",
-        default="accuracy",
         metavar="P[,P]",
-        help="precisions, comma-separated: accuracy, performance, bfp4_mlp",
+        help="precisions, comma-separated: accuracy (the default), performance, bfp4_mlp",
     )
     group.addoption("--tt-results", metavar="FILE", help="write all records to this JSON file")
     group.addoption(
@@ -114,8 +117,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--tt-data-parallel",
         metavar="N",
         type=int,
-        default=2,
-        help="groups with users of their own that suites/devices cuts the mesh into (default: %(default)s)",
+        help="groups with users of their own that suites/devices cuts the mesh into (default: 2)",
     )
     group.addoption(
         "--tt-emulator-mode",
@@ -125,7 +127,6 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--tt-time-limit",
         type=float,
-        default=600,
         metavar="S",
         help="seconds a test may take, its fixtures included, where tests run in a worker process (default: 600)",
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.targets import wheel
 from harness.targets.clusters import CLUSTERS
-from harness.targets.dry_traces import Traces
 from harness.targets.standin import install
 from harness.targets.target import Target
 
@@ -18,6 +17,8 @@ def activate(mesh: str, arch: str) -> str:
     Raises ValueError, one line, for a mesh no cluster is described for, or where there is no ttnn that can be imported.
     """
     ttnn, what = opened("dryrun", mesh, arch)
+    from harness.targets.dry_traces import Traces  # whoever lists the targets needs it not
+
     Traces().install(ttnn)
     return what
 

@@ -16,7 +16,7 @@ from harness.run.outcomes import JUDGED_PROPERTY, RECORD_PROPERTY, Outcomes, unj
 NODE = "test_mine.py::test_mlp[performance-mlp]"
 PARAMETERS: dict[str, object] = {
     "tt_precision": "performance",
-    "golden_spec": GoldenSpec("mlp", layer=1, seq_len=32, batch=2),
+    "tt_golden_spec": GoldenSpec("mlp", layer=1, seq_len=32, batch=2),
 }
 OPTIONS = Options(target="emulator", mesh="1x1")
 BASE = unjudged(NODE, OPTIONS, PARAMETERS)

@@ -39,7 +39,7 @@ def main() -> None:
     activate("emulator", mode="fast")
     import transformers.models.llama.modeling_llama  # noqa: F401 - once here, so that no fork has to
 
-    import harness.plugin.fixtures  # noqa: F401 - likewise
+    import harness.plugin.run_hooks  # noqa: F401 - likewise
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     gc.freeze()
