@@ -56,6 +56,21 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo2": ("Olmo2", {"num_key_value_heads": 4}),
     "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0]}),
+    "mixtral": ("Mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {"head_dim": 64, "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96},
+    ),
+    "qwen3_moe_normed": (
+        "Qwen3Moe",
+        {
+            "head_dim": 64,
+            "num_experts": 40,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 64,
+            "norm_topk_prob": True,
+        },
+    ),
     "gemma2": (
         "Gemma2",
         {

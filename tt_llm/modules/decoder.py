@@ -7,6 +7,7 @@ import ttnn
 from tt_llm.checkpoint import NORMS, Checkpoint
 from tt_llm.modules.attention import Attention, KVPair
 from tt_llm.modules.mlp import MLP
+from tt_llm.modules.moe import MoE
 from tt_llm.modules.norm import AllHeadsNorm, HeadNorm, LayerNorm, NoNorm, RMSNorm
 from tt_llm.modules.rope import Angles, Rope
 from tt_llm.op_configs import OpConfigs
@@ -86,7 +87,7 @@ class Decoder:
             if has.qk_norm == "all"
             else None,
         )
-        self.mlp = MLP(
+        self.mlp = (MLP if has.experts is None else MoE)(
             mesh_device=mesh_device,
             tp=tp,
             weights=weights,
