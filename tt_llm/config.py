@@ -66,8 +66,9 @@ class Architecture:
     embedding_scale: float = 1.0
     residual_scale: float = 1.0  # of what attention and MLP add to the residual
     attention_scale: float | None = None  # of the scores; None: head_dim ** -0.5
+    attention_softcap: float | None = None  # c: scores are c * tanh(scores / c)
     logit_scale: float = 1.0
-    logit_softcap: float | None = None  # c: logits are c * tanh(logits / c)
+    logit_softcap: float | None = None  # likewise
     experts: Experts | None = None
     layers: tuple[LayerKind, ...] = ()  # of each; empty: all turn by the config's `rope` and see everything
 
@@ -101,7 +102,7 @@ ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh"]] = {
 }
 # Fields of a config that must be false: what they ask for is not there.
 UNSUPPORTED = (
-    *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention", "attn_logit_softcapping"),
+    *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention"),
     # Layers without experts among those with them, and experts that every token goes to.
     *("mlp_only_layers", "shared_expert_intermediate_size", "n_shared_experts", "num_shared_experts"),
 )
@@ -274,6 +275,7 @@ def _architecture(hf: Any, name: str, rope: RopeSettings, folder: Path) -> Archi
         else float(getattr(hf, "embedding_multiplier", 1.0)),
         residual_scale=float(getattr(hf, "residual_multiplier", 1.0)),
         attention_scale=query_scale**-0.5 if query_scale else getattr(hf, "attention_multiplier", None),
+        attention_softcap=getattr(hf, "attn_logit_softcapping", None),
         logit_scale=1.0 / getattr(hf, "logits_scaling", 1.0),
         logit_softcap=getattr(hf, "final_logit_softcapping", None),
         experts=_experts(hf, MIXTURES[name], folder) if name in MIXTURES else None,

@@ -82,6 +82,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": TWO_KINDS,
         },
     ),
+    "gemma2_softcap": (
+        "Gemma2",
+        {
+            "head_dim": 64,
+            "num_attention_heads": 8,
+            "query_pre_attn_scalar": 64,
+            "sliding_window": 40,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 2.0,
+            "layer_types": TWO_KINDS,
+        },
+    ),
     "gemma3": (
         "Gemma3",
         {"head_dim": 128, "query_pre_attn_scalar": 168, "sliding_window": 40, "layer_types": TWO_KINDS},

@@ -54,7 +54,7 @@ def agreed(model: Any, choices: Choices) -> Iterator[None]:
             logits, _, own = output
             k = config.num_experts_per_tok
             best, device = logits.topk(k + 1).values, chosen.flatten(0, 1)
-            near = (best[:, k - 1] - best[:, k] < NEAR * logits.std()) & (device != 0).any(-1)
+            near = (best[:, k - 1] - best[:, k] < NEAR * logits.std()) & ((device != 0).sum(-1) == k)
             taken = torch.where(near[:, None], device.topk(k).indices, own)
             differing.append((taken[:, :, None] != own[:, None]).all(-1))
             shares = logits.softmax(-1).gather(-1, taken)

@@ -23,9 +23,13 @@ PLANTED = {
     "q_norm_forgotten": "qwen3",
     "norm_weight_without_its_one": "gemma3",
     "logits_not_capped": "gemma2",
+    "scores_not_capped": "gemma2_softcap",
     "last_part_of_each_head_turned": "stablelm",
     "residual_multiplier_forgotten": "granite",
     "embedding_not_scaled": "gemma3",
+    "experts_weighed_by_their_share_of_all": "qwen3_moe",
+    "one_expert_fewer": "mixtral",
+    "experts_permuted": "mixtral",
 }
 
 

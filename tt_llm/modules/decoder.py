@@ -5,11 +5,12 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import NORMS, Checkpoint
-from tt_llm.modules.attention import Attention, KVPair
+from tt_llm.modules.attention import Attention
 from tt_llm.modules.mlp import MLP
 from tt_llm.modules.moe import MoE
 from tt_llm.modules.norm import AllHeadsNorm, HeadNorm, LayerNorm, NoNorm, RMSNorm
 from tt_llm.modules.rope import Angles, Rope
+from tt_llm.modules.sdpa import SDPA, KVPair, SoftcappedSDPA
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.tensor_parallel import TensorParallel
@@ -78,6 +79,7 @@ class Decoder:
             configs=configs,
             precision=precision,
             rope=rope,
+            sdpa=_sdpa(tp, configs, precision),
             layer=layer,
             q_norm=head_norm("q_norm"),
             k_norm=head_norm("k_norm"),
@@ -132,3 +134,17 @@ class Decoder:
         if self._scale == 1.0:
             return update
         return ttnn.multiply(update, self._scale, memory_config=update.memory_config())
+
+
+def _sdpa(tp: TensorParallel, configs: OpConfigs, precision: Precision) -> SDPA | SoftcappedSDPA:
+    local, cap = tp.local, tp.whole.architecture.attention_softcap
+    if cap is None:
+        return SDPA(configs=configs, scale=local.attention_scale)
+    return SoftcappedSDPA(
+        configs=configs,
+        precision=precision,
+        scale=local.attention_scale,
+        cap=cap,
+        n_heads=local.n_heads,
+        n_kv_heads=local.n_kv_heads,
+    )
