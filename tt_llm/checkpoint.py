@@ -247,7 +247,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
             f"self_attn.{name}_proj": (width, dim) for name, width in zip("qkv", (q, kv, kv), strict=True)
         }
     linears["self_attn.o_proj"] = (dim, q)
-    layer = mlp_shapes(config)
+    layer: dict[str, tuple[int, ...]] = {}
     for name in NORMS[has.norms]:
         layer |= {
             f"{name}.{part}": (dim,) for part in (("weight", "bias") if has.layer_norm else ("weight",))
@@ -260,6 +260,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         head = has.qk_norm == "head"
         layer["self_attn.q_norm.weight"] = (config.head_dim if head else q,)
         layer["self_attn.k_norm.weight"] = (config.head_dim if head else kv,)
+    layer |= mlp_shapes(config)
     shapes = {
         f"model.layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
     }

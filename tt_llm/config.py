@@ -198,15 +198,13 @@ class ModelConfig:
         return pad(frequencies, (0, self.head_dim // 2 - len(frequencies)))
 
     def _check_widths(self, folder: Path) -> None:
-        for name, width in (
-            ("hidden_size", self.dim),
-            ("intermediate_size", self.hidden_dim),
-            ("head_dim", self.head_dim),
+        for name, width, multiple in (
+            ("hidden_size", self.dim, TILE),  # a tile's width: of whole ones are norms
+            ("intermediate_size", self.hidden_dim, 1),
+            ("head_dim", self.head_dim, 2),  # RoPE turns pairs
         ):
-            if width < 1 or width % TILE:
-                raise InputError(
-                    f"model {folder}: {name} {width} is not a multiple of {TILE}, a tile's width"
-                )
+            if width < 1 or width % multiple:
+                raise InputError(f"model {folder}: {name} {width} is not a multiple of {multiple}")
         if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
             raise InputError(
                 f"model {folder}: {self.n_heads} attention heads cannot share {self.n_kv_heads} key-value heads evenly"
@@ -289,7 +287,12 @@ def _experts(hf: Any, stored: Literal["mixtral", "qwen", "gpt_oss"], folder: Pat
         raise InputError(
             f"model {folder}: decoder_sparse_step {step} is not supported, only 1: experts in every layer"
         )
-    count, per_token = hf.num_local_experts, hf.num_experts_per_tok
+    count = getattr(hf, "num_local_experts", None)
+    if not count:
+        raise InputError(
+            f"model {folder}: its config.json has no num_local_experts, which its architecture needs"
+        )
+    per_token = hf.num_experts_per_tok
     if not 1 <= per_token <= count:
         raise InputError(f"model {folder}: num_experts_per_tok {per_token}: there are {count} experts")
     return Experts(stored, count, per_token, share_of_all=not getattr(hf, "norm_topk_prob", True))
@@ -326,7 +329,11 @@ def _rope(hf: Any, folder: Path, layer_type: str = "full_attention") -> RopeSett
     rotary_dim = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     try:
         return read_rope(
-            parameters, theta, rotary_dim if rotary_dim < head_dim else None, hf.max_position_embeddings
+            # Of a head that is no whole tiles, what turns is told from what is padded.
+            parameters,
+            theta,
+            rotary_dim if rotary_dim < head_dim or head_dim % TILE else None,
+            hf.max_position_embeddings,
         )
     except KeyError as missing:
         raise InputError(f"model {folder}: its rope_parameters lack {missing.args[0]}") from missing

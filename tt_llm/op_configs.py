@@ -59,7 +59,7 @@ class OpConfigs:
         self._dram_banks = mesh_device.dram_grid_size().x
         dim, hidden, qkv = config.dim // TILE, config.hidden_dim // TILE, config.qkv_dim // TILE
         # Those of the undivided model on any mesh: the norm's sums and the blocks of K follow the cores.
-        self._cores = _decode_cores(math.gcd(dim, tp.whole.hidden_dim // TILE), self.grid)
+        self._cores = _decode_cores(math.gcd(dim, -(-tp.whole.hidden_dim // TILE)), self.grid)
         head_tiles = config.head_dim // TILE
 
         linear, gate_up = precision.linear, precision.gate_up

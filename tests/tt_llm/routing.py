@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-NEAR = 0.06  # of the standard deviation of a layer's scores: the margin below which a choice may go either way
+NEAR = (
+    0.06  # of the standard deviation of a layer's scores: the margin below which a choice may go either way
+)
 MOST = 0.03  # of all chosen experts, those that may be other ones
 
 Choices = dict[int, torch.Tensor]  # of a layer [users, positions, experts], 0 where an expert was not chosen
@@ -66,7 +68,9 @@ def agreed(model: Any, choices: Choices) -> Iterator[None]:
 
     for layer, chosen in choices.items():
         mlp = model.model.layers[layer].mlp
-        hooks.append(getattr(mlp, "gate" if hasattr(mlp, "gate") else "router").register_forward_hook(agree(chosen)))
+        hooks.append(
+            getattr(mlp, "gate" if hasattr(mlp, "gate") else "router").register_forward_hook(agree(chosen))
+        )
     try:
         yield
     finally:

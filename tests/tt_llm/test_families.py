@@ -66,13 +66,13 @@ def compare(device: Any, tokens: torch.Tensor, reference: Any) -> None:
         for step in range(5):
             given.clear()
             positions, rows = torch.tensor([100, 31]) + step, torch.arange(2)
-            steps.append(device.decode_forward(tokens[rows, positions][:, None], positions, enable_trace=False))
+            steps.append(
+                device.decode_forward(tokens[rows, positions][:, None], positions, enable_trace=False)
+            )
             for of_layer, chosen in zip(choices.values(), given, strict=True):
                 of_layer[rows, positions] = chosen[:2]
     expected = logits(reference, tokens, choices)
-    decode = worst_rows(
-        torch.cat(steps, 1), torch.stack([expected[0, 100:105], expected[1, 31:36]])
-    )
+    decode = worst_rows(torch.cat(steps, 1), torch.stack([expected[0, 100:105], expected[1, 31:36]]))
     for phase, (pcc, error) in (("prefill", prefill), ("decode", decode)):
         assert pcc > MIN_ROW_PCC, (phase, pcc, error)
         assert error < MAX_ROW_REL_L2, (phase, pcc, error)

@@ -21,6 +21,7 @@ PLANTED = {
     "qkv_bias_dropped": "qwen2",
     "window_one_too_wide": "mistral",
     "q_norm_forgotten": "qwen3",
+    "head_norm_counts_padding": "qwen3_odd",
     "norm_weight_without_its_one": "gemma3",
     "logits_not_capped": "gemma2",
     "scores_not_capped": "gemma2_softcap",

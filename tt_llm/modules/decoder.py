@@ -33,7 +33,7 @@ class Decoder:
         rope: Rope,
         layer: int,
     ) -> None:
-        config, has = tp.whole, tp.whole.architecture
+        has = tp.whole.architecture
         prefix = f"model.layers.{layer}"
 
         def norm(name: str, behind: bool) -> RMSNorm:
@@ -53,7 +53,7 @@ class Decoder:
                 return None
             return HeadNorm(
                 mesh_device=mesh_device,
-                config=config,
+                tp=tp,
                 weights=weights,
                 configs=configs,
                 name=f"{prefix}.self_attn.{name}",
@@ -137,13 +137,13 @@ class Decoder:
 
 
 def _sdpa(tp: TensorParallel, configs: OpConfigs, precision: Precision) -> SDPA | SoftcappedSDPA:
-    local, cap = tp.local, tp.whole.architecture.attention_softcap
+    local, scale, cap = tp.local, tp.whole.attention_scale, tp.whole.architecture.attention_softcap
     if cap is None:
-        return SDPA(configs=configs, scale=local.attention_scale)
+        return SDPA(configs=configs, scale=scale)
     return SoftcappedSDPA(
         configs=configs,
         precision=precision,
-        scale=local.attention_scale,
+        scale=scale,
         cap=cap,
         n_heads=local.n_heads,
         n_kv_heads=local.n_kv_heads,

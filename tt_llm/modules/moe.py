@@ -69,9 +69,7 @@ class Router:
         if self._experts.share_of_all:
             return ttnn.typecast(ttnn.multiply(scores, chosen), ttnn.bfloat16)
         scores = ttnn.where(chosen, scores, NEVER)
-        return ttnn.typecast(
-            ttnn.softmax(scores, dim=-1, compute_kernel_config=self._compute), ttnn.bfloat16
-        )
+        return ttnn.typecast(ttnn.softmax(scores, dim=-1, compute_kernel_config=self._compute), ttnn.bfloat16)
 
 
 class MoE:
@@ -90,9 +88,7 @@ class MoE:
         experts = tp.whole.architecture.experts
         assert experts is not None
         own = router_weights(weights, layer, experts)
-        self.router = Router(
-            mesh_device=mesh_device, tp=tp, weights=own, configs=configs, experts=experts
-        )
+        self.router = Router(mesh_device=mesh_device, tp=tp, weights=own, configs=configs, experts=experts)
         self._experts = MLP(
             mesh_device=mesh_device, tp=tp, weights=weights, configs=configs, precision=precision, layer=layer
         )

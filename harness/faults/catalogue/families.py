@@ -35,6 +35,14 @@ def q_norm_forgotten(patch: pytest.MonkeyPatch) -> None:
         around(patch, HeadNorm, name, lambda norm, self, heads: heads)
 
 
+@fault("attention")
+def head_norm_counts_padding(patch: pytest.MonkeyPatch) -> None:
+    """The mean of a head's squares is over the zeros it is padded with, too."""
+    from tt_llm.modules import norm
+
+    patch.setattr(norm, "_over_padding", lambda tp, gamma: (gamma, tp.whole.norm_eps))
+
+
 @fault("attention_norm")
 def norm_weight_without_its_one(patch: pytest.MonkeyPatch) -> None:
     """A norm's weight is taken as it is stored, where one is to be added."""
@@ -90,7 +98,9 @@ def experts_permuted(patch: pytest.MonkeyPatch) -> None:
     """An expert's weight is the next expert's."""
     from tt_llm.modules import moe
 
-    around(patch, moe, "expert_columns", lambda right, *args: right(*args).roll(right(*args).shape[-1] // 8, -1))
+    around(
+        patch, moe, "expert_columns", lambda right, *args: right(*args).roll(right(*args).shape[-1] // 8, -1)
+    )
 
 
 def _experts(patch: pytest.MonkeyPatch, changes: Callable[[Any], dict[str, Any]]) -> None:
@@ -125,6 +135,7 @@ FAMILY_FAULTS: dict[str, Fault] = {
         "qkv_bias_dropped",
         "window_one_too_wide",
         "q_norm_forgotten",
+        "head_norm_counts_padding",
         "norm_weight_without_its_one",
         "logits_not_capped",
         "scores_not_capped",
