@@ -49,7 +49,9 @@ def of_prefill(given: list[torch.Tensor], layers: Sequence[int], length: int) ->
 @contextmanager
 def agreed(model: Any, choices: Choices) -> Iterator[None]:
     """While it lasts, the Hugging Face model's routers of these layers take these choices where they are near a tie."""
-    config, differing, hooks = model.config, [], []
+    config = model.config
+    differing: list[torch.Tensor] = []
+    hooks: list[Any] = []
 
     def agree(chosen: torch.Tensor) -> Any:
         def hook(_: Any, __: Any, output: Any) -> Any:

@@ -89,7 +89,8 @@ class Decoder:
             if has.qk_norm == "all"
             else None,
         )
-        self.mlp = (MLP if has.experts is None else MoE)(
+        mlp: type[MLP] | type[MoE] = MLP if has.experts is None else MoE
+        self.mlp = mlp(
             mesh_device=mesh_device,
             tp=tp,
             weights=weights,
