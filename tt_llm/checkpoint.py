@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from tt_llm import gguf_model
 from tt_llm.config import ModelConfig
 from tt_llm.errors import InputError, on_one_line
+from tt_llm.mlp_weights import mlp_shapes
 
 # What Hugging Face reads of a folder, in this order.
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -150,13 +151,6 @@ class Checkpoint:
         q, k = (interleave_rope(heads, config.head_dim, config.rotary_dim) for heads in (q, k))
         return q, k, v
 
-    def gate_up(self, layer: int, config: ModelConfig) -> tuple[torch.Tensor, ...]:
-        """The weights of gate and up, each [1, 1, dim, hidden_dim]."""
-        prefix = f"model.layers.{layer}.mlp"
-        if config.architecture.fused:
-            return self.linear(f"{prefix}.gate_up_proj").chunk(2, -1)
-        return self.linear(f"{prefix}.gate_proj"), self.linear(f"{prefix}.up_proj")
-
     def bias(self, name: str, has: bool) -> torch.Tensor | None:
         """The bias of a linear layer that has one, [1, 1, 1, out]."""
         return self._columns(f"{name}.bias") if has else None
@@ -244,16 +238,15 @@ def _rotary_parts(heads: torch.Tensor, head_dim: int, rotary_dim: int | None) ->
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """What a model's weights are called and how large they are, [out, in]; an untied LM head comes on top."""
-    has, dim, hidden = config.architecture, config.dim, config.hidden_dim
+    has, dim = config.architecture, config.dim
     q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     if has.fused:
-        linears = {"self_attn.qkv_proj": (q + 2 * kv, dim), "mlp.gate_up_proj": (2 * hidden, dim)}
+        linears = {"self_attn.qkv_proj": (q + 2 * kv, dim)}
     else:
         linears = {
             f"self_attn.{name}_proj": (width, dim) for name, width in zip("qkv", (q, kv, kv), strict=True)
         }
-        linears |= {"mlp.gate_proj": (hidden, dim), "mlp.up_proj": (hidden, dim)}
-    linears |= {"self_attn.o_proj": (dim, q), "mlp.down_proj": (dim, hidden)}
+    linears["self_attn.o_proj"] = (dim, q)
     layer: dict[str, tuple[int, ...]] = {}
     for name in NORMS[has.norms]:
         layer |= {
@@ -261,13 +254,13 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         }
     layer |= {f"{name}.weight": shape for name, shape in linears.items()}
     for name, (out, _) in linears.items():
-        biased = has.mlp_bias if name.startswith("mlp") else has.o_bias if "o_proj" in name else has.qkv_bias
-        if biased:
+        if has.o_bias if "o_proj" in name else has.qkv_bias:
             layer[f"{name}.bias"] = (out,)
     if has.qk_norm != "none":
         head = has.qk_norm == "head"
         layer["self_attn.q_norm.weight"] = (config.head_dim if head else q,)
         layer["self_attn.k_norm.weight"] = (config.head_dim if head else kv,)
+    layer |= mlp_shapes(config)
     shapes = {
         f"model.layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
     }

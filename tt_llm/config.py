@@ -28,6 +28,29 @@ class LayerKind:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in the place of the MLP: of `count` MLPs a router chooses `per_token` for each token, and weighs them.
+
+    `share_of_all`: an expert's weight is its part of the softmax over all experts; else over the chosen ones, which add up to 1.
+    """
+
+    stored: Literal["mixtral", "qwen", "gpt_oss"]  # under whose names the checkpoint has them
+    count: int
+    per_token: int
+    share_of_all: bool = False
+
+    @property
+    def biased(self) -> bool:
+        """Whether the router and all projections have a bias."""
+        return self.stored == "gpt_oss"
+
+    @property
+    def padded_count(self) -> int:
+        """As many in whole tiles; those beyond `count` are never chosen."""
+        return -(-self.count // TILE) * TILE
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What a decoder layer has. The defaults are a Llama's."""
 
@@ -43,8 +66,10 @@ class Architecture:
     embedding_scale: float = 1.0
     residual_scale: float = 1.0  # of what attention and MLP add to the residual
     attention_scale: float | None = None  # of the scores; None: head_dim ** -0.5
+    attention_softcap: float | None = None  # c: scores are c * tanh(scores / c)
     logit_scale: float = 1.0
-    logit_softcap: float | None = None  # c: logits are c * tanh(logits / c)
+    logit_softcap: float | None = None  # likewise
+    experts: Experts | None = None
     layers: tuple[LayerKind, ...] = ()  # of each; empty: all turn by the config's `rope` and see everything
 
 
@@ -59,8 +84,15 @@ FAMILIES = {
     "GraniteForCausalLM": Architecture(),
     "Olmo2ForCausalLM": Architecture(qk_norm="all", norms="post"),
     "SmolLM3ForCausalLM": Architecture(),
+    "MixtralForCausalLM": Architecture(),
+    "Qwen3MoeForCausalLM": Architecture(qk_norm="head"),
     "Gemma2ForCausalLM": Architecture(norms="sandwich", norm_offset=1.0),
     "Gemma3ForCausalLM": Architecture(qk_norm="head", norms="sandwich", norm_offset=1.0),
+}
+# Of architectures with a mixture of experts, whose names their checkpoints have.
+MIXTURES: dict[str, Literal["mixtral", "qwen", "gpt_oss"]] = {
+    "MixtralForCausalLM": "mixtral",
+    "Qwen3MoeForCausalLM": "qwen",
 }
 SCALED_EMBEDDING = ("gemma2", "gemma3_text")  # model types whose embedding is multiplied by sqrt(dim)
 ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh"]] = {
@@ -70,13 +102,15 @@ ACTIVATIONS: dict[str, Literal["silu", "gelu", "gelu_tanh"]] = {
 }
 # Fields of a config that must be false: what they ask for is not there.
 UNSUPPORTED = (
-    *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention", "attn_logit_softcapping"),
+    *("qk_layernorm", "use_parallel_residual", "use_bidirectional_attention"),
+    # Layers without experts among those with them, and experts that every token goes to.
+    *("mlp_only_layers", "shared_expert_intermediate_size", "n_shared_experts", "num_shared_experts"),
 )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes in elements; `dim` is the width of the residual, `hidden_dim` that of the MLP."""
+    """Sizes in elements; `dim` is the width of the residual, `hidden_dim` that of the MLP, or of all experts side by side."""
 
     name: str
     dim: int
@@ -115,10 +149,12 @@ class ModelConfig:
             raise InputError(f"n_layers {n_layers}: the model has 1 to {hf.num_hidden_layers} layers")
         _refuse_quantized(hf, folder)
         rope = _rope(hf, folder)
+        built = _architecture(hf, architecture, rope, folder)
+        one = getattr(hf, "moe_intermediate_size", None) or hf.intermediate_size
         config = cls(
             name=Path(folder).name,
             dim=hf.hidden_size,
-            hidden_dim=hf.intermediate_size,
+            hidden_dim=one * built.experts.count if built.experts else hf.intermediate_size,
             n_layers=n_layers or hf.num_hidden_layers,
             n_heads=hf.num_attention_heads,
             n_kv_heads=hf.num_key_value_heads,
@@ -129,7 +165,7 @@ class ModelConfig:
             max_position=min(hf.max_position_embeddings, rope.longest or hf.max_position_embeddings),
             eos_token_ids=_eos_token_ids(hf, folder),
             tied_embeddings=bool(hf.tie_word_embeddings),
-            architecture=_architecture(hf, architecture, rope, folder),
+            architecture=built,
         )
         config._check_widths(folder)
         return config
@@ -162,15 +198,13 @@ class ModelConfig:
         return pad(frequencies, (0, self.head_dim // 2 - len(frequencies)))
 
     def _check_widths(self, folder: Path) -> None:
-        for name, width in (
-            ("hidden_size", self.dim),
-            ("intermediate_size", self.hidden_dim),
-            ("head_dim", self.head_dim),
+        for name, width, multiple in (
+            ("hidden_size", self.dim, TILE),  # a tile's width: of whole ones are norms
+            ("intermediate_size", self.hidden_dim, 1),
+            ("head_dim", self.head_dim, 2),  # RoPE turns pairs
         ):
-            if width < 1 or width % TILE:
-                raise InputError(
-                    f"model {folder}: {name} {width} is not a multiple of {TILE}, a tile's width"
-                )
+            if width < 1 or width % multiple:
+                raise InputError(f"model {folder}: {name} {width} is not a multiple of {multiple}")
         if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
             raise InputError(
                 f"model {folder}: {self.n_heads} attention heads cannot share {self.n_kv_heads} key-value heads evenly"
@@ -239,10 +273,29 @@ def _architecture(hf: Any, name: str, rope: RopeSettings, folder: Path) -> Archi
         else float(getattr(hf, "embedding_multiplier", 1.0)),
         residual_scale=float(getattr(hf, "residual_multiplier", 1.0)),
         attention_scale=query_scale**-0.5 if query_scale else getattr(hf, "attention_multiplier", None),
+        attention_softcap=getattr(hf, "attn_logit_softcapping", None),
         logit_scale=1.0 / getattr(hf, "logits_scaling", 1.0),
         logit_softcap=getattr(hf, "final_logit_softcapping", None),
+        experts=_experts(hf, MIXTURES[name], folder) if name in MIXTURES else None,
         layers=_layers(hf, rope, folder),
     )
+
+
+def _experts(hf: Any, stored: Literal["mixtral", "qwen", "gpt_oss"], folder: Path) -> Experts:
+    step = getattr(hf, "decoder_sparse_step", 1)
+    if step != 1:
+        raise InputError(
+            f"model {folder}: decoder_sparse_step {step} is not supported, only 1: experts in every layer"
+        )
+    count = getattr(hf, "num_local_experts", None)
+    if not count:
+        raise InputError(
+            f"model {folder}: its config.json has no num_local_experts, which its architecture needs"
+        )
+    per_token = hf.num_experts_per_tok
+    if not 1 <= per_token <= count:
+        raise InputError(f"model {folder}: num_experts_per_tok {per_token}: there are {count} experts")
+    return Experts(stored, count, per_token, share_of_all=not getattr(hf, "norm_topk_prob", True))
 
 
 def _layers(hf: Any, rope: RopeSettings, folder: Path) -> tuple[LayerKind, ...]:
@@ -276,7 +329,11 @@ def _rope(hf: Any, folder: Path, layer_type: str = "full_attention") -> RopeSett
     rotary_dim = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     try:
         return read_rope(
-            parameters, theta, rotary_dim if rotary_dim < head_dim else None, hf.max_position_embeddings
+            # Of a head that is no whole tiles, what turns is told from what is padded.
+            parameters,
+            theta,
+            rotary_dim if rotary_dim < head_dim or head_dim % TILE else None,
+            hf.max_position_embeddings,
         )
     except KeyError as missing:
         raise InputError(f"model {folder}: its rope_parameters lack {missing.args[0]}") from missing

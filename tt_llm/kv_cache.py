@@ -79,7 +79,8 @@ class PagedKVCache:
         """The same of one device alone: keys and values of the heads that it holds, in its order."""
         blocks = page_table.long()
         pages = (to_host(tensor, device) for tensor in self.layers[layer])
-        keys, values = (cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length] for cache in pages)
+        width = self._tp.whole.head_dim  # what lies behind is padding
+        keys, values = (cache[blocks].transpose(1, 2).flatten(2, 3)[:, :, :length, :width] for cache in pages)
         return keys, values
 
 

@@ -59,7 +59,7 @@ class OpConfigs:
         self._dram_banks = mesh_device.dram_grid_size().x
         dim, hidden, qkv = config.dim // TILE, config.hidden_dim // TILE, config.qkv_dim // TILE
         # Those of the undivided model on any mesh: the norm's sums and the blocks of K follow the cores.
-        self._cores = _decode_cores(math.gcd(dim, tp.whole.hidden_dim // TILE), self.grid)
+        self._cores = _decode_cores(math.gcd(dim, -(-tp.whole.hidden_dim // TILE)), self.grid)
         head_tiles = config.head_dim // TILE
 
         linear, gate_up = precision.linear, precision.gate_up
@@ -76,6 +76,14 @@ class OpConfigs:
         self.qkv = self._linear(mesh_device, residual, qkv, linear, k_slice, self._cores)
         hidden_cores = self._width_sharded(hidden).shard_spec.num_cores()
         self.gate_up = self._linear(mesh_device, residual, hidden, gate_up, k_slice, hidden_cores)
+        experts = config.architecture.experts
+        if experts is not None:
+            # The router, from its weights to columns of the MLP, and to a bias of the residual.
+            tiles, exact = experts.padded_count // TILE, precision.router
+            few = self._width_sharded(tiles)
+            self.router = self._linear(mesh_device, residual, tiles, exact, k_slice, self._cores)
+            self.expert_columns = self._linear(mesh_device, tiles, hidden, exact, few, hidden_cores)
+            self.expert_biases = self._linear(mesh_device, tiles, dim, exact, few, self._cores)
         # With the all-gather matmul WO and down take what all devices hold, and compute a device's columns of the residual.
         self.all_gather_matmul = precision.all_gather_matmul and tp.devices > 1
         heads = config.n_heads

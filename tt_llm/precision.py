@@ -47,6 +47,7 @@ class Precision:
     kv_cache: ttnn.DataType
     linear: Compute
     gate_up: Compute
+    router: Compute
     norm: Compute
     rope: Compute
     sdpa_prefill: Compute
@@ -78,6 +79,7 @@ _ACCURACY = Precision(
     kv_cache=ttnn.bfloat16,
     linear=_HIFI4_FP32,
     gate_up=_HIFI4_FP32,
+    router=_HIFI4_FP32,
     norm=_HIFI4_FP32,
     rope=_HIFI4_FP32,
     sdpa_prefill=_HIFI4_FP32,
@@ -98,6 +100,7 @@ _PERFORMANCE = Precision(
     kv_cache=ttnn.bfloat8_b,
     linear=_HIFI2_BF16,
     gate_up=_HIFI2_BF16,
+    router=_HIFI4_FP32,  # small, and a wrong expert costs more than a rounding
     norm=_HIFI2_BF16,
     rope=_HIFI4_FP32,
     # Long rows of softmax weights, all positive, are what a bf16 destination is worst at: prefill at HiFi2 with one left the

@@ -1,7 +1,7 @@
 """Tensor parallelism: the heads, the MLP columns and the vocabulary that each device of a mesh computes.
 
 QKV, gate and up are column-parallel. WO and down are row-parallel: their outputs are summed over the devices (Megatron-LM,
-arXiv:1909.08053). What does not divide is padded with zeros, which add nothing. Key-value heads are repeated where there
+arXiv:1909.08053). What does not divide, heads and MLP of no whole tiles too, is padded with zeros, which add nothing. Key-value heads are repeated where there
 are fewer of them than partitions. Where a sum goes over the padding, the zeros come first: a sum that starts with them
 rounds as it would without them, whatever block of K it is in.
 
@@ -71,6 +71,7 @@ class TensorParallel:
             config,
             n_heads=len(q_heads[0]),
             n_kv_heads=len(kv_heads[0]),
+            head_dim=_shard_width(config.head_dim, 1),
             hidden_dim=_shard_width(config.hidden_dim, rows),
             vocab_size=_shard_width(config.vocab_size, devices) if devices > 1 else config.vocab_size,
         )
@@ -139,7 +140,7 @@ class TensorParallel:
     def qkv(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The fused QKV weight, partition after partition.
 
-        Each [1, 1, dim, heads * head_dim] -> [1, 1, dim, rows * qkv_dim].
+        Each [1, 1, dim, heads * head_dim] -> [1, 1, dim, rows * qkv_dim]; heads then are whole tiles wide, zeros behind.
         """
         blocks = []
         for q_heads, kv_heads in zip(
@@ -186,11 +187,10 @@ class TensorParallel:
         return heads[:: self.columns]
 
     def _columns(self, weight: torch.Tensor, heads: tuple[Head, ...]) -> torch.Tensor:
-        width = self.local.head_dim
+        width, missing = self.whole.head_dim, self.local.head_dim - self.whole.head_dim
         zeros = weight.new_zeros(*weight.shape[:-1], width)
-        return torch.cat(
-            [zeros if h is None else weight[..., h * width : (h + 1) * width] for h in heads], -1
-        )
+        each = (zeros if h is None else weight[..., h * width : (h + 1) * width] for h in heads)
+        return torch.cat([pad(head, (0, missing)) for head in each], -1)
 
 
 def parallel_shape(config: ModelConfig, mesh: tuple[int, int], all_gather_matmul: bool) -> tuple[int, int]:

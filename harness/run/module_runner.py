@@ -99,8 +99,10 @@ class ModuleRunner:
     def _rotated(self, heads: torch.Tensor, inputs: Tensors) -> torch.Tensor:
         rope, config = self._modules.layer_rope(self._layer), self._modules.config
         pairs = interleave_rope(heads, config.head_dim, config.rotary_dim)
+        width = self._modules.tp.local.head_dim  # in whole tiles
+        pairs = torch.nn.functional.pad(pairs, (0, width - config.head_dim))
         if self._decoding:
-            per_user = torch.zeros(1, TILE_ROWS, heads.shape[1], config.head_dim)
+            per_user = torch.zeros(1, TILE_ROWS, heads.shape[1], width)
             per_user[0, : len(heads)] = pairs[:, :, 0]
             memory = self._modules.configs.heads_decode
             angles = rope.decode_angles(self._ids(self._positions(inputs).clamp(min=0)[None]))
@@ -112,7 +114,7 @@ class ModuleRunner:
 
     def _by_halves(self, heads: torch.Tensor) -> torch.Tensor:
         config = self._modules.config
-        return split_rope_halves(heads, config.head_dim, config.rotary_dim)
+        return split_rope_halves(heads[..., : config.head_dim], config.head_dim, config.rotary_dim)
 
     # How a module is called
 
@@ -185,7 +187,8 @@ class ModuleRunner:
         # [B, nkv, S, hd] -> on each device [n_blocks, its heads, 32, hd], user b's block i where the page table says
         per_user = self._page_table.shape[1]
         heads = self._modules.tp.expand_kv(heads)
-        padded = torch.nn.functional.pad(heads, (0, 0, 0, per_user * BLOCK_SIZE - heads.shape[2]))
+        behind = self._modules.tp.local.head_dim - heads.shape[3]
+        padded = torch.nn.functional.pad(heads, (0, behind, 0, per_user * BLOCK_SIZE - heads.shape[2]))
         blocks = padded.unflatten(2, (per_user, BLOCK_SIZE)).transpose(1, 2)  # [B, blocks, nkv, 32, hd]
         pages = torch.zeros(n_blocks, *blocks.shape[2:])
         pages[self._page_table.flatten().long()] = blocks.flatten(0, 1)

@@ -33,6 +33,7 @@ LONGROPE = {
 # Of each row: the class, and what its config has beside COMMON.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
+    "llama_odd": ("Llama", {"head_dim": 100, "intermediate_size": 430}),  # neither is whole tiles
     "llama_bias": ("Llama", {"attention_bias": True, "mlp_bias": True}),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
     "qwen2_window": (
@@ -40,10 +41,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
     ),
     "qwen3": ("Qwen3", {"head_dim": 128}),
+    "qwen3_odd": ("Qwen3", {"head_dim": 80}),
     "mistral": ("Mistral", {"sliding_window": 40, "head_dim": 64}),
     "mistral_wide": ("Mistral", {"sliding_window": 4096, "head_dim": 96}),
     "phi3": ("Phi3", {"num_key_value_heads": 4, "sliding_window": 50}),
     "phi4_mini": ("Phi3", {"rope_parameters": LONGROPE, "tie_word_embeddings": True}),
+    "stablelm_odd": ("StableLm", {"hidden_size": 320, "use_qkv_bias": True}),  # heads of 80
     "stablelm": ("StableLm", {"use_qkv_bias": True, "num_key_value_heads": 4}),
     "granite": (
         "Granite",
@@ -55,7 +58,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "olmo2": ("Olmo2", {"num_key_value_heads": 4}),
+    "olmo2_odd": ("Olmo2", {"num_key_value_heads": 4, "head_dim": 80, "hidden_size": 320}),
     "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0]}),
+    "mixtral": ("Mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {"head_dim": 64, "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96},
+    ),
+    "qwen3_moe_normed": (
+        "Qwen3Moe",
+        {
+            "head_dim": 64,
+            "num_experts": 40,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 64,
+            "norm_topk_prob": True,
+        },
+    ),
     "gemma2": (
         "Gemma2",
         {
@@ -64,6 +83,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "sliding_window": 40,
             "attn_logit_softcapping": None,
             "final_logit_softcapping": 2.0,  # low enough to matter for logits of this size
+            "layer_types": TWO_KINDS,
+        },
+    ),
+    "gemma2_softcap": (
+        "Gemma2",
+        {
+            "head_dim": 64,
+            "num_attention_heads": 8,
+            "query_pre_attn_scalar": 64,
+            "sliding_window": 40,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 2.0,
             "layer_types": TWO_KINDS,
         },
     ),

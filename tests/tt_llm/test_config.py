@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tt_llm import InputError
-from tt_llm.config import ModelConfig
+from tt_llm.config import Experts, ModelConfig
 
 Edit = Callable[..., Path]
 
@@ -144,13 +144,15 @@ def test_a_generation_config_that_is_none_is_refused(edited: Edit, one_line: Any
         ({"compression_config": {"format": "int"}}, ["compression_config (of an unnamed method)"]),
         ({"transformers_weights": "a.safetensors"}, ["transformers_weights 'a.safetensors'"]),
         (
-            {"architectures": ["MixtralForCausalLM"]},
-            ["architecture MixtralForCausalLM", "only LlamaForCausalLM"],
+            {"architectures": ["BloomForCausalLM"]},
+            ["architecture BloomForCausalLM", "only LlamaForCausalLM"],
         ),
+        ({"architectures": ["MixtralForCausalLM"]}, ["num_local_experts"]),
         ({"architectures": None}, ["none named", "only LlamaForCausalLM"]),
         ({"model_type": "of_tomorrow"}, ["config.json", "of_tomorrow"]),
         ({"hidden_act": "relu2"}, ["hidden_act 'relu2'", "only silu"]),
-        ({"attn_logit_softcapping": 50.0}, ["attn_logit_softcapping 50.0 is not supported"]),
+        ({"n_shared_experts": 1}, ["n_shared_experts 1 is not supported"]),
+        ({"mlp_only_layers": [0]}, ["mlp_only_layers [0] is not supported"]),
         ({"use_bidirectional_attention": True}, ["use_bidirectional_attention True is not supported"]),
         ({"qk_layernorm": True}, ["qk_layernorm True is not supported"]),
         ({"use_parallel_residual": True}, ["use_parallel_residual True is not supported"]),
@@ -161,8 +163,7 @@ def test_a_generation_config_that_is_none_is_refused(edited: Edit, one_line: Any
         ),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, ["config.json", "low_freq_factor"]),
         ({"hidden_size": 100}, ["hidden_size 100", "multiple of 32"]),
-        ({"intermediate_size": 250}, ["intermediate_size 250", "multiple of 32"]),
-        ({"head_dim": 48}, ["head_dim 48", "multiple of 32"]),
+        ({"head_dim": 45}, ["head_dim", "45"]),
         (
             {"num_attention_heads": 4, "num_key_value_heads": 3},
             ["4 attention heads", "3 key-value heads"],
@@ -183,6 +184,34 @@ def test_what_cannot_run_is_refused_in_one_line(
     assert str(folder) in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step 2 is not supported"),
+        ({"num_experts_per_tok": 9}, "num_experts_per_tok 9: there are 8 experts"),
+        ({"shared_expert_intermediate_size": 64}, "shared_expert_intermediate_size 64 is not supported"),
+    ],
+)
+def test_a_mixture_that_cannot_run_is_refused(
+    edited: Edit, one_line: Any, changes: dict[str, Any], part: str
+) -> None:
+    """Experts in some layers only, or ones that every token goes to: the field is named."""
+    mixture = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 8}
+    folder = edited(**mixture, **changes)
+    with pytest.raises(InputError) as caught:
+        ModelConfig.from_folder(folder)
+    assert part in one_line(caught.value)
+
+
+def test_a_mixture_is_as_wide_as_all_its_experts(edited: Edit) -> None:
+    """The sizes of Qwen3Moe: 8 experts of 96, of which two are taken, by their share of all."""
+    mixture = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 8}
+    folder = edited(**mixture, num_experts_per_tok=2, moe_intermediate_size=96)
+    config = ModelConfig.from_folder(folder)
+    assert config.hidden_dim == 8 * 96
+    assert config.architecture.experts == Experts("qwen", 8, 2, share_of_all=True)
 
 
 @pytest.mark.parametrize("n_layers", [0, -1, 3])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tt_llm import routing
 from tests.tt_llm.families import FAMILIES, worst_rows
 
 MIN_ROW_PCC = 0.998  # stricter than the policy's .99 of a model of thirty layers: these have few
@@ -33,29 +34,45 @@ def check(family: Any, name: str, mesh: Any) -> None:
     import tt_llm
     from harness.emulator.arithmetic.mode import Mode, using
 
-    tokens, expected = asked(family, name, 105)
+    tokens = random_tokens(105)
     # Mode device has Wormhole's rare wrong sums (tt-metal #38306) up to 128 rows, which spoil a row in some random models.
     with using(Mode.FAST):
-        compare(tt_llm.load(str(family(name)[0]), mesh, "accuracy", 2, 256), tokens, expected)
+        compare(tt_llm.load(str(family(name)[0]), mesh, "accuracy", 2, 256), tokens, family(name)[1])
 
 
-def asked(family: Any, name: str, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two users' tokens, and Hugging Face's logits."""
-    tokens = torch.randint(0, 1000, (2, length), generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        return tokens, family(name)[1](tokens).logits
+def random_tokens(length: int) -> torch.Tensor:
+    """Those of two users."""
+    return torch.randint(0, 1000, (2, length), generator=torch.Generator().manual_seed(1))
 
 
-def compare(device: Any, tokens: torch.Tensor, expected: torch.Tensor) -> None:
-    prefill = worst_rows(device.prefill_forward(tokens[:, :100], all_logits=True), expected[:, :100])
-    device.prefill_forward(tokens, prompt_lens=[100, 31])
-    steps = []
-    for step in range(5):
-        positions = torch.tensor([100, 31]) + step
-        rows = torch.arange(2)
-        actual = device.decode_forward(tokens[rows, positions][:, None], positions)
-        steps.append(worst_rows(actual, expected[rows, positions][:, None]))
-    decode = min(pcc for pcc, _ in steps), max(error for _, error in steps)
+def logits(reference: Any, tokens: torch.Tensor, choices: routing.Choices) -> torch.Tensor:
+    with torch.inference_mode(), routing.agreed(reference, choices):
+        rows: torch.Tensor = reference(tokens).logits
+        return rows
+
+
+def compare(device: Any, tokens: torch.Tensor, reference: Any) -> None:
+    layers = range(reference.config.num_hidden_layers)
+    with routing.recorded() as given:
+        actual = device.prefill_forward(tokens[:, :100], all_logits=True)
+    choices = routing.of_prefill(given, layers, 100)
+    prefill = worst_rows(actual, logits(reference, tokens[:, :100], choices))
+    with routing.recorded() as given:
+        device.prefill_forward(tokens, prompt_lens=[100, 31])
+        choices = routing.of_prefill(given, layers, 105)
+        for of_layer in choices.values():
+            of_layer[1, 31:] = 0  # the prompt's padding
+        steps = []
+        for step in range(5):
+            given.clear()
+            positions, rows = torch.tensor([100, 31]) + step, torch.arange(2)
+            steps.append(
+                device.decode_forward(tokens[rows, positions][:, None], positions, enable_trace=False)
+            )
+            for of_layer, chosen in zip(choices.values(), given, strict=True):
+                of_layer[rows, positions] = chosen[:2]
+    expected = logits(reference, tokens, choices)
+    decode = worst_rows(torch.cat(steps, 1), torch.stack([expected[0, 100:105], expected[1, 31:36]]))
     for phase, (pcc, error) in (("prefill", prefill), ("decode", decode)):
         assert pcc > MIN_ROW_PCC, (phase, pcc, error)
         assert error < MAX_ROW_REL_L2, (phase, pcc, error)
@@ -79,9 +96,12 @@ def test_a_family_prefills_in_mode_device(family: Any, mesh_device: Any, name: s
     import tt_llm
     from harness.emulator.arithmetic.mode import Mode, using
 
-    tokens, expected = asked(family, name, 160)
-    with using(Mode.DEVICE):
-        model = tt_llm.load(str(family(name)[0]), mesh_device, "accuracy", 2, 256)
-        pcc, error = worst_rows(model.prefill_forward(tokens, all_logits=True), expected)
+    folder, reference = family(name)
+    tokens = random_tokens(160)
+    with using(Mode.DEVICE), routing.recorded() as given:
+        model = tt_llm.load(str(folder), mesh_device, "accuracy", 2, 256)
+        actual = model.prefill_forward(tokens, all_logits=True)
+    choices = routing.of_prefill(given, range(reference.config.num_hidden_layers), 160)
+    pcc, error = worst_rows(actual, logits(reference, tokens, choices))
     assert pcc > MIN_ROW_PCC, (pcc, error)
     assert error < MAX_ROW_REL_L2, (pcc, error)

@@ -11,6 +11,7 @@ from goldens import GoldenSpec, Reference
 from goldens.catalog import assemble, logit_rows, points
 from harness.emulator.arithmetic.mode import Mode, using
 from harness.faults import FAMILY_FAULTS
+from tests.tt_llm import routing
 from tests.tt_llm.families import FAMILIES, worst_rows
 
 MIN_ROW_PCC, MAX_ROW_REL_L2 = 0.997, 0.08  # the policy's of a decoder; a module's is nearer
@@ -20,11 +21,16 @@ PLANTED = {
     "qkv_bias_dropped": "qwen2",
     "window_one_too_wide": "mistral",
     "q_norm_forgotten": "qwen3",
+    "head_norm_counts_padding": "qwen3_odd",
     "norm_weight_without_its_one": "gemma3",
     "logits_not_capped": "gemma2",
+    "scores_not_capped": "gemma2_softcap",
     "last_part_of_each_head_turned": "stablelm",
     "residual_multiplier_forgotten": "granite",
     "embedding_not_scaled": "gemma3",
+    "experts_weighed_by_their_share_of_all": "qwen3_moe",
+    "one_expert_fewer": "mixtral",
+    "experts_permuted": "mixtral",
 }
 
 
@@ -37,12 +43,23 @@ def errors(folder: Any, mesh: Any, spec: GoldenSpec) -> list[tuple[float, float]
     tokens = torch.randint(0, 1000, (spec.batch, spec.seq_len), generator=torch.Generator().manual_seed(3))
     rows = logit_rows(spec)
     inputs, outputs = assemble(spec, tokens, reference.run(tokens, points(spec), rows))
-    with using(Mode.FAST):
+    with using(Mode.FAST), routing.recorded() as given:
         modules = tt_llm.load_modules(str(folder), mesh, "accuracy", 128)
         run = ModuleRunner(modules, spec)
         if spec.module == "rope":
             return [worst_rows(x, outputs[name]) for name, x in run.rope(inputs).items()]
-        return [worst_rows(run(inputs).float(), outputs["output"])]
+        actual = run(inputs).float()
+    if given:
+        assert spec.layer is not None
+        if spec.phase == "prefill":
+            choices = routing.of_prefill(given, [spec.layer], spec.seq_len)
+        else:
+            choices = {spec.layer: torch.zeros(spec.batch, spec.seq_len, given[0].shape[-1])}
+            users = torch.arange(spec.batch)
+            choices[spec.layer][users, inputs["start_pos"].long()] = given[0][: spec.batch]
+        with routing.agreed(reference.model, choices):
+            outputs = assemble(spec, tokens, reference.run(tokens, points(spec), rows))[1]
+    return [worst_rows(actual, outputs["output"])]
 
 
 def right(found: list[tuple[float, float]]) -> bool:

@@ -1,19 +1,17 @@
-"""Grouped-query attention over a paged KV cache: SDPA in prefill, paged SDPA-decode in decode."""
+"""Grouped-query attention over a paged KV cache."""
 
 from __future__ import annotations
 
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.kv_cache import BLOCK_SIZE
 from tt_llm.linear import ColumnParallelLinear, RowParallelLinear, local_k_slice
 from tt_llm.modules.norm import AllHeadsNorm, HeadNorm
 from tt_llm.modules.rope import Angles, Rope
+from tt_llm.modules.sdpa import SDPA, KVPair, SoftcappedSDPA
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.tensor_parallel import TensorParallel
-
-KVPair = tuple[ttnn.Tensor, ttnn.Tensor]
 
 
 class Attention:
@@ -28,6 +26,7 @@ class Attention:
         configs: OpConfigs,
         precision: Precision,
         rope: Rope,
+        sdpa: SDPA | SoftcappedSDPA,
         layer: int,
         q_norm: HeadNorm | None = None,
         k_norm: HeadNorm | None = None,
@@ -60,7 +59,7 @@ class Attention:
         )
         self._q_norm, self._k_norm, self._qkv_norm = q_norm, k_norm, qkv_norm
         self._heads = {"num_heads": local.n_heads, "num_kv_heads": local.n_kv_heads}
-        self._scale = local.attention_scale
+        self._sdpa = sdpa
         self._cache_dtype = precision.kv_cache
         self._configs = configs
         self._rope = rope
@@ -85,17 +84,7 @@ class Attention:
             q, k = self._q_norm.prefill(q), self._k_norm.prefill(k)
         q, k = self._rope.rotate_prefill(q, angles), self._rope.rotate_prefill(k, angles)
         self._fill(cache, k, v, page_table, user)
-        heads = ttnn.transformer.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            **(
-                {"is_causal": True} if angles.mask is None else {"is_causal": False, "attn_mask": angles.mask}
-            ),
-            scale=self._scale,
-            program_config=c.sdpa_prefill,
-            compute_kernel_config=c.sdpa_prefill_compute,
-        )  # -> [1, nq, S, hd]
+        heads = self._sdpa.prefill(q, k, v, angles)  # -> [1, nq, S, hd]
         concat = ttnn.experimental.nlp_concat_heads(heads, memory_config=ttnn.DRAM_MEMORY_CONFIG)
         return self._wo.prefill(concat)  # [1, 1, S, nq hd] -> [1, 1, S, dim]
 
@@ -120,32 +109,10 @@ class Attention:
             q, k = self._q_norm.decode(q), self._k_norm.decode(k)
         q, k = self._rope.rotate_decode(q, angles), self._rope.rotate_decode(k, angles)
         self._update(cache, k, v, page_table, positions)
-        heads = ttnn.transformer.paged_scaled_dot_product_attention_decode(
-            q,
-            *cache,
-            page_table,
-            **self._seen(angles, positions, page_table),
-            scale=self._scale,
-            program_config=c.sdpa_decode,
-            compute_kernel_config=c.sdpa_decode_compute,
-            memory_config=ttnn.DRAM_MEMORY_CONFIG,
-        )  # -> [1, 32, nq, hd]
+        heads = self._sdpa.decode(q, cache, page_table, positions, angles)  # -> [1, 32, nq, hd]
         heads = ttnn.interleaved_to_sharded(heads, c.heads_decode)
         concat = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
         return self._wo.decode(concat)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
-
-    def _seen(
-        self, angles: Angles, positions: ttnn.Tensor, page_table: ttnn.Tensor
-    ) -> dict[str, ttnn.Tensor | bool]:
-        """Everything up to each user's position, or what the mask leaves of all that its pages hold."""
-        if angles.mask is None:
-            return {"cur_pos_tensor": positions}
-        users, _, heads, longest = angles.mask.shape
-        held = page_table.shape[-1] * BLOCK_SIZE
-        mask = (
-            angles.mask if held == longest else ttnn.slice(angles.mask, (0, 0, 0, 0), (users, 1, heads, held))
-        )
-        return {"is_causal": False, "attn_mask": mask}
 
     def _fill(
         self, cache: KVPair, k: ttnn.Tensor, v: ttnn.Tensor, page_table: ttnn.Tensor, user: int

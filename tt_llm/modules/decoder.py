@@ -5,10 +5,12 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import NORMS, Checkpoint
-from tt_llm.modules.attention import Attention, KVPair
+from tt_llm.modules.attention import Attention
 from tt_llm.modules.mlp import MLP
+from tt_llm.modules.moe import MoE
 from tt_llm.modules.norm import AllHeadsNorm, HeadNorm, LayerNorm, NoNorm, RMSNorm
 from tt_llm.modules.rope import Angles, Rope
+from tt_llm.modules.sdpa import SDPA, KVPair, SoftcappedSDPA
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
 from tt_llm.tensor_parallel import TensorParallel
@@ -31,7 +33,7 @@ class Decoder:
         rope: Rope,
         layer: int,
     ) -> None:
-        config, has = tp.whole, tp.whole.architecture
+        has = tp.whole.architecture
         prefix = f"model.layers.{layer}"
 
         def norm(name: str, behind: bool) -> RMSNorm:
@@ -51,7 +53,7 @@ class Decoder:
                 return None
             return HeadNorm(
                 mesh_device=mesh_device,
-                config=config,
+                tp=tp,
                 weights=weights,
                 configs=configs,
                 name=f"{prefix}.self_attn.{name}",
@@ -77,6 +79,7 @@ class Decoder:
             configs=configs,
             precision=precision,
             rope=rope,
+            sdpa=_sdpa(tp, configs, precision),
             layer=layer,
             q_norm=head_norm("q_norm"),
             k_norm=head_norm("k_norm"),
@@ -86,7 +89,8 @@ class Decoder:
             if has.qk_norm == "all"
             else None,
         )
-        self.mlp = MLP(
+        mlp: type[MLP] | type[MoE] = MLP if has.experts is None else MoE
+        self.mlp = mlp(
             mesh_device=mesh_device,
             tp=tp,
             weights=weights,
@@ -131,3 +135,17 @@ class Decoder:
         if self._scale == 1.0:
             return update
         return ttnn.multiply(update, self._scale, memory_config=update.memory_config())
+
+
+def _sdpa(tp: TensorParallel, configs: OpConfigs, precision: Precision) -> SDPA | SoftcappedSDPA:
+    local, scale, cap = tp.local, tp.whole.attention_scale, tp.whole.architecture.attention_softcap
+    if cap is None:
+        return SDPA(configs=configs, scale=scale)
+    return SoftcappedSDPA(
+        configs=configs,
+        precision=precision,
+        scale=scale,
+        cap=cap,
+        n_heads=local.n_heads,
+        n_kv_heads=local.n_kv_heads,
+    )

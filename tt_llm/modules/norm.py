@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import ttnn
+from torch.nn.functional import pad
 
 from tt_llm.checkpoint import Checkpoint, interleave_rope
-from tt_llm.config import TILE, ModelConfig
+from tt_llm.config import TILE
 from tt_llm.errors import InputError
 from tt_llm.mesh import all_gather, replicate, scatter
 from tt_llm.op_configs import OpConfigs
@@ -133,15 +135,19 @@ class HeadNorm:
         self,
         *,
         mesh_device: ttnn.MeshDevice,
-        config: ModelConfig,
+        tp: TensorParallel,
         weights: Checkpoint,
         configs: OpConfigs,
         name: str,
     ) -> None:
-        gamma = weights[f"{name}.weight"] + config.architecture.norm_offset
-        gamma = interleave_rope(gamma, config.head_dim, config.rotary_dim).reshape(1, 1, -1, TILE)
-        self._gamma = replicate(gamma, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
-        self._eps, self._configs = config.norm_eps, configs
+        whole = tp.whole
+        gamma = weights[f"{name}.weight"] + whole.architecture.norm_offset
+        gamma = interleave_rope(gamma, whole.head_dim, whole.rotary_dim)
+        gamma, self._eps = _over_padding(tp, pad(gamma, (0, tp.local.head_dim - whole.head_dim)))
+        self._gamma = replicate(
+            gamma.reshape(1, 1, -1, TILE), mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT
+        )
+        self._configs = configs
 
     def prefill(self, heads: ttnn.Tensor) -> ttnn.Tensor:
         """[1, n, S, head_dim] -> the same."""
@@ -187,7 +193,8 @@ class AllHeadsNorm:
             )[None, None, None]
             for name in "qk"
         )
-        parts = tp.qkv(q, k, k).reshape(tp.rows, -1)
+        gammas, self._eps = _over_padding(tp, tp.qkv(q, k, k))
+        parts = gammas.reshape(tp.rows, -1)
         self._widths = [
             heads * local.head_dim for heads in (local.n_heads, local.n_kv_heads, local.n_kv_heads)
         ]
@@ -202,7 +209,7 @@ class AllHeadsNorm:
             for part in parts.split(self._widths, -1)[:2]
         ]
         self._partitions, self._axis = tp.rows, tp.heads_axis
-        self._eps, self._configs = whole.norm_eps, configs
+        self._configs = configs
 
     def __call__(self, qkv: ttnn.Tensor) -> ttnn.Tensor:
         """[1, 1, S, a device's (nq + 2 nkv) hd], interleaved -> the same."""
@@ -226,6 +233,15 @@ class AllHeadsNorm:
             compute_kernel_config=compute,
             dtype=ttnn.bfloat16,
         )
+
+
+def _over_padding(tp: TensorParallel, gamma: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The weight and epsilon with which the norm of heads that are padded with zeros is the norm of what they hold.
+
+    The mean of squares is smaller by the share that is padding: x / sqrt(share * mean + share * eps) * sqrt(share) * gamma.
+    """
+    share = tp.whole.head_dim / tp.local.head_dim
+    return gamma * share**0.5, tp.whole.norm_eps * share
 
 
 def _as_dtype(x: ttnn.Tensor, dtype: ttnn.DataType) -> ttnn.Tensor:

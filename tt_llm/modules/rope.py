@@ -49,7 +49,9 @@ class Rope:
             *(replicate(t, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT) for t in tables)
         )
         self._masks = (
-            None if kind.window is None else _Masks(mesh_device, config.n_heads, max_seq_len, kind.window)
+            _Masks(mesh_device, config, max_seq_len, kind.window)
+            if kind.window is not None or config.architecture.attention_softcap is not None
+            else None
         )
         swap = _pair_rotation()
         self._swap = replicate(swap, mesh_device, ttnn.bfloat16)
@@ -102,21 +104,24 @@ class Rope:
 class _Masks:
     """What is added to the scores of layers that see `window` positions up to their own: a table of a row for each position."""
 
-    def __init__(self, mesh_device: ttnn.MeshDevice, n_heads: int, max_seq_len: int, window: int) -> None:
-        table = window_mask(max_seq_len, window)[None, None]
+    def __init__(
+        self, mesh_device: ttnn.MeshDevice, config: ModelConfig, max_seq_len: int, window: int | None
+    ) -> None:
+        table = window_mask(max_seq_len, window or max_seq_len)[None, None]
         self._prefill = replicate(table, mesh_device, ttnn.bfloat16)
         self._decode = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
-        self._n_heads = n_heads
+        # ttnn's SDPA wants a row for each head.
+        self._n_heads = config.n_heads if config.architecture.attention_softcap is None else 1
 
     def prefill(self, seq_len: int) -> ttnn.Tensor:
         """Positions 0 to seq_len - 1: [1, 1, S, S]."""
         return ttnn.slice(self._prefill, (0, 0, 0, 0), (1, 1, seq_len, seq_len))
 
     def decode(self, positions: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 32] uint32, a position a user -> [32, 1, n_heads, max_seq_len]."""
+        """[1, 32] uint32, a position a user -> [32, 1, n_heads or 1, max_seq_len]."""
         rows = ttnn.embedding(positions, self._decode, layout=ttnn.TILE_LAYOUT)  # [1, 32] -> [1, 32, S]
         per_user = ttnn.transpose(ttnn.unsqueeze_to_4D(rows), 0, 2)  # -> [1, 1, 32, S] -> [32, 1, 1, S]
-        return ttnn.repeat(per_user, (1, 1, self._n_heads, 1))
+        return per_user if self._n_heads == 1 else ttnn.repeat(per_user, (1, 1, self._n_heads, 1))
 
 
 def window_mask(length: int, window: int) -> torch.Tensor:
