@@ -140,3 +140,23 @@ def test_weights_of_far_scores_are_small_or_nothing(value):
     weight = core._in_library(library_for(), q, k, v, mask, False, 1.0)[0, 0, 0, 0].double()
     e = torch.exp(mask[..., 1].double())
     assert abs(float(weight) - float(e / (1 + e))) <= 2.0**-8 * float(e) + 2.0**-125
+
+
+@pytest.mark.parametrize("march", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("width", "block", "pages"), [(64, 32, 5), (20, 16, 3), (7, 32, 1)])
+def test_attention_from_pages_equals_attention_of_what_was_gathered(width, block, pages, march):
+    """Keys and values are found page by page, in any order, also those that users share: the same bits as without pages."""
+    users, heads, blocks = 3, 2, 11
+    keys, values = (normal(blocks, heads, block, width, seed=seed) for seed in (1, 2))
+    numbers = torch.randint(blocks, (users, 1, pages), generator=torch.Generator().manual_seed(3))
+    where = core.Pages(numbers * heads + torch.arange(heads)[:, None], block)
+    mask = torch.zeros(users, 1, 1, pages * block).bfloat16()
+    mask[1, ..., -5:] = -torch.inf
+    queries = normal(users, heads, 4, width)
+    gathered = [torch.cat([cache[numbers[:, 0, i]] for i in range(pages)], 2) for cache in (keys, values)]
+    library = library_for(march)
+    expected = core._in_library(library, queries, *gathered, mask, False, 0.3)
+    assert torch.equal(core._in_library(library, queries, keys, values, mask, False, 0.3, where), expected)
+    assert all(
+        torch.equal(where.gathered(cache), part) for cache, part in zip((keys, values), gathered, strict=True)
+    )

@@ -5,6 +5,8 @@
 
 namespace {
 
+constexpr long kAhead = 16;  // rows of in1 fetched ahead: a panel has a cache line of each, too little for the CPU to see the stride
+
 constexpr long padded(long x) { return (x + kTile - 1) / kTile * kTile; }
 
 // Columns of two k, a word each.
@@ -34,8 +36,11 @@ void Matrix::lay_out(long panel, uint32_t* out) const {
             for (long c = 0; c < columns; ++c) std::memcpy(out + i / 2 * kPanel + c, from + i + c * n_stride, 4);
         return;
     }
-    for (long i = 0; i + 1 < k; i += 2, from += 2 * k_stride)
+    for (long i = 0; i + 1 < k; i += 2, from += 2 * k_stride) {
+        for (long row = kAhead; row < kAhead + 2; ++row)
+            if (i + row < k) __builtin_prefetch(from + row * k_stride);
         lay_pair(from, from + k_stride, columns, n_stride, out + i / 2 * kPanel);
+    }
     if (k % 2)
         for (long c = 0; c < columns; ++c) out[k / 2 * kPanel + c] = from[c * n_stride];
 }

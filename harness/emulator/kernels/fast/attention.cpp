@@ -17,13 +17,15 @@
 
 extern "C" {
 
-// queries and out [batch][heads][rows][width], keys and values [batch][kv_heads][span][width], row by row, bfloat16. `mask` is
-// added to [batch][heads][rows][span] of scores, by its strides; null: none. `causal`: row r sees keys 0..r.
+// queries and out [batch][heads][rows][width], keys and values [batch][kv_heads][span][width], row by row, bfloat16. With `pages`
+// keys and values are pages [page][width], and [batch][kv_heads][span / page] numbers say where each lies. `mask` is added to [batch][heads][rows][span] of scores, by its strides; null: none. `causal`: row r sees keys 0..r.
 struct Attention {
     const uint16_t *queries, *keys, *values, *mask;
     uint16_t* out;
     int64_t batch, heads, kv_heads, rows, span, width;
     int64_t mask_stride[4];
+    const int64_t* pages;
+    int64_t page;  // positions of one; without pages, of all
     float scale;
     int32_t causal, threads;
 };
@@ -54,6 +56,7 @@ inline F exponential(F x) {
 
 struct Workspace {
     std::vector<float> keys, values, queries, scores;
+    std::vector<uint32_t> pairs;
 };
 
 // One chunk of rows of all heads that share keys and values.
@@ -62,9 +65,8 @@ class Chunk {
     Chunk(const Attention& a, Workspace& work, long batch, long kv_head, long first)
         : a_(a), work_(work), batch_(batch), kv_head_(kv_head), first_(first), last_(std::min(a.rows, first + kChunk)),
           seen_(a.causal ? std::min(a.span, last_) : a.span), wide_(padded(a.width)) {
-        const long at = (batch * a.kv_heads + kv_head) * a.span * a.width;
-        lay_out_keys(a.keys + at);
-        lay_out_values(a.values + at);
+        lay_out_keys();
+        lay_out_values();
         work.queries.resize(kRows * a.width);
         work.scores.resize(kRows * padded(seen_));
     }
@@ -76,20 +78,46 @@ class Chunk {
     }
 
    private:
-    // [block of kColumns keys][width][key]
-    void lay_out_keys(const uint16_t* keys) const {
-        work_.keys.assign(padded(seen_) * a_.width, 0.0f);
-        for (long key = 0; key < seen_; ++key) {
-            float* to = work_.keys.data() + key / kColumns * kColumns * a_.width + key % kColumns;
-            for (long d = 0; d < a_.width; ++d) to[d * kColumns] = as_float(keys[key * a_.width + d]);
+    // Calls body(position, row) for the keys, or values, of what is seen.
+    template <class Body>
+    void for_seen(const uint16_t* cache, const Body& body) const {
+        const long head = batch_ * a_.kv_heads + kv_head_, each = a_.span / a_.page;
+        for (long first = 0; first < seen_; first += a_.page) {
+            const long page = a_.pages ? a_.pages[head * each + first / a_.page] : head;
+            const uint16_t* row = cache + page * a_.page * a_.width;
+            for (long key = first; key < std::min(seen_, first + a_.page); ++key, row += a_.width) body(key, row);
         }
     }
 
+    // [block of kColumns keys][width][key]: first as words of two values, then these are taken apart.
+    void lay_out_keys() const {
+        const long pairs = (a_.width + 1) / 2, block = pairs * kColumns, blocks = padded(seen_) / kColumns;
+        work_.pairs.resize(blocks * block);
+        work_.keys.resize(padded(seen_) * a_.width);
+        std::fill(work_.pairs.end() - block, work_.pairs.end(), 0);
+        uint32_t* words = work_.pairs.data();
+        for_seen(a_.keys, [&](long key, const uint16_t* row) {
+            uint32_t* to = words + key / kColumns * block + key % kColumns;
+            long d = 0;
+            for (; d + 1 < a_.width; d += 2, to += kColumns) std::memcpy(to, row + d, sizeof *to);
+            if (d < a_.width) *to = row[d];
+        });
+        for (long of = 0; of < blocks; ++of)
+            for (long d = 0; d < a_.width; ++d)
+                for (long n = 0; n < kColumns; n += kLanes) {
+                    const W pair = (W)load(reinterpret_cast<const float*>(words + of * block + d / 2 * kColumns + n));
+                    lanes::store(work_.keys.data() + (of * a_.width + d) * kColumns + n, d % 2 ? pair & 0xFFFF0000u : pair << 16);
+                }
+    }
+
     // [key][wide]
-    void lay_out_values(const uint16_t* values) const {
-        work_.values.assign(seen_ * wide_, 0.0f);
-        for (long key = 0; key < seen_; ++key)
-            for (long d = 0; d < a_.width; ++d) work_.values[key * wide_ + d] = as_float(values[key * a_.width + d]);
+    void lay_out_values() const {
+        work_.values.resize(seen_ * wide_);
+        float* values = work_.values.data();
+        for_seen(a_.values, [&](long key, const uint16_t* row) {
+            for (long d = 0; d < wide_; d += kLanes)
+                lanes::store(values + key * wide_ + d, d < a_.width ? lanes::some(row + d, a_.width - d) : W{});
+        });
     }
 
     // Rows [first, last), at most kRows; a short block repeats its last row.

@@ -8,12 +8,7 @@
 
 #include "panels.h"
 #include "parallel.h"
-
-#ifdef __AMX_BF16__
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+#include "tiles.h"
 
 extern "C" {
 
@@ -32,24 +27,6 @@ namespace {
 
 constexpr long kBlock = 32;    // rows of a block: two tiles
 constexpr long kChunk = 1024;  // rows that one thread takes at a time
-
-bool allowed() {
-    constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA of Linux
-    return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-}
-
-// Eight tiles of 16 rows of 64 bytes, for as long as it lives.
-struct Tiles {
-    Tiles() {
-        alignas(64) uint8_t config[64] = {1};
-        for (int tile = 0; tile < 8; ++tile) {
-            config[16 + 2 * tile] = 64;
-            config[48 + tile] = 16;
-        }
-        _tile_loadconfig(config);
-    }
-    ~Tiles() { _tile_release(); }
-};
 
 // rows [kBlock][k], `stride` elements apart, times a panel of pairs -> out [kBlock][kPanel].
 void multiply(const uint16_t* rows, long stride, const uint32_t* panel, long k, float* out) {
@@ -103,7 +80,7 @@ void pad(const Bf16Product& p, long first, long count, long k, uint16_t* to) {
 
 }  // namespace
 
-extern "C" int bf16_product_allowed() { return allowed(); }
+extern "C" int bf16_product_allowed() { return tiles::allowed(); }
 
 extern "C" void bf16_product(const Bf16Product* call) {
     const Bf16Product& p = *call;
@@ -114,7 +91,7 @@ extern "C" void bf16_product(const Bf16Product* call) {
         static thread_local std::vector<uint16_t> padded;
         alignas(64) float block[kBlock * kPanel];
         const Matrix in1{p.in1, false, p.k, p.n, p.k_stride, p.n_stride};
-        const Tiles tiles;
+        const tiles::Tiles shapes;
         panel.resize(in1.panel_words());
         padded.resize(kBlock * k);
         in1.lay_out(item % panels, panel.data());

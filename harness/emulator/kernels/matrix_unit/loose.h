@@ -44,6 +44,15 @@ inline F nudge(F dest) {
     return (F)(e - 24 * Range::kOne);
 }
 
+// An MVMUL whose groups' sums are nudged.
+inline F mvmul_loosely(F dest, F left, F right) {
+    const F magic = (F)(((W)dest & lanes::kInf) + (uint32_t)kMagic);
+    F total = magic + dest;
+    total += left;
+    total += right;
+    return (F)(((W)(total - magic) + 0x8000u) & 0xFFFF0000u);
+}
+
 // One phase of half a K tile: a group's sums [row][vector] from k on are added to `total`, which is on Dest's grid.
 template <int Phase, int A, int B>
 inline void add_group(const Operands& p, long k, int column, const F (&up)[kBlock][2], F (&total)[kBlock][2]) {

@@ -9,6 +9,7 @@
 #include "device.h"
 #include "exact.h"
 #include "lanes.h"
+#include "loose_tiles.h"
 #include "parallel.h"
 #include "partials.h"
 
@@ -62,6 +63,7 @@ struct Rows {
     std::vector<float> slices;
     std::vector<uint32_t> exponent;
     std::vector<Range> range;  // of each block
+    std::vector<uint16_t> tiles[2];  // slices as AMX tiles read them, the rows of a batch padded to whole tiles; then alone
 };
 
 // Rows taken apart for the arithmetic in integers.
@@ -128,11 +130,33 @@ void take_apart(const Product& p, Rows& rows) {
     });
 }
 
+constexpr long kTileRows = 16;  // of an AMX tile
+
+// Takes all of in0 apart for AMX tiles.
+void take_apart_for_tiles(const Product& p, Rows& rows) {
+    const long padded = round_up(p.m, kTileRows), blocks_each = round_up(p.m, kBlock) / kBlock;
+    const int slices = slices_b(dest_of(p), p.phases);
+    for (int s = 0; s < slices; ++s) rows.tiles[s].resize(p.batch * padded * rows.k);
+    rows.range.assign(p.batch * blocks_each, Range());
+    parallel_for(p.threads, p.batch * (padded / kTileRows), [&](long item) {
+        const long batch = item / (padded / kTileRows), first = item % (padded / kTileRows) * kTileRows;
+        for (long row = first; row < first + kTileRows; ++row) {
+            const long at = (batch * padded + row) * rows.k, seen = row < p.m ? p.k : 0;
+            uint16_t* const to[2] = {&rows.tiles[0][at], slices > 1 ? &rows.tiles[1][at] : nullptr};
+            for (int s = 0; s < slices; ++s) std::fill(to[s] + seen, to[s] + rows.k, 0);
+            if (!seen) continue;
+            const uint16_t* from = static_cast<const uint16_t*>(p.in0) + (batch * p.m + row) * p.k;
+            rows.range[batch * blocks_each + row / kBlock].add(tiles_take_apart_b(from, p.k, dest_of(p), p.phases, to));
+        }
+    });
+}
+
 // What a thread needs for one panel.
 struct Workspace {
     std::vector<uint32_t> panel;
     std::vector<uint32_t> exponent;
     std::vector<float> slices;
+    std::vector<uint32_t> tiles[2];
     IntegerRows integers;
     alignas(64) float dest[kRows * kPanel], stored[kRows * kPanel];
 };
@@ -157,7 +181,8 @@ class Matmul {
    public:
     Matmul(const Product& p, Rows& rows) : p_(p), k_(round_up(p.k, kTile)), rows_(rows) {
         rows_.k = k_;
-        take_apart(p_, rows_);
+        tiles_ = !p.in0_wide && !p.in1_wide && tiles_multiply(dest_of(p));
+        tiles_ ? take_apart_for_tiles(p_, rows_) : take_apart(p_, rows_);
         block_ = std::min(round_up(p.block, kTile), k_);
         blocks_ = (k_ + block_ - 1) / block_;
         in_l1_ = p.l1_acc && blocks_ > (p.partial_result ? 1 : 2);
@@ -195,14 +220,15 @@ class Matmul {
         matrix.lay_out(index, work.panel.data());
         flush_denormals(work.panel, matrix.wide);
         const uint32_t* panel = work.panel.data();
-        const Range range = take_panel_apart(panel, p_, k_, work);
+        const Range range = tiles_ ? tiles_take_apart_a(panel, k_, dest_of(p_), p_.phases, work.tiles)
+                                   : take_panel_apart(panel, p_, k_, work);
         const long width = std::min<long>(kPanel, p_.n - index * kPanel);
         long struck = 0;
         for (long row = first; row < last; row += kRows) {
             const long rows = std::min<long>(kRows, last - row), at = batch * p_.m + row;
             const long block_at = (batch * round_up(p_.m, kBlock) + row) / kBlock;
             float* dest = p_.dest + at * p_.n + index * kPanel;
-            std::memset(work.dest, 0, round_up(rows, kBlock) * kPanel * sizeof(float));
+            std::memset(work.dest, 0, round_up(rows, kTileRows) * kPanel * sizeof(float));
             if (p_.onto_dest)
                 for (long r = 0; r < rows; ++r)
                     for (long n = 0; n < width; ++n)
@@ -211,8 +237,11 @@ class Matmul {
             if (integers) take_apart_in_integers(at, rows, work.integers);
             for (long block = 0; block < blocks_; ++block) {
                 const long end = std::min<long>(k_, (block + 1) * block_);
-                for (long k = block * block_; k < end; k += kSpan)
-                    struck += accumulate(work, rows, block_at, panel, k, std::min<long>(end, k + kSpan), integers);
+                if (tiles_ && !integers)
+                    accumulate_on_tiles(work, rows, batch * round_up(p_.m, kTileRows) + row, block * block_, end);
+                else
+                    for (long k = block * block_; k < end; k += kSpan)
+                        struck += accumulate(work, rows, block_at, panel, k, std::min<long>(end, k + kSpan), integers);
                 put_away(work, rows, block);
             }
             for (long r = 0; r < rows; ++r)
@@ -260,6 +289,13 @@ class Matmul {
         return struck;
     }
 
+    void accumulate_on_tiles(Workspace& work, long rows, long row, long first, long last) const {
+        TileOperands operands{{}, {}, k_};
+        for (int s = 0; s < slices_b(dest_of(p_), p_.phases); ++s) operands.b[s] = &rows_.tiles[s][row * k_];
+        for (int s = 0; s < slices_a(dest_of(p_), p_.phases); ++s) operands.a[s] = work.tiles[s].data();
+        tiles_accumulate(work.dest, round_up(rows, kTileRows), operands, first, last, dest_of(p_), p_.phases);
+    }
+
     // After a K block: leaves in work.dest what the next one, or the caller, finds in Dest.
     void put_away(Workspace& work, long rows, long block) const {
         const bool last = block == blocks_ - 1, kept = last && !p_.partial_result;
@@ -282,7 +318,7 @@ class Matmul {
 
     Product p_;
     long k_, block_, blocks_;
-    bool in_l1_;
+    bool in_l1_, tiles_;
     Rows& rows_;
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 
 import torch
 
@@ -13,6 +14,21 @@ _ROWS = 128
 _ABOVE_DIAGONAL = torch.full((_ROWS, _ROWS), -torch.inf, dtype=torch.bfloat16).triu_(1)
 
 
+@dataclass(frozen=True)
+class Pages:
+    """Where keys and values lie in a paged cache: rows of it as [blocks * nkv, block * D], int64 [B, nkv, pages]."""
+
+    rows: torch.Tensor
+    block: int  # positions of a page
+
+    def gathered(self, cache: torch.Tensor) -> torch.Tensor:
+        """A cache [blocks, nkv, block, D] as [B, nkv, pages * block, D]: one gather, no transpose."""
+        users, heads, pages = self.rows.shape
+        width = cache.shape[-1]
+        rows = cache.view(-1, self.block * width).index_select(0, self.rows.reshape(-1))
+        return rows.view(users, heads, pages * self.block, width)
+
+
 def attend(
     queries: torch.Tensor,
     keys: torch.Tensor,
@@ -20,17 +36,20 @@ def attend(
     mask: torch.Tensor | None,
     causal: bool,
     scale: float,
+    pages: Pages | None = None,
 ) -> torch.Tensor:
     """softmax(scale * q @ k^T + mask) @ v in bfloat16, grouped query heads, like the device's bf16 buffers: scores and weights
     are rounded to bfloat16, sums are float32.
 
     queries [B, nq, Sq, D]; or, in decode, [B, nkv, group, D], where the heads of a group are rows that share their keys.
-    keys, values [B, nkv, Sk, D]; mask [1 or B, 1 or nq, Sq, Sk] (decode: [B, 1, 1, Sk]) or None. Returns queries' shape.
+    keys, values [B, nkv, Sk, D], or with `pages` whole caches; mask [1 or B, 1 or nq, Sq, Sk] (decode: [B, 1, 1, Sk]) or None. Returns queries' shape.
     """
     library = kernels.load()
     if library is None:
+        if pages is not None:
+            keys, values = pages.gathered(keys), pages.gathered(values)
         return _in_torch(queries, keys, values, mask, causal, scale)
-    return _in_library(library, queries, keys, values, mask, causal, scale)
+    return _in_library(library, queries, keys, values, mask, causal, scale, pages)
 
 
 def _in_torch(
@@ -72,6 +91,8 @@ class _Attention(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "mask", "out")),
         *((name, ctypes.c_int64) for name in ("batch", "heads", "kv_heads", "rows", "span", "width")),
         ("mask_stride", ctypes.c_int64 * 4),
+        ("pages", ctypes.c_void_p),
+        ("page", ctypes.c_int64),
         ("scale", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("causal", "threads")),
     )
@@ -85,12 +106,15 @@ def _in_library(
     mask: torch.Tensor | None,
     causal: bool,
     scale: float,
+    pages: Pages | None = None,
 ) -> torch.Tensor:
     batch, heads, rows, width = queries.shape
     queries, keys, values = queries.contiguous(), keys.contiguous(), values.contiguous()
+    order = None if pages is None else pages.rows.contiguous()
+    span = keys.shape[2] if pages is None else pages.rows.shape[2] * pages.block
     out = torch.empty_like(queries)
     if mask is not None:
-        mask = mask.bfloat16().expand(batch, heads, rows, keys.shape[2])
+        mask = mask.bfloat16().expand(batch, heads, rows, span)
     call = _Attention(
         queries=queries.data_ptr(),
         keys=keys.data_ptr(),
@@ -101,9 +125,11 @@ def _in_library(
         heads=heads,
         kv_heads=keys.shape[1],
         rows=rows,
-        span=keys.shape[2],
+        span=span,
         width=width,
         mask_stride=(0, 0, 0, 0) if mask is None else mask.stride(),
+        pages=None if order is None else order.data_ptr(),
+        page=span if pages is None else pages.block,
         scale=scale,
         causal=causal,
         threads=kernels.threads(),

@@ -10,6 +10,7 @@ import torch
 
 from harness.emulator.errors import refuse
 from harness.emulator.ops.attention.checks import check_inputs, check_mask_format, not_modelled
+from harness.emulator.ops.attention.core import Pages
 from harness.emulator.ops.attention.decode_setting import DecodeStep, Lengths, default_scale, largest_chunk
 from harness.emulator.ops.kv_cache.positions import (
     check_page_table,
@@ -127,7 +128,7 @@ def paged_scaled_dot_product_attention_decode(
     not_modelled(_PAGED, sliding_window_size=sliding_window_size or None, attention_sink=attention_sink)
     users = q.shape[1]
     check_page_table(_PAGED, table, users)
-    heads, block, head_dim = k.shape[1:]
+    heads, block = k.shape[1:3]
     span = table.shape[1] * block
     # Without a program config ttnn takes chunks of a tile; with one that names none, a user's length decides.
     chunk = program_config.k_chunk_size if program_config is not None else TILE_SIZE
@@ -170,12 +171,8 @@ def paged_scaled_dot_product_attention_decode(
         else:
             check()
         order = table.derived(("rows", index, blocks, heads, length.present_users), rows)
-        seen, present = blocks * block, len(length.present_users)
-        gathered = [
-            cache.view(-1, block * head_dim).index_select(0, order).view(present, heads, seen, head_dim)
-            for cache in (keys, values)
-        ]
-        return step.attend(x, gathered[0], gathered[1], length, mask)
+        where = Pages(order.view(len(length.present_users), heads, blocks), block)
+        return step.attend(x, keys, values, length, mask, where)
 
     def shards() -> list[torch.Tensor]:
         return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths(), mask()))
@@ -288,7 +285,7 @@ def _check_used(pages: torch.Tensor, length: Lengths, block: int, blocks: int) -
 
 
 def _page_rows(pages: torch.Tensor, heads: int, blocks: int) -> torch.Tensor:
-    """Rows of a cache seen as [blocks * heads, block_size * D], in the order [user, head, page]: one gather, no transpose."""
+    """Rows of a cache seen as [blocks * heads, block_size * D], in the order [user, head, page]."""
     valid = pages.long().clamp(0, blocks - 1)  # what lies beyond a user's length is masked
     return (valid[:, None, :] * heads + torch.arange(heads)[None, :, None]).reshape(-1)
 

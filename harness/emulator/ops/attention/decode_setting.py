@@ -8,7 +8,7 @@ from harness.emulator.arithmetic import fidelity, mode
 from harness.emulator.arithmetic.mode import Mode
 from harness.emulator.mesh.device import MeshDevice
 from harness.emulator.ops.attention import decode_steps
-from harness.emulator.ops.attention.core import attend
+from harness.emulator.ops.attention.core import Pages, attend
 from harness.emulator.runtime.tensor import Tensor, device_of
 from harness.emulator.spec.program_configs import SDPAProgramConfig, WormholeComputeKernelConfig
 from harness.emulator.spec.types import TILE_SIZE, DataType, MathFidelity
@@ -82,17 +82,20 @@ class DecodeStep:
         values: torch.Tensor,
         lengths: Lengths,
         mask: torch.Tensor | None = None,
+        pages: Pages | None = None,
     ) -> torch.Tensor:
-        """x [1, B, nq, D]; keys and values [users present, nkv, S, D] -> [1, B, nq, D], rows of absent users NaN.
+        """x [1, B, nq, D]; keys and values [users present, nkv, S, D], or caches with the pages of users present in them ->
+        [1, B, nq, D], rows of absent users NaN.
 
         A mask [B, nq, S] is given only where every user attends all of S.
         """
         present = len(lengths.present_users)
         if present == x.shape[1]:
-            return self._attend(x, keys, values, lengths, mask)
+            return self._attend(x, keys, values, lengths, mask, pages)
         out = torch.full_like(x, torch.nan)
         if present:
-            out[:, lengths.present] = self._attend(lengths.of_present(x, 1), keys, values, lengths, mask)
+            those = lengths.of_present(x, 1)
+            out[:, lengths.present] = self._attend(those, keys, values, lengths, mask, pages)
         return out
 
     def _attend(
@@ -102,8 +105,14 @@ class DecodeStep:
         values: torch.Tensor,
         lengths: Lengths,
         mask: torch.Tensor | None,
+        pages: Pages | None,
     ) -> torch.Tensor:
+        # Where fidelity cuts bits off, it is cheaper to cut those of the pages that are read.
+        if pages is not None and (self.exact is not None or self.fidelity is MathFidelity.LoFi):
+            keys, values, pages = pages.gathered(keys), pages.gathered(values), None
         users, heads, span, head_dim = keys.shape
+        if pages is not None:
+            users, span = len(pages.rows), pages.rows.shape[2] * pages.block
         queries = x.view(users, heads, -1, head_dim)
         if mask is not None:
             mask = mask.reshape(users, heads, -1, span)
@@ -113,7 +122,7 @@ class DecodeStep:
         queries, keys = fidelity.matmul_operands(queries, keys, self.fidelity)
         values = fidelity.matmul_operands(_EMPTY, values, self.fidelity)[1]
         added = lengths.of_present(lengths.mask(span)) if mask is None else mask
-        return attend(queries, keys, values, added, False, self.scale).view(x.shape)
+        return attend(queries, keys, values, added, False, self.scale, pages).view(x.shape)
 
 
 def default_scale(q: Tensor) -> float:
