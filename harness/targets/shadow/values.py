@@ -26,6 +26,7 @@ from harness.targets.shadow.mesh import Place, ValuesMesh
 
 _SWEEP_BYTES = 256 << 20  # put since the last sweep
 _SWEEP_CELLS = 256
+_FIRST = (0,)  # the devices of a mesh of one
 
 # (mesh, kind of memory, address) of a buffer
 Where = tuple[int, Any, int]
@@ -287,7 +288,7 @@ class Values:
         """The devices of its mesh that a tensor lies on, row by row."""
         mesh = self.mesh(real.device())
         if mesh.num_devices == 1:
-            return (0,)
+            return _FIRST
         return tuple(place[0] * mesh.shape[1] + place[1] for place in real.device_coords())
 
 
