@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.emulator import op_names
+from harness.results.schema import Record
 
 Run = Callable[..., object]
 OP = "ttnn.hardswish"
@@ -112,5 +117,82 @@ def test_a_result_unlike_the_real_ttnns_fails_the_run(shadow: Run, tmp_path: Pat
     notes = {record.module: record.note for record in done.red}
     assert notes["ttnn.relu"].startswith("ttnn.relu: the emulator gives Layout.TILE MemoryConfig"), notes
     assert notes["ttnn.tanh"].startswith("ttnn.tanh: the emulator gives [1, 1, 64, 32]"), notes
-    assert "2 of 7 checks are not pass" in done.said, done.said[-1500:]
+    assert re.search(r"VERDICT: 2 of \d+ checks are not pass", done.said), done.said[-1500:]
     assert all(note in " ".join(done.said.split()) for note in notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["1x2", "1x8", "2x4"])
+def test_every_record_is_the_emulators(
+    needs_ttnn: None, run_suites: Run, model: Path, tmp_path: Path, mesh: str
+) -> None:
+    """Modules, model, features and devices, figure by figure, on the real ttnn's meshes; every one stands on exact values."""
+    filed: dict[str, list[Record]] = {}
+    for target in ("emulator", "shadow"):
+        done = run_suites(
+            *(f"suites/{suite}" for suite in ("modules", "model", "features", "devices")),
+            f"--tt-target={target}",
+            f"--tt-mesh={mesh}",
+            f"--tt-model={model}",
+            "--tt-update-goldens",
+            f"--tt-goldens={tmp_path / 'store'}",
+        )
+        assert done.status == 0, done.said[-3000:]
+        filed[target] = list(done.records)
+    assert {record.source for record in filed["shadow"]} <= {"exact", None}
+    assert not done.results.sources.findings
+    left = {record.test for record in filed["shadow"] if record.verdict == "not_compared"}
+    ours, wanted = (
+        sorted(
+            (r.test, r.module, r.metric, r.note, r.value)
+            for r in records
+            if r.value is not None and r.test not in left
+        )
+        for records in (filed["shadow"], filed["emulator"])
+    )
+    assert len(ours) > 100
+    assert ours == wanted
+    assert all("has the mesh alone" in r.note for r in filed["shadow"] if r.verdict == "not_compared"), left
+
+
+@pytest.mark.slow
+def test_counters_are_the_dry_runs(needs_ttnn: None, run_suites: Run, model: Path, tmp_path: Path) -> None:
+    """The same graphs are captured: values beside the buffers cost the device nothing."""
+    given = "suites/counters", f"--tt-model={model}", f"--tt-baselines={tmp_path / 'counters'}"
+    run_suites(*given, "--tt-target=dryrun", "--tt-update-baselines")
+    done = run_suites(*given, "--tt-target=shadow")
+    assert done.status == 0, done.said[-3000:]
+    assert {record.verdict for record in done.records} == {"pass"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bisect --seq-len 32 --out bisect.json",
+        "lm-eval --tasks tt_choice --limit 2 --batch_size 2",
+    ],
+)
+def test_commands_say_the_same(needs_ttnn: None, model: Path, tmp_path: Path, command: str) -> None:
+    """bisect's table and lm-eval's, word for word."""
+    said = []
+    for target in ("emulator", "shadow"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "harness.cli.app",
+                *command.split(),
+                f"--model={model}",
+                f"--target={target}",
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        said.append([line for line in done.stdout.splitlines() if "|" in line or "│" in line])
+    assert said[0]
+    assert said[0] == said[1]

@@ -108,5 +108,9 @@ def _replace_in(module: ModuleType, instead: dict[int, Any], seen: set[int]) -> 
     for name, value in list(vars(module).items()):
         if id(value) in instead:
             setattr(module, name, instead[id(value)])
-        elif isinstance(value, ModuleType) and value.__name__.startswith("ttnn._ttnn") and id(value) not in seen:
+        elif (
+            isinstance(value, ModuleType)
+            and value.__name__.startswith("ttnn._ttnn")
+            and id(value) not in seen
+        ):
             _replace_in(value, instead, seen)

@@ -7,6 +7,7 @@ unknown. Whether a result is a view, was written in place or is new follows from
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ HOW = frozenset(
 )
 # Arguments that a call overwrites as a whole: what they held before does not matter.
 OUTPUTS = ("output_tensor", "optional_output_tensor", "optional_output", "out")
+# The emulator's ops that work in another way where little of L1 is free; another one that asks is told that it is not known.
+ASKS_FOR_L1 = re.compile("matmul|linear|mm$")
 # What the emulator finds wrong with a program, rather than with its own knowledge, is the user's to hear.
 CHECKS = (TraceError, RaceError)
 _clock = time.perf_counter
@@ -133,6 +136,7 @@ class Calls:
             self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
             return call
         taken = _parameters(name)
+        values.arguments = stands_for
         try:
             convert = values.conversion.value
             call.emulated = (
@@ -141,7 +145,9 @@ class Calls:
             )
         except Exception as error:  # what the emulator cannot be told is its golden's
             self._coverage().explain(name, Source.GOLDEN, str(error))
-        if inputs:
+        values.arguments = {}
+        values.free_l1 = None
+        if inputs and ASKS_FOR_L1.search(name):
             view = self._ttnn.get_memory_view(inputs[0].device(), self._ttnn.BufferType.L1)
             values.free_l1 = view.largest_contiguous_bytes_free_per_bank
         return call

@@ -33,7 +33,7 @@ class Conversion:
 
     def __init__(self, ttnn: Any, tensor: Callable[[Any], Any], mesh: Callable[[Any], ValuesMesh]) -> None:
         self._configs: dict[Any, memory_config.MemoryConfig] = {}
-        self._members: dict[Any, Any] = {}
+        self._members: dict[int, Any] = {}  # by the id of the real one: members of an enum are never freed
         self._specs: dict[tuple[int, int, int], list[tuple[Any, Spec]]] = {}
         self._converters: dict[type, Callable[[Any], Any]] = {
             ttnn.Tensor: tensor,
@@ -77,19 +77,19 @@ class Conversion:
 
     def member(self, value: enum.Enum) -> Any:
         """A member of an enum, by its name: the real one numbers some that the emulator lacks."""
-        found = self._members.get(value)
+        found = self._members.get(id(value))
         if found is None:
             kind = getattr(api, type(value).__name__, None)
             found = getattr(kind, value.name, None)
             if found is None:
                 raise NotConvertible(f"the emulator has no {type(value).__name__}.{value.name}")
-            self._members[value] = found
+            self._members[id(value)] = found
         return found
 
     def spec(self, tensor: Any) -> Spec:
         """Of a real tensor; equal ones are one and the same. Raises NotConvertible for a format that the emulator lacks."""
         real = tensor.spec
-        # Equal specs have different hashes. Members of an enum are never freed, so their ids may be kept.
+        # Equal specs have different hashes.
         alike = (tensor.logical_volume(), id(tensor.dtype), id(tensor.layout))
         known = self._specs.setdefault(alike, [])
         for one, spec in known:
