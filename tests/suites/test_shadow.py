@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,46 +150,3 @@ def test_every_record_is_the_emulators(
     assert len(ours) > 100
     assert ours == wanted
     assert all("has the mesh alone" in r.note for r in filed["shadow"] if r.verdict == "not_compared"), left
-
-
-@pytest.mark.slow
-def test_counters_are_the_dry_runs(needs_ttnn: None, run_suites: Run, model: Path, tmp_path: Path) -> None:
-    """The same graphs are captured: values beside the buffers cost the device nothing."""
-    given = "suites/counters", f"--tt-model={model}", f"--tt-baselines={tmp_path / 'counters'}"
-    run_suites(*given, "--tt-target=dryrun", "--tt-update-baselines")
-    done = run_suites(*given, "--tt-target=shadow")
-    assert done.status == 0, done.said[-3000:]
-    assert {record.verdict for record in done.records} == {"pass"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [
-        "bisect --seq-len 32 --out bisect.json",
-        "lm-eval --tasks tt_choice --limit 2 --batch_size 2",
-    ],
-)
-def test_commands_say_the_same(needs_ttnn: None, model: Path, tmp_path: Path, command: str) -> None:
-    """bisect's table and lm-eval's, word for word."""
-    said = []
-    for target in ("emulator", "shadow"):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "harness.cli.app",
-                *command.split(),
-                f"--model={model}",
-                f"--target={target}",
-            ],
-            cwd=tmp_path,
-            env=os.environ | {"COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        said.append([line for line in done.stdout.splitlines() if "|" in line or "│" in line])
-    assert said[0]
-    assert said[0] == said[1]
