@@ -32,15 +32,12 @@ class Below:
         ops = {id(op.function): op for op in ttnn.decorators.REGISTERED_OPERATIONS.operations}
         instead: dict[int, Any] = {}
         for name, function in _functions(ttnn._ttnn.operations):
-            full = getattr(function, "python_fully_qualified_name", None)
-            op = ops.get(id(function))
+            op: Any = ops.get(id(function))
+            full = getattr(op or function, "python_fully_qualified_name", "")
+            seen = _at(ttnn, full) or op
             if name.rpartition(".")[2] in _TRACES:
-                instead[id(function)] = getattr(ttnn, name.rpartition(".")[2])
-            elif op is not None or full is not None:
-                public = _at(ttnn, full or op.python_fully_qualified_name)
-                instead[id(function)] = op if public is None else public
-            else:
-                instead[id(function)] = self._unseen(name, function)
+                seen = getattr(ttnn, name.rpartition(".")[2])
+            instead[id(function)] = self._unseen(name, function) if seen is None else seen
         devices = ttnn._ttnn.multi_device
         for function in (devices.distribute_tensor, devices.aggregate_tensor):
             stand_in = getattr(self, f"_{function.__name__}")
@@ -91,7 +88,7 @@ def _functions(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def _at(ttnn: Any, full_name: str) -> Any:
     """What ttnn's users have under an op's full name; None where it has none."""
-    found = ttnn
+    found = ttnn if full_name else None
     for part in full_name.split(".")[1:]:
         found = getattr(found, part, None)
     return found
