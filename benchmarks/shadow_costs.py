@@ -1,7 +1,8 @@
 """What target shadow costs over the emulator: `python benchmarks/shadow_costs.py [MODEL]` (default: smollm2).
 
-Decode steps of 1 user in mode device, untraced and traced, each target in processes of its own, in turn. What shadow takes longer,
-divided by the ops of a step, is the cost of an op outside its values. Takes about three minutes.
+Decode steps of 1 user in mode device, untraced and traced. A process a target; they take turns, step by step, so that both see the
+same load of the machine. What shadow takes longer, less what ttnn itself takes, divided by the ops of a step, is the cost of an op
+outside ttnn and values. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -10,59 +11,93 @@ import json
 import statistics
 import subprocess
 import sys
+from typing import Any
 
-ROUNDS, STEPS = 2, 12
+ROUNDS = 16
 RUN = """
 import json, sys, time
 from harness.targets import activate
 target, model = sys.argv[1:]
 activate(target, mode="device")
 import torch, ttnn, tt_llm
-from harness.emulator import op_names
-from harness.ttnn_calls.op_log import recorded
 device = ttnn.open_mesh_device(ttnn.MeshShape(1, 1), trace_region_size=1 << 27)
 generator = tt_llm.load(model, device, precision="performance", max_batch_size=1, max_seq_len=256)
 tokens = torch.randint(0, 256, (1, 32), generator=torch.Generator().manual_seed(0))
 generator.prefill_forward(tokens)
 at = 32
-def step(traced):
-    global at
-    generator.decode_forward(tokens[:, :1], torch.tensor([at]), enable_trace=traced)
+print("ready", flush=True)
+for line in sys.stdin:
+    if target == "shadow":
+        from harness.targets.shadow import take_coverage
+        take_coverage()
+    start = time.perf_counter()
+    generator.decode_forward(tokens[:, :1], torch.tensor([at]), enable_trace=line.strip() == "traced")
+    found = {"seconds": time.perf_counter() - start}
     at += 1
-found = {}
-for traced in (False, True):
-    for _ in range(3):
-        step(traced)
-    times = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        step(traced)
-        times.append(time.perf_counter() - start)
-    found["traced" if traced else "untraced"] = times
-with recorded(ttnn, op_names()) as log:
-    step(False)
-found["ops"] = len(log)
-print(json.dumps(found))
-""".replace("STEPS", str(STEPS))
+    if target == "shadow":
+        counts = take_coverage().counts.values()
+        found |= {"ttnn": sum(one.in_ttnn for one in counts), "ops": sum(one.calls for one in counts)}
+    print(json.dumps(found), flush=True)
+"""
+
+
+class Runner:
+    """A process with the model loaded on a target, which takes a step when it is told to."""
+
+    def __init__(self, target: str, model: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", RUN, target, model],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._lines(lambda line: line == "ready\n")
+
+    def step(self, how: str) -> dict[str, Any]:
+        """The seconds of one step."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{how}\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._lines(lambda line: line.startswith("{")))
+        return found
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _lines(self, wanted: Any) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if wanted(line):
+                return line
+        raise SystemExit("a process ended early")
 
 
 def main(model: str) -> None:
-    times: dict[tuple[str, str], list[float]] = {}
-    ops = 0
-    for _ in range(ROUNDS):
-        for target in ("emulator", "shadow"):
-            process = subprocess.run(
-                [sys.executable, "-c", RUN, target, model], capture_output=True, text=True, check=True
-            )
-            figures = json.loads(process.stdout.splitlines()[-1])
-            ops = figures.pop("ops")
-            for how, some in figures.items():
-                times.setdefault((target, how), []).extend(some)
+    runners = {target: Runner(target, model) for target in ("emulator", "shadow")}
     for how in ("untraced", "traced"):
-        emulator, shadow = (statistics.median(times[target, how]) for target in ("emulator", "shadow"))
-        line = f"{how}: emulator {emulator * 1e3:.1f} ms, shadow {shadow * 1e3:.1f} ms, {shadow / emulator - 1:+.1%}"
-        per_op = f", {(shadow - emulator) / ops * 1e6:.0f} us an op of {ops}" if how == "untraced" else ""
-        print(line + per_op)
+        steps: dict[str, list[dict[str, Any]]] = {target: [] for target in runners}
+        for number in range(ROUNDS + 3):
+            for target, runner in runners.items():
+                found = runner.step(how)
+                if number >= 3:
+                    steps[target].append(found)
+        emulator, shadow = (statistics.median(one["seconds"] for one in some) for some in steps.values())
+        ratio = statistics.median(
+            late["seconds"] / first["seconds"]
+            for first, late in zip(steps["emulator"], steps["shadow"], strict=True)
+        )
+        line = f"{how}: emulator {emulator * 1e3:.0f} ms, shadow {shadow * 1e3:.0f} ms, median of ratios {ratio - 1:+.1%}"
+        ops = steps["shadow"][0]["ops"]
+        if how == "untraced" and ops:
+            ttnn = statistics.median(one["ttnn"] for one in steps["shadow"])
+            ours = (ratio - 1) * emulator - ttnn
+            line += f"; an op of {ops}: ttnn {ttnn / ops * 1e6:.0f} us, shadow {ours / ops * 1e6:.0f} us"
+        print(line, flush=True)
+    for runner in runners.values():
+        runner.end()
 
 
 if __name__ == "__main__":

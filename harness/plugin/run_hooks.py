@@ -19,6 +19,7 @@ from harness.run.goldens import FIXTURE, make_missing, specs_of
 from harness.run.outcomes import (
     END_PROPERTY,
     JUDGED_PROPERTY,
+    RECORD_PROPERTY,
     EndOfRun,
     Outcomes,
     begin_try,
@@ -140,10 +141,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     if call.when == "teardown":
         item.user_properties.append((time_shares.SPENT_PROPERTY, time_shares.taken()))
+        _file_conflicts(item)
         if sources := value_sources.taken():
             item.user_properties.append((value_sources.SOURCES_PROPERTY, sources))
     if call.excinfo is not None and isinstance(call.excinfo.value, EndOfRun):
         item.user_properties.append((END_PROPERTY, str(call.excinfo.value)))
+
+
+def _file_conflicts(item: pytest.Item) -> None:
+    """A test in which emulator and real ttnn disagree is the harness's business, even one that uses none of its fixtures."""
+    base = unjudged(item.nodeid, item.config.stash[OPTIONS], _parameters(item))
+    records = value_sources.conflicts(base, item.config.stash[SESSION].policy)
+    filed = [(JUDGED_PROPERTY, record_to_json(base))] if records else []
+    item.user_properties += filed + [(RECORD_PROPERTY, record_to_json(record)) for record in records]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -28,6 +28,8 @@ class Metric:
     blind_to: str = ""
 
 
+CONFLICTS = "spec_conflicts"  # filed by the run itself, on target shadow
+
 _JUDGED = (
     Metric(
         "pcc",
@@ -109,6 +111,12 @@ _JUDGED = (
         "lower",
         "ops unlike the real ttnn's",
         sees="ops of a stream that the emulator and the real ttnn do not have alike",
+    ),
+    Metric(
+        CONFLICTS,
+        "lower",
+        "results unlike the real ttnn's",
+        sees="calls of an op whose result has another shape, format, layout or memory config on the emulator than on the real ttnn",
     ),
     # The numerics suite: against what the real ttnn computed on a simulated Wormhole.
     Metric("bit_exact", "higher", sees="share of elements with the recorded bits"),

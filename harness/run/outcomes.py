@@ -14,6 +14,7 @@ from goldens import GoldenError, GoldenSpec
 from harness.emulator import OutOfMemoryError
 from harness.errors import USAGE_EXIT, UserError
 from harness.gates.policy import PolicyError
+from harness.results.catalogue import CONFLICTS
 from harness.results.false_discovery import controlled, is_statistical
 from harness.results.figures import bound, figure
 from harness.results.schema import Record, ResultsError, Verdict, record_from_json
@@ -112,9 +113,7 @@ class Outcomes:
     def __init__(self, options: Options, journal: Journal | None = None) -> None:
         self._filed: dict[str, list[Record]] = dict(journal.finished) if journal else {}
         self._controlled: list[Record] | None = None
-        self._earlier_failed = any(
-            r.verdict not in ("pass", "not_compared") and not is_statistical(r) for r in self.records
-        )
+        self._earlier_failed = any(_failed(r) and not is_statistical(r) for r in self.records)
         self._journal = journal
         self._options = options
         self._unexplained: dict[str, tuple[Verdict, str]] = {}
@@ -161,7 +160,7 @@ class Outcomes:
         ended = self._unexplained.pop(report.nodeid, None)
         if ended is None and not records:
             ended = self._without_records(unjudged_test)
-        explained = any(record.verdict not in ("pass", "not_compared") for record in records)
+        explained = any(_failed(record) and record.metric != CONFLICTS for record in records)
         if ended is not None and not explained:
             records.append(replace(unjudged_test, verdict=ended[0], note=ended[1]))
         tries = next((value for name, value in report.user_properties if name == TRIES_PROPERTY), 1)
@@ -194,12 +193,13 @@ class Outcomes:
     def control_false_discoveries(self) -> bool:
         """Gives the statistical gates their verdicts, which need all of the run's.
 
-        Whether what pytest has not counted as a failed test fails the run: such a verdict, or a test of an earlier run that
-        this one goes on with.
+        Whether what pytest has not counted as a failed test fails the run: such a verdict, a result unlike the real ttnn's, or
+        a test of an earlier run that this one goes on with.
         """
         self._controlled = controlled(self.records)
         statistical = any(is_statistical(r) and r.verdict != "pass" for r in self.records)
-        return statistical or self._earlier_failed
+        conflict = any(r.metric == CONFLICTS and _failed(r) for r in self.records)
+        return statistical or conflict or self._earlier_failed
 
     def _without_records(self, test: Record) -> tuple[Verdict, str]:
         """What a test that passed has shown that filed nothing: its own assertions hold, if there were numbers to judge."""
@@ -208,6 +208,10 @@ class Outcomes:
         if not TARGETS[self._options.target].computes:
             return "not_compared", f"passed, on zeros: {self._options.target} computes nothing"
         return "pass", "its own assertions hold; it files no figure"
+
+
+def _failed(record: Record) -> bool:
+    return record.verdict not in ("pass", "not_compared")
 
 
 def _readable(properties: list[tuple[str, object]]) -> list[tuple[str, object]]:

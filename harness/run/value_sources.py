@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from harness.gates.policy import Policy, judge
+from harness.results.catalogue import CONFLICTS
+from harness.results.schema import Record
 from harness.results.sources import OpSource, Sources, joined
 from harness.targets import shadow
 
@@ -42,6 +45,27 @@ def taken() -> dict[str, Any]:
             )
         )
     return asdict(Sources(ops=tuple(ops), findings=tuple(coverage.findings)))
+
+
+def conflicts(base: Record, policy: Policy) -> list[Record]:
+    """A record for each op whose results the emulator and the real ttnn did not have alike since `taken`; none on other targets."""
+    records = []
+    for op, (what, calls) in shadow.coverage().conflicts.items():
+        rule = policy.resolve(metric=CONFLICTS, module=op, precision=base.precision, target=base.target)
+        records.append(
+            replace(
+                base,
+                module=op,
+                metric=CONFLICTS,
+                value=float(calls),
+                gate=rule.gate,
+                guideline=rule.guideline,
+                direction=rule.direction,
+                verdict=judge(float(calls), rule),
+                note=f"{op}: {what}",
+            )
+        )
+    return records
 
 
 def of_what_was_read() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -36,13 +37,18 @@ class Op:
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments of a call that it writes to."""
-        places = list(signature(self.function).parameters)
+        places = _places(self.function)
         return [kwargs[name] if name in kwargs else args[places.index(name)] for name in self.writes]
 
     @property
     def ends(self) -> bool:
         """Whether it gives memory back."""
         return self.kind is Kind.BUFFER and not self.per_device
+
+
+@cache
+def _places(function: Callable[..., Any]) -> list[str]:
+    return list(signature(function).parameters)
 
 
 # By every ttnn name an op has; the first is `Op.name`.

@@ -1,8 +1,8 @@
 """The shadow as a target: the real ttnn on a mock cluster answers every call, and values are carried beside its buffers.
 
-May be imported from here: what `__all__` names. Which file does what: `calls` is the hook on all
-ops, `values` the values by buffer, `golden` those of ops that the emulator lacks, `transfers` what moves tensors, `traces` traces and
-queues, `conversion` real types to the emulator's, `mesh` a mesh without memory, `coverage` how true it all is.
+May be imported from here: what `__all__` names. Which file does what: `calls` is the hook on all ops, `below` what is called below
+those, `values` the values by buffer, `golden` those of ops that the emulator lacks, `transfers` what moves tensors, `traces` traces
+and queues, `conversion` real types to the emulator's, `mesh` a mesh without memory, `coverage` how true it all is.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def _install(ttnn: Any, mode: str) -> None:
     from harness.emulator.arithmetic.mode import Mode, set_mode
     from harness.emulator.kernels import cpu
     from harness.emulator.runtime import padding
+    from harness.targets.shadow.below import Below
     from harness.targets.shadow.calls import Calls
     from harness.targets.shadow.graphs import Graphs
     from harness.targets.shadow.traces import ShadowTraces
@@ -62,6 +63,7 @@ def _install(ttnn: Any, mode: str) -> None:
     transfers.install(calls)
     ttnn.decorators.FastOperation.__call__ = lambda op, *args, **kwargs: calls(op, args, kwargs)
     ShadowTraces(values, coverage).install(ttnn)
+    Below(calls, transfers, coverage).install()
 
 
 TARGET = Target(

@@ -7,8 +7,9 @@ unknown. Whether a result is a view, was written in place or is new follows from
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -20,6 +21,7 @@ from harness.emulator.mesh.queues import set_current_queue
 from harness.emulator.runtime.declarations import DECLARATIONS
 from harness.emulator.runtime.dispatch import CALLS
 from harness.emulator.runtime.tensor import Tensor, tensors_in
+from harness.targets.shadow.conversion import Spec
 from harness.targets.shadow.coverage import Coverage, Source
 from harness.targets.shadow.golden import NoValues, Out, from_golden, has_golden
 from harness.targets.shadow.graphs import Graphs
@@ -49,12 +51,18 @@ HOW = frozenset(
 )
 # Arguments that a call overwrites as a whole: what they held before does not matter.
 OUTPUTS = ("output_tensor", "optional_output_tensor", "optional_output", "out")
+# The emulator's ops that work in another way where little of L1 is free; another one that asks is told that it is not known.
+ASKS_FOR_L1 = re.compile("matmul|linear|mm$")
 # What the emulator finds wrong with a program, rather than with its own knowledge, is the user's to hear.
 CHECKS = (TraceError, RaceError)
 _clock = time.perf_counter
 
 
-@dataclass
+class Conflict(ValueError):
+    """The emulator's results cannot stand for the real ones, for they are others; the message says which."""
+
+
+@dataclass(slots=True)
 class Call:
     """A call that is about to run: what its values will be made of, taken before the op may free it."""
 
@@ -105,7 +113,7 @@ class Calls:
             begun = _clock()
             result = self.real(op, *args, **kwargs)
             ended = _clock()
-            outputs = self._device_tensors(result, [])
+            outputs = self.device_tensors((result,))
             if not outputs and not call.inputs:
                 return result
             source = self._values(call, outputs)
@@ -115,27 +123,31 @@ class Calls:
         return result
 
     def _prepared(self, name: str, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        inputs = self._device_tensors((args, kwargs), [])
+        inputs = self.device_tensors((args, kwargs))
         values = self.values
         stands_for = {id(real): values.tensor(real) for real in inputs}
-        given = [kwargs[key] for key in OUTPUTS if key in kwargs]
+        given = [kwargs[key] for key in OUTPUTS if key in kwargs] if kwargs else []
         read = [real for real in inputs if not any(real is one for one in given)] if given else inputs
         call = Call(name, op, args, kwargs, inputs, stands_for, values.source(read))
-        call.overwritten = {one.buffer_unique_id() for one in self._device_tensors(given, [])}
+        if given:
+            call.overwritten = {one.buffer_unique_id() for one in self.device_tensors(given)}
         emulated = CALLS.get(name)
         if emulated is None:
             self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
             return call
         taken = _parameters(name)
+        values.arguments = stands_for
         try:
             convert = values.conversion.value
             call.emulated = (
-                tuple([convert(value) for value in args]),
+                convert(args),
                 {key: convert(value) for key, value in kwargs.items() if key in taken or key not in HOW},
             )
         except Exception as error:  # what the emulator cannot be told is its golden's
             self._coverage().explain(name, Source.GOLDEN, str(error))
-        if inputs:
+        values.arguments = {}
+        values.free_l1 = None
+        if inputs and ASKS_FOR_L1.search(name):
             view = self._ttnn.get_memory_view(inputs[0].device(), self._ttnn.BufferType.L1)
             values.free_l1 = view.largest_contiguous_bytes_free_per_bank
         return call
@@ -153,7 +165,7 @@ class Calls:
         elif not has_golden(call.op):
             self._coverage().explain(call.name, Source.NONE, "it has no golden either")
         for real in outputs or self._written(call) or call.inputs:
-            self._unknown(call, real)
+            self.unknown(call.name, real)
         return Source.NONE
 
     def _from_emulator(self, call: Call, outputs: list[Any]) -> bool:
@@ -161,48 +173,54 @@ class Calls:
         declaration = DECLARATIONS[name]
         assert call.emulated is not None
         args, kwargs = call.emulated
-        meshes = {values.mesh(real.device()) for real in outputs}
+        minding = [mesh for real in outputs if (mesh := values.mesh(real.device())).concerns_traces]
+        specs: list[Spec] = []
         try:
-            for mesh in meshes:
+            for mesh in minding:
                 mesh.places = list(values.places(outputs))
             written = list(tensors_in(declaration.written(args, kwargs))) if declaration.writes else []
             for target in written:
                 values.written(target)
             made = list(tensors_in(CALLS[name](*args, **kwargs)))
             if outputs or not written:
-                self._agree(name, made, outputs)
+                specs = self._agree(name, made, outputs)
         except CHECKS:
             raise
+        except Conflict as conflict:
+            self._coverage().explain(name, Source.GOLDEN, str(conflict))
+            self._coverage().conflict(name, str(conflict))
+            return False
         except Exception as error:  # never the user's: the real ttnn took the call
             self._coverage().explain(name, Source.GOLDEN, f"{type(error).__name__}: {error}")
             self._coverage().find(name, f"ttnn takes it, the emulator does not: {error}")
             return False
         finally:
-            for mesh in meshes:
+            for mesh in minding:
                 mesh.places = []
         for target in written:
             cell = values.of(target)
             if cell is not None:
                 cell.source = min(cell.source, call.source)
-        for real, tensor in zip(outputs, made, strict=False):
-            self._store(call, real, tensor, call.source)
+        for real, tensor, spec in zip(outputs, made, specs, strict=False):
+            self._store(call, real, tensor, spec)
         return True
 
-    def _agree(self, name: str, made: Sequence[Tensor], outputs: Sequence[Any]) -> None:
-        """Holds the emulator's results against the real ones. Raises ValueError where they cannot stand for them."""
+    def _agree(self, name: str, made: Sequence[Tensor], outputs: Sequence[Any]) -> list[Spec]:
+        """Holds the emulator's results against the real ones; their specs. Raises Conflict where one cannot stand for another."""
         if len(made) != len(outputs):
-            raise ValueError(f"the emulator gives {len(made)} tensors, ttnn {len(outputs)}")
-        for tensor, real in zip(made, outputs, strict=True):
-            spec = self.values.storable(real)
+            raise Conflict(f"the emulator gives {len(made)} tensors, ttnn {len(outputs)}")
+        specs = [self.values.storable(real) for real in outputs]
+        for tensor, spec in zip(made, specs, strict=True):
             if tensor.shape != spec.shape or tensor.dtype is not spec.dtype:
-                raise ValueError(
+                raise Conflict(
                     f"the emulator gives {list(tensor.shape)} {tensor.dtype}, ttnn {list(spec.shape)} {spec.dtype}"
                 )
             if tensor.layout is not spec.layout or tensor.config != spec.config:
-                self._coverage().find(
+                self._coverage().conflict(
                     name,
                     f"the emulator gives {tensor.layout} {tensor.config}, ttnn {spec.layout} {spec.config}",
                 )
+        return specs
 
     def _from_golden(self, call: Call, outputs: list[Any]) -> bool:
         values, name = self.values, call.name
@@ -239,13 +257,12 @@ class Calls:
         declaration = DECLARATIONS.get(call.name)
         if declaration is None or not declaration.writes:
             return []
-        return self._device_tensors(declaration.written(call.args, call.kwargs), [])
+        return self.device_tensors(declaration.written(call.args, call.kwargs))
 
-    def _store(self, call: Call, real: Any, tensor: Tensor, source: Source) -> None:
+    def _store(self, call: Call, real: Any, tensor: Tensor, spec: Spec) -> None:
         """The emulator's result stands for the real one: new, another look at a buffer, or what was written to one."""
-        values = self.values
+        values, source = self.values, call.source
         cell = values.cell(real)
-        spec = values.storable(real)
         if cell is None:
             owner = values.of(tensor)
             if owner is not None or tensor.config != spec.config or tensor.layout is not spec.layout:
@@ -267,28 +284,30 @@ class Calls:
             torch.equal(a.reshape(-1), b.reshape(-1)) for a, b in pairs
         )
 
-    def _unknown(self, call: Call, real: Any) -> None:
+    def unknown(self, name: str, real: Any) -> None:
+        """From now on nothing is known of a device tensor."""
         values = self.values
         if values.cell(real) is None:
             values.put(real, values.unknown(real), Source.NONE)
             return
         spec = values.storable(real)
         nothing = Tensor(values.unknown(real), *spec)
-        values.overwrite(call.name, real, nothing, Source.NONE)
+        values.overwrite(name, real, nothing, Source.NONE)
 
     # arguments
 
-    def _device_tensors(self, value: Any, found: list[Any]) -> list[Any]:
-        kind = type(value)
-        if kind is self._tensor:
-            if self._on_device(value) and value.is_allocated():  # else the real op says so
-                found.append(value)
-        elif kind is list or kind is tuple:
-            for item in value:
-                self._device_tensors(item, found)
-        elif kind is dict:
-            for item in value.values():
-                self._device_tensors(item, found)
+    def device_tensors(self, values: Iterable[Any], found: list[Any] | None = None) -> list[Any]:
+        """The allocated device tensors among values, added to those found."""
+        found = [] if found is None else found
+        for value in values:
+            kind = type(value)
+            if kind is self._tensor:
+                if self._on_device(value) and value.is_allocated():  # else the real op says so
+                    found.append(value)
+            elif kind is list or kind is tuple:
+                self.device_tensors(value, found)
+            elif kind is dict:
+                self.device_tensors(value.values(), found)
         return found
 
     def _with_tensors(self, value: Any, stands_for: dict[int, Tensor]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from harness.emulator import api
@@ -12,7 +12,7 @@ from harness.emulator.spec import geometry, memory_config, program_configs
 from harness.emulator.spec.types import BufferType, DataType, Layout
 from harness.targets.shadow.mesh import ValuesMesh
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 class NotConvertible(LookupError):
@@ -33,7 +33,8 @@ class Conversion:
 
     def __init__(self, ttnn: Any, tensor: Callable[[Any], Any], mesh: Callable[[Any], ValuesMesh]) -> None:
         self._configs: dict[Any, memory_config.MemoryConfig] = {}
-        self._members: dict[Any, Any] = {}
+        self._members: dict[int, Any] = {}  # by the id of the real one: members of an enum are never freed
+        self._specs: dict[tuple[int, int, int], list[tuple[Any, Spec]]] = {}
         self._converters: dict[type, Callable[[Any], Any]] = {
             ttnn.Tensor: tensor,
             ttnn.MeshDevice: mesh,
@@ -44,8 +45,8 @@ class Conversion:
             ttnn.CoreRangeSet: _ranges,
             ttnn.UnaryWithParam: self._unary,
             ttnn.ThrottleLevel: lambda level: int(level.value),
-            list: lambda values: [self.value(each) for each in values],
-            tuple: lambda values: tuple(self.value(each) for each in values),
+            list: self._each,
+            tuple: lambda values: tuple(self._each(values)),
             dict: lambda values: {key: self.value(each) for key, each in values.items()},
         }
         for name, config in vars(program_configs).items():
@@ -71,25 +72,37 @@ class Conversion:
             raise NotConvertible(f"the emulator has no {kind.__name__}")
         return value
 
+    def _each(self, values: Iterable[Any]) -> list[Any]:
+        return [each if type(each) in _PLAIN else self.value(each) for each in values]
+
     def member(self, value: enum.Enum) -> Any:
         """A member of an enum, by its name: the real one numbers some that the emulator lacks."""
-        found = self._members.get(value)
+        found = self._members.get(id(value))
         if found is None:
             kind = getattr(api, type(value).__name__, None)
             found = getattr(kind, value.name, None)
             if found is None:
                 raise NotConvertible(f"the emulator has no {type(value).__name__}.{value.name}")
-            self._members[value] = found
+            self._members[id(value)] = found
         return found
 
     def spec(self, tensor: Any) -> Spec:
-        """Of a real tensor. Raises NotConvertible for a format that the emulator lacks."""
-        return Spec(
+        """Of a real tensor; equal ones are one and the same. Raises NotConvertible for a format that the emulator lacks."""
+        real = tensor.spec
+        # Equal specs have different hashes.
+        alike = (tensor.logical_volume(), id(tensor.dtype), id(tensor.layout))
+        known = self._specs.setdefault(alike, [])
+        for one, spec in known:
+            if one == real:
+                return spec
+        spec = Spec(
             geometry.Shape(tensor.shape),
             self.member(tensor.dtype),
             self.member(tensor.layout),
             self.memory(tensor.memory_config()),
         )
+        known.append((real, spec))
+        return spec
 
     def memory(self, config: Any) -> memory_config.MemoryConfig:
         """A memory config; one sharded over more than two dimensions has no shard spec."""

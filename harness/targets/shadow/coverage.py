@@ -36,12 +36,14 @@ class Coverage:
     """What happened since the beginning, or since it was last taken.
 
     `reasons`: why an op did not get better values, the first reason of each (op, source). `findings`: where the emulator's
-    result has another spec than the real ttnn's, or was refused and the real one not, as "<op>: <what>".
+    result has another spec than the real ttnn's, or was refused and the real one not, as "<op>: <what>". `conflicts`: of the
+    former by op, what differed first and in how many calls.
     """
 
     counts: dict[tuple[str, Source], Count] = field(default_factory=dict)
     reasons: dict[tuple[str, Source], str] = field(default_factory=dict)
     findings: dict[str, int] = field(default_factory=dict)
+    conflicts: dict[str, tuple[str, int]] = field(default_factory=dict)
     weakest_read: Source | None = None  # of what was read back to the host
 
     def count(self, op: str, source: Source, in_ttnn: float, in_values: float) -> None:
@@ -61,6 +63,12 @@ class Coverage:
         """The emulator does not do as the real ttnn does."""
         line = f"{op}: {' '.join(what.split())[:300]}"
         self.findings[line] = self.findings.get(line, 0) + 1
+
+    def conflict(self, op: str, what: str) -> None:
+        """The emulator's result has another spec than the real ttnn's."""
+        self.find(op, what)
+        first, calls = self.conflicts.get(op, (what, 0))
+        self.conflicts[op] = first, calls + 1
 
     def read(self, source: Source) -> None:
         """Values went to the host, where a test may look at them."""

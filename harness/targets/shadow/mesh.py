@@ -32,12 +32,15 @@ class Place:
 class _RealMemory:
     """Answers the emulator's questions about memory with what the real ttnn had free before the op."""
 
-    def __init__(self, free_l1: Callable[[], int]) -> None:
+    def __init__(self, free_l1: Callable[[], int | None]) -> None:
         self._free_l1 = free_l1
 
     def usage(self, buffer_type: BufferType) -> Usage:
-        """Only the largest free block is known, of L1: no op asks for more."""
-        return Usage(num_banks=0, bank_size=0, allocated=0, largest_free=self._free_l1())
+        """Only the largest free block is known, of L1: no op asks for more. Raises LookupError where it was not looked up."""
+        free = self._free_l1()
+        if free is None:
+            raise LookupError("how much of L1 was free before this op was not looked up")
+        return Usage(num_banks=0, bank_size=0, allocated=0, largest_free=free)
 
     def free(self, buffer: Buffer) -> None:
         """The real ttnn frees."""
@@ -46,7 +49,9 @@ class _RealMemory:
 class ValuesMesh(MeshDevice):
     """A mesh of the emulator's without memory. `free_l1`: the largest free block of L1, in bytes, when it is asked for."""
 
-    def __init__(self, shape: tuple[int, int], grid: tuple[int, int], free_l1: Callable[[], int]) -> None:
+    def __init__(
+        self, shape: tuple[int, int], grid: tuple[int, int], free_l1: Callable[[], int | None]
+    ) -> None:
         super().__init__(MeshShape(*shape), grid, trace_region_size=1, num_command_queues=QUEUES)
         # No Allocator, for nothing is allocated here: it answers and frees as one does.
         self.allocator = _RealMemory(free_l1)  # type: ignore[assignment]

@@ -81,6 +81,10 @@ class Transfers:
         self._coverage().read(self.values.source([real]))
         return self.host(tensor, real.device().shape)
 
+    def on_host(self, real: Any) -> Any:
+        """A host tensor as it is, a device tensor's values."""
+        return self.read(real) if self._on_device(real) else real
+
     def host(self, tensor: Tensor, mesh_shape: Any = None) -> Any:
         """A real host tensor with an emulator's values; FLOAT32 where a block float could not hold what is not finite."""
         ttnn = self._ttnn
@@ -141,18 +145,19 @@ class Transfers:
         if kwargs.get("spec") is not None:
             memory = kwargs["spec"].memory_config
         host = self._real(op, tensor, *args, **kwargs)
-        return self._placed("ttnn.from_torch", host, device, memory, queue)
+        return self.placed("ttnn.from_torch", host, device, memory, queue)
 
     def _put_on_device(self, op: Any, *args: Any, **kwargs: Any) -> Any:
         queue = kwargs.pop("queue_id", kwargs.pop("cq_id", None))
         bound = _named(("tensor", "device", "memory_config"), args, kwargs)
         if self._on_device(bound["tensor"]):
             return self._real(op, *args, **kwargs)
-        return self._placed(
+        return self.placed(
             "ttnn.to_device", bound["tensor"], bound["device"], bound.get("memory_config"), queue
         )
 
-    def _placed(self, name: str, host: Any, device: Any, memory: Any, queue: Any) -> Any:
+    def placed(self, name: str, host: Any, device: Any, memory: Any = None, queue: Any = None) -> Any:
+        """A real host tensor on the device, with its values."""
         given = {} if memory is None else {"memory_config": memory}
         made = self._to_device(host, device, **given)
         self.values.put(made, self.values.host_shards(host), Source.EXACT)
@@ -263,14 +268,14 @@ class Transfers:
             return (
                 host
                 if device is None
-                else self._placed("ttnn.load_tensor", host, device, host.memory_config(), None)
+                else self.placed("ttnn.load_tensor", host, device, host.memory_config(), None)
             )
 
         return loading
 
     def _dumping(self, dump: Callable[..., Any]) -> Callable[..., Any]:
         def dumping(file_name: str, tensor: Any, *args: Any) -> Any:
-            return dump(file_name, self.read(tensor) if self._on_device(tensor) else tensor, *args)
+            return dump(file_name, self.on_host(tensor), *args)
 
         return dumping
 

@@ -24,10 +24,12 @@ from harness.targets.shadow.conversion import Conversion, NotConvertible, Spec
 from harness.targets.shadow.coverage import UNSEEN, Coverage, Source
 from harness.targets.shadow.mesh import Place, ValuesMesh
 
-_SWEEP_BYTES = 256 << 20  # put since the last sweep
+# A sweep follows so many bytes put since the last one, or so many more buffers than twice those that were then left.
+_SWEEP_BYTES = 256 << 20
 _SWEEP_CELLS = 256
+_FIRST = (0,)  # the devices of a mesh of one
 
-# (mesh, kind of memory, address) of a buffer
+# (mesh, kind of memory as its enum's value, address) of a buffer
 Where = tuple[int, Any, int]
 
 
@@ -53,13 +55,17 @@ class Values:
 
     def __init__(self, ttnn: Any, coverage: Callable[[], Coverage]) -> None:
         self.ttnn, self._coverage = ttnn, coverage
-        self.conversion = Conversion(ttnn, self.tensor, self.mesh)
+        self.conversion = Conversion(ttnn, self._argument, self.mesh)
+        self.arguments: dict[int, Tensor] = {}  # of the running call, by the id of the real tensor object
         self.cells: dict[int, Cell] = {}
-        self.free_l1 = 0  # bytes, the largest free block before the running op
+        self.free_l1: int | None = (
+            None  # bytes, the largest free block before the running op, where that matters
+        )
         self._meshes: dict[int, tuple[Any, ValuesMesh]] = {}
         self._at: dict[Where, int] = {}  # the buffer there
         self._of_storage: dict[int, Cell] = {}  # by the storage's id
         self._since_sweep = 0
+        self._left = 0  # buffers after the last sweep
         self._host_to_torch = ttnn.Tensor.to_torch  # as it is for host tensors
 
     # meshes
@@ -106,6 +112,10 @@ class Values:
             return Tensor(self.unknown(real) * len(devices), *self.storable(real), cell.storage)
         cell.views.append(View(spec, devices, made))
         return made
+
+    def _argument(self, real: Any) -> Tensor:
+        known = self.arguments.get(id(real))
+        return self.tensor(real) if known is None else known
 
     def cell(self, real: Any) -> Cell | None:
         """What is known of a device tensor's buffer."""
@@ -187,7 +197,7 @@ class Values:
             tensor.shards = _spread(tensor.shards, len(devices))
         uid, where = (
             real.buffer_unique_id(),
-            (storage.device.id(), tensor.config.buffer_type, real.buffer_address()),
+            (storage.device.id(), tensor.config.buffer_type.value, real.buffer_address()),
         )
         dead = self._at.get(where)
         if dead is not None and dead != uid:
@@ -195,8 +205,8 @@ class Values:
         self._at[where] = uid
         cell = self.cells[uid] = Cell(storage, source, where, View(real.spec, devices, tensor))
         self._of_storage[storage.id] = cell
-        self._since_sweep += tensor.shards[0].nbytes + _SWEEP_BYTES // _SWEEP_CELLS
-        if self._since_sweep > _SWEEP_BYTES:
+        self._since_sweep += tensor.shards[0].nbytes
+        if self._since_sweep > _SWEEP_BYTES or len(self.cells) > 2 * self._left + _SWEEP_CELLS:
             self.sweep(real.device())
 
     def copy(self, tensor: Tensor, wanted: Spec) -> Tensor:
@@ -265,11 +275,11 @@ class Values:
         """Forgets the buffers of a mesh that died with the last reference to them."""
         mesh = self.mesh(real).id()
         buffers = self.ttnn._ttnn.reports.get_buffers([real])
-        live = {(mesh, self.conversion.member(one.buffer_type), one.address) for one in buffers}
+        live = {(mesh, self.conversion.member(one.buffer_type).value, one.address) for one in buffers}
         for uid, cell in list(self.cells.items()):
             if cell.where[0] == mesh and cell.where not in live:
                 self.forget(uid)
-        self._since_sweep = 0
+        self._since_sweep, self._left = 0, len(self.cells)
 
     def places(self, reals: Sequence[Any]) -> Iterator[Place]:
         """Where the real ttnn has put new tensors, as far as their mesh has traces to mind."""
@@ -287,7 +297,7 @@ class Values:
         """The devices of its mesh that a tensor lies on, row by row."""
         mesh = self.mesh(real.device())
         if mesh.num_devices == 1:
-            return (0,)
+            return _FIRST
         return tuple(place[0] * mesh.shape[1] + place[1] for place in real.device_coords())
 
 

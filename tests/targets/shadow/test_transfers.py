@@ -75,6 +75,11 @@ assert source_of("ttnn.all_broadcast") == [Source.NONE]
 two = ttnn.MeshComposerConfig(2, 3)
 both = back(split, mesh_composer=ttnn.create_mesh_composer(mesh, two))
 assert torch.equal(both, a)
+host = ttnn.from_torch(a, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT)
+spread = ttnn.distribute_tensor(host, ttnn.ShardTensorToMesh(mesh, dim=3), mesh)
+assert torch.equal(back(spread, mesh_composer=side), a)
+assert torch.equal(ttnn.aggregate_tensor(spread + spread, side).to_torch().float(), 2 * a)
+assert torch.equal(back(ttnn.combine_device_tensors(tensors=ttnn.get_device_tensors(spread)), mesh_composer=side), a)
 """,
         mesh="1x2",
     )
