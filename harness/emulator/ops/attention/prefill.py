@@ -158,7 +158,9 @@ def _padded(
 
 def _at_once(
     attend: Callable[..., torch.Tensor],
-    devices: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, None]],
+    devices: Sequence[
+        tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+    ],
 ) -> list[torch.Tensor]:
     """All devices' attention as one batch: a device has a head or two, too little to share among the CPU's threads."""
     if len(devices) <= 1:

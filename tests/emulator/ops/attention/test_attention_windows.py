@@ -32,7 +32,7 @@ either_dest = pytest.mark.parametrize("compute", [None, FULL], ids=["bf16 dest",
 
 
 def random(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).bfloat16()
+    return torch.randn(*shape).bfloat16()
 
 
 def visible(rows, keys, window, causal, position=0):
@@ -169,7 +169,7 @@ def test_without_a_chunk_size_a_window_in_one_chunk_shows_the_keys_beyond(put, a
 def test_the_streaming_kernel_step_by_step(put, arithmetic, window):
     """Chunks of queries one by one, of keys from the first that the window touches; then the sink. One head, bit for bit."""
     rows, tall, wide, scale = 128, 64, 32, 0.125
-    q, k, v = random(1, 1, rows, 64), random(1, 1, rows, 64) * 2, random(1, 1, rows, 64)
+    q, k, v = random(1, 1, rows, 64), random(1, 1, rows, 64), random(1, 1, rows, 64)
     sink, hifi2 = torch.tensor(5.0).bfloat16(), Math(api.MathFidelity.HiFi2, False)
     out = SDPA(
         *map(put, (q, k, v)),
