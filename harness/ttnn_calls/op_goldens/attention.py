@@ -116,6 +116,19 @@ def _update_cache(
     return cache
 
 
+def _with_sink(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sink: Tensor | None, scale: float | None
+) -> Tensor:
+    # q [B, nq, Sq, hd]. The kernels scale a sink with the scores: it comes divided by the scale.
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+    scores = q @ k.transpose(-1, -2) * factor + mask
+    if sink is not None:
+        last = (sink.reshape(1, -1, 1, 1) * factor).expand(*scores.shape[:-1], 1)
+        scores, v = torch.cat((scores, last.to(scores.dtype)), -1), functional.pad(v, (0, 0, 0, 1))
+    return scores.softmax(-1) @ v
+
+
 def _sdpa(
     q: Tensor,
     k: Tensor,
@@ -124,12 +137,23 @@ def _sdpa(
     attn_mask: Tensor | None = None,
     is_causal: bool = True,
     scale: float | None = None,
+    sliding_window_size: int | None = None,
+    attention_sink: Tensor | None = None,
     output_concat_heads: bool = False,
     **_: Any,
 ) -> Tensor:
-    out = functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=True
-    )
+    if sliding_window_size or attention_sink is not None:
+        behind = torch.arange(q.shape[2])[:, None] - torch.arange(k.shape[2])
+        if is_causal:
+            hidden = (behind < 0) | (behind >= (sliding_window_size or q.shape[2]))
+        else:
+            hidden = behind.abs() > (sliding_window_size or 2 * max(behind.shape)) // 2
+        mask = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+        out = _with_sink(q, k, v, mask if attn_mask is None else attn_mask, attention_sink, scale)
+    else:
+        out = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=attn_mask, is_causal=is_causal, scale=scale, enable_gqa=True
+        )
     return out.transpose(1, 2).flatten(2)[:, None] if output_concat_heads else out
 
 
@@ -143,6 +167,8 @@ def _sdpa_decode(
     cur_pos: Sequence[int] = (),
     cur_pos_tensor: Tensor | None = None,
     scale: float | None = None,
+    sliding_window_size: int | None = None,
+    attention_sink: Tensor | None = None,
     **_: Any,
 ) -> Tensor:
     # q [1, B, nq, hd]. A user without a position is not attended for: the device leaves its rows unwritten.
@@ -158,9 +184,12 @@ def _sdpa_decode(
         else:
             pages = page_table[user, : position // k.shape[2] + 1]
             keys, values = (cache[pages].transpose(0, 1).flatten(1, 2) for cache in (k, v))
-        seen = slice(position + 1)
-        out[0, user] = functional.scaled_dot_product_attention(
-            q[:, user, :, None], keys[None, :, seen], values[None, :, seen], scale=scale, enable_gqa=True
+        first = max(0, position + 1 - sliding_window_size) if sliding_window_size else 0
+        seen = slice(first, position + 1)
+        sink = None if attention_sink is None else attention_sink[: q.shape[2], 0]
+        nothing = torch.zeros(1, position + 1 - first)
+        out[0, user] = _with_sink(
+            q[:, user, :, None], keys[None, :, seen], values[None, :, seen], nothing, sink, scale
         )[0, :, 0]
     return out
 

@@ -52,6 +52,32 @@ def attend(
     return _in_library(library, queries, keys, values, mask, causal, scale, pages)
 
 
+def attend_with_sink(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    sink: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """`attend` without causality, with a score more in each row, of a key whose value is zero: sink [nq, 1 or Sq, 1] before it
+    is scaled."""
+    _, heads, rows, _ = queries.shape
+    group = heads // keys.shape[1]
+    last = (sink.float() * scale).bfloat16().expand(heads, rows, 1)
+    keys, values = (torch.nn.functional.pad(t, (0, 0, 0, 1)) for t in (keys, values))
+    out = torch.empty_like(queries)
+    for head in range(heads):  # one by one: a mask of all heads would be as large as all scores
+        added = torch.zeros(1, 1, rows, keys.shape[2] - 1, dtype=torch.bfloat16)
+        if mask is not None:
+            added = mask[:, head : head + 1] if mask.shape[1] > 1 else mask
+            added = added.bfloat16().expand(-1, -1, rows, -1)
+        added = torch.cat([added, last[head].expand(len(added), 1, rows, 1)], -1)
+        of_head, kv = slice(head, head + 1), slice(head // group, head // group + 1)
+        out[:, of_head] = attend(queries[:, of_head], keys[:, kv], values[:, kv], added, False, scale)
+    return out
+
+
 def _in_torch(
     queries: torch.Tensor,
     keys: torch.Tensor,

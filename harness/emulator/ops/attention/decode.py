@@ -7,9 +7,16 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 
 from harness.emulator.errors import refuse
-from harness.emulator.ops.attention.checks import check_inputs, check_mask_format, not_modelled
+from harness.emulator.ops.attention.checks import (
+    check_decode_sink,
+    check_inputs,
+    check_mask_format,
+    not_modelled,
+    window_size,
+)
 from harness.emulator.ops.attention.core import Pages
 from harness.emulator.ops.attention.decode_setting import DecodeStep, Lengths, default_scale, largest_chunk
 from harness.emulator.ops.kv_cache.positions import (
@@ -54,15 +61,14 @@ def scaled_dot_product_attention_decode(
 
     With is_causal=False it attends all positions, and a mask [1 or B, 1, nq, S] is added to the scores. The kernel adds it
     before they are scaled, and no op divides it first: modes device and exact do the same, see `_mask_shards`.
+    With a sliding_window_size it attends the last so many of those positions. attention_sink [nq, 32] has in its first column
+    a score more for each head, of a key whose value is zero, which no scale has touched.
     """
     q, k, v = input_tensor_q, input_tensor_k, input_tensor_v
     _check_decode(_DECODE, q, k, v, program_config, memory_config)
-    not_modelled(
-        _DECODE,
-        sliding_window_size=sliding_window_size or None,
-        attention_sink=attention_sink,
-        share_cache=share_cache or None,
-    )
+    not_modelled(_DECODE, share_cache=share_cache or None)
+    window = window_size(_DECODE, sliding_window_size)
+    check_decode_sink(_DECODE, attention_sink, q)
     users, span = q.shape[1], k.shape[2]
     if k.shape[0] != users:
         refuse(_DECODE, f"cache batch {k.shape[0]} must equal q's {users} users")
@@ -85,17 +91,23 @@ def scaled_dot_product_attention_decode(
         lengths = _same(known, q)
     mask = _mask_shards(_DECODE, attn_mask, q, is_causal, span, scale)
     _check_scale(_DECODE, q, scale)
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, chunk, is_causal)
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, chunk, is_causal, window)
+    sinks = _sink_shards(attention_sink, q)
 
     def attend(
-        x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: Lengths, mask: torch.Tensor | None
+        x: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        length: Lengths,
+        mask: torch.Tensor | None,
+        sink: torch.Tensor | None,
     ) -> torch.Tensor:
         seen = min(length.longest, span)
         cached = [length.of_present(cache)[:, :, :seen] for cache in (keys, values)]
-        return step.attend(x, cached[0], cached[1], length, mask)
+        return step.attend(x, cached[0], cached[1], length, mask, sink)
 
     def shards() -> list[torch.Tensor]:
-        return list(map(attend, q.shards, k.shards, v.shards, lengths(), mask()))
+        return list(map(attend, q.shards, k.shards, v.shards, lengths(), mask(), sinks()))
 
     return _decoded(_DECODE, shards, q, memory_config)
 
@@ -121,11 +133,19 @@ def paged_scaled_dot_product_attention_decode(
 
     User b attends positions 0..cur_pos[b]. A row at position -1 is not computed: on the device it keeps what memory held;
     here it is NaN, so that nobody can rely on it. With is_causal=False users attend all their pages, and a mask
-    [1 or B, 1, nq, blocks a user * block_size] is added as in contiguous decode. Returns [1, B, nq, D].
+    [1 or B, 1, nq, blocks a user * block_size] is added as in contiguous decode. A window and a sink as there. Returns
+    [1, B, nq, D].
     """
     q, k, v, table = input_tensor_q, input_tensor_k, input_tensor_v, page_table_tensor
     _check_decode(_PAGED, q, k, v, program_config, memory_config)
-    not_modelled(_PAGED, sliding_window_size=sliding_window_size or None, attention_sink=attention_sink)
+    window = window_size(_PAGED, sliding_window_size)
+    check_decode_sink(_PAGED, attention_sink, q)
+    if window and k.shape[2] < TILE_SIZE:
+        refuse(
+            _PAGED,
+            f"with blocks of {k.shape[2]} positions, less than a tile, the kernel counts a window in padded positions; the "
+            "emulator does not model that: take blocks of 32",
+        )
     users = q.shape[1]
     check_page_table(_PAGED, table, users)
     heads, block = k.shape[1:3]
@@ -145,7 +165,8 @@ def paged_scaled_dot_product_attention_decode(
     mask = _mask_shards(_PAGED, attn_mask, q, is_causal, span, scale)
     _check_scale(_PAGED, q, scale)
     automatic = 0 if is_causal else chunk
-    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, automatic, is_causal)
+    step = DecodeStep(q, k, scale, program_config, compute_kernel_config, automatic, is_causal, window)
+    sinks = _sink_shards(attention_sink, q)
 
     def attend(
         index: int,
@@ -154,8 +175,9 @@ def paged_scaled_dot_product_attention_decode(
         values: torch.Tensor,
         length: Lengths,
         mask: torch.Tensor | None,
+        sink: torch.Tensor | None,
     ) -> torch.Tensor:
-        blocks = -(-length.longest // block)
+        blocks = -(-step.reach(length.longest, span) // block)
         pages = table.shards[index][:, :blocks]
 
         def check() -> None:
@@ -172,10 +194,11 @@ def paged_scaled_dot_product_attention_decode(
             check()
         order = table.derived(("rows", index, blocks, heads, length.present_users), rows)
         where = Pages(order.view(len(length.present_users), heads, blocks), block)
-        return step.attend(x, keys, values, length, mask, where)
+        return step.attend(x, keys, values, length, mask, sink, where)
 
     def shards() -> list[torch.Tensor]:
-        return list(map(attend, itertools.count(), q.shards, k.shards, v.shards, lengths(), mask()))
+        each = q.shards, k.shards, v.shards, lengths(), mask(), sinks()
+        return list(map(attend, itertools.count(), *each))
 
     return _decoded(_PAGED, shards, q, memory_config)
 
@@ -276,6 +299,14 @@ def _mask_shards(
         return [x[:, 0].expand(users, -1, -1) for x in mask.shards]
 
     return shards
+
+
+def _sink_shards(sink: Tensor | None, q: Tensor) -> Callable[[], list[torch.Tensor | None]]:
+    """A head's sink per device, [nq]; heads that the tensor does not reach have its padding, zero."""
+    heads = q.shape[2]
+    if sink is None:
+        return lambda: [None] * len(q.shards)
+    return lambda: [F.pad(x[:heads, 0], (0, max(0, heads - x.shape[0]))) for x in sink.shards]
 
 
 def _check_used(pages: torch.Tensor, length: Lengths, block: int, blocks: int) -> None:

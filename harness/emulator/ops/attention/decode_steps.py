@@ -9,6 +9,7 @@ maximum alone, so their products are taken all at once; only sums and outputs ar
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ class Setting:
     scale: float
     k_chunk: int  # keys in a chunk; 0 lets each user's length decide
     cores: int  # that share a KV head's chunks
+    window: int = 0  # keys that a user sees at most, its last ones; 0: all
 
 
 def attend(
@@ -42,20 +44,21 @@ def attend(
     counts: list[int],
     setting: Setting,
     mask: torch.Tensor | None = None,
+    sink: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """q [users, nkv, group, D], keys and values [users, nkv, S, D]; user b sees its first counts[b] keys -> q's shape.
 
-    mask [users, nkv, group, S] or None.
+    mask [users, nkv, group, S] or None; sink [nkv, group, 1] or None, a score more in each row.
     """
     out = torch.empty_like(q)
     chunks = [setting.k_chunk or _dynamic_chunk(count, setting.math.fp32_dest) for count in counts]
     for chunk in sorted(set(chunks)):
         users = [user for user, size in enumerate(chunks) if size == chunk]
         if len(users) == len(counts):
-            return _same_chunk(q, keys, values, counts, chunk, setting, mask)
+            return _same_chunk(q, keys, values, counts, chunk, setting, mask, sink)
         seen = [counts[user] for user in users]
         theirs = None if mask is None else mask[users]
-        out[users] = _same_chunk(q[users], keys[users], values[users], seen, chunk, setting, theirs)
+        out[users] = _same_chunk(q[users], keys[users], values[users], seen, chunk, setting, theirs, sink)
     return out
 
 
@@ -67,6 +70,7 @@ def _same_chunk(
     chunk: int,
     setting: Setting,
     mask: torch.Tensor | None,
+    sink: torch.Tensor | None,
 ) -> torch.Tensor:
     plan = [
         _Lane(user, rank, *share)
@@ -76,22 +80,67 @@ def _same_chunk(
     user = torch.tensor([lane.user for lane in plan])
     first = torch.tensor([lane.start for lane in plan])
     last = torch.tensor([lane.end for lane in plan])
-    ends = torch.tensor(counts)[user]
+    begins, ends = _seen(counts, chunk, keys.shape[2], setting)
+    begins, ends = begins[user], ends[user]
     queries = q[user]
     state = _State.empty(queries)
     count = last - first
     for chunks in count.unique().tolist():
         these = (count == chunks).nonzero()[:, 0]
         start, who = first[these] * chunk, user[these]
-        hidden = torch.arange(chunks * chunk) >= (ends[these] - start)[:, None]
+        numbers = start[:, None] + torch.arange(chunks * chunk)
+        hidden = (numbers < begins[these, None]) | (numbers >= ends[these, None])
         part = [_stretch(t, who, start, chunks * chunk) for t in (keys, values)]
         added = None if mask is None else _stretch(mask.transpose(2, 3), who, start, chunks * chunk)
         state.put(these, _online(queries[these], part[0], part[1], hidden, added, chunk, setting))
     _join(state, plan, setting)
     roots = torch.tensor([index for index, lane in enumerate(plan) if lane.rank == 0])
     done = state.take(roots)
+    if sink is not None:
+        done = _with_sink(done, sink.expand_as(done.largest), setting)
     inverse = bf16(sfpu_steps.reciprocal(done.sums, approx=setting.approx, fp32_dest=setting.math.fp32_dest))
     return _buffer(fpu.multiply(done.out, inverse, setting.math), setting)
+
+
+def _seen(counts: list[int], chunk: int, span: int, s: Setting) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first key that each user sees, and the one after its last.
+
+    Where a user's length decides the chunk, the kernel adds one mask to a chunk: in the first chunk of a window that of the
+    window. If that is the last chunk too, nothing hides the keys beyond the user's position.
+    """
+    begins, ends = [], []
+    for count in counts:
+        begin = max(0, count - s.window) if s.window else 0
+        open_ended = (
+            begin > 0 and not s.k_chunk and begin // chunk == (count - 1) // chunk and count % chunk > 0
+        )
+        if open_ended:
+            warnings.warn(
+                f"decode attention at position {count - 1}: with no k_chunk_size the kernel's one mask of a chunk hides what lies "
+                f"before a window of {s.window} and not what lies beyond the position; give k_chunk_size",
+                stacklevel=2,
+            )
+        begins.append(begin)
+        ends.append(span if open_ended else count)
+    return torch.tensor(begins), torch.tensor(ends)
+
+
+def _with_sink(state: _State, sink: torch.Tensor, s: Setting) -> _State:
+    """The core that has all: what it has is scaled to a maximum that covers the sink, whose weight is added to the sum."""
+    fp32 = s.math.fp32_dest
+    largest = torch.maximum(state.largest, sink)
+    alpha, weight = (
+        _buffer(
+            sfpu_steps.correction(
+                fpu.subtract(score, largest, fp32_dest=fp32), s.scale, approx=s.exp_approx, fp32_dest=fp32
+            ),
+            s,
+        )
+        for score in (state.largest, sink)
+    )
+    sums = _buffer(fpu.multiply(state.sums, alpha, s.math), s)
+    out = _buffer(fpu.multiply(state.out, alpha, s.math), s)
+    return _State(largest, _buffer(fpu.add(sums, weight, fp32_dest=fp32), s), out)
 
 
 @dataclass(frozen=True)
@@ -222,14 +271,15 @@ def tree(cores: int) -> list[list[tuple[int, int]]]:
 
 def _shares(count: int, chunk: int, s: Setting) -> list[tuple[int, tuple[int, int]]]:
     """(rank, (first, end) chunk) of the cores with work: rank 0 has the last chunks; the first ones go to the last ranks."""
-    chunks = -(-count // chunk)
+    skipped = max(0, count - s.window) // chunk if s.window else 0
+    chunks = -(-count // chunk) - skipped
     if s.cores > chunks:
-        return [(rank, (chunks - rank - 1, chunks - rank)) for rank in range(chunks)]
+        return [(rank, (skipped + chunks - rank - 1, skipped + chunks - rank)) for rank in range(chunks)]
     each, rest = divmod(chunks, s.cores)
     shares = []
     for rank in range(s.cores):
         back = s.cores - rank - 1
-        first = back * each + min(rest, back)
+        first = skipped + back * each + min(rest, back)
         shares.append((rank, (first, first + each + (back < rest))))
     return shares
 
@@ -237,7 +287,12 @@ def _shares(count: int, chunk: int, s: Setting) -> list[tuple[int, tuple[int, in
 def _dynamic_chunk(count: int, fp32_dest: bool) -> int:
     """A power of 2 of tiles that holds the keys, as many as the Dest has tiles at most."""
     tiles = -(-count // TILE_SIZE)
-    return min(1 << (tiles - 1).bit_length(), 4 if fp32_dest else 8) * TILE_SIZE
+    return min((1 << (tiles - 1).bit_length()) * TILE_SIZE, largest_dynamic_chunk(fp32_dest))
+
+
+def largest_dynamic_chunk(fp32_dest: bool) -> int:
+    """As many keys as the Dest has tiles for."""
+    return (4 if fp32_dest else 8) * TILE_SIZE
 
 
 def _stretch(x: torch.Tensor, users: torch.Tensor, start: torch.Tensor, width: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ With a float32 Dest, mode device makes each product of a long prompt as one floa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 
@@ -18,9 +18,11 @@ from harness.emulator import kernels
 from harness.emulator.arithmetic import accumulate, formats, fpu, mode, products
 from harness.emulator.arithmetic.fidelity import Math, matmul_operands, source
 from harness.emulator.arithmetic.sfpu import functions as sfpu
-from harness.emulator.ops.attention import prefill_compiled, sfpu_steps
+from harness.emulator.arithmetic.sfpu import lanes
+from harness.emulator.ops.attention import prefill_compiled, sfpu_steps, windows
+from harness.emulator.ops.attention.places import Scores, Setting
 from harness.emulator.ops.attention.prefill_compiled import State
-from harness.emulator.spec.types import TILE_SIZE, DataType, MathFidelity
+from harness.emulator.spec.types import TILE_SIZE, DataType
 
 # Subblocks of a matmul in tiles, (height, width): ttnn takes the first that divides the block and fits the Dest.
 _SUBBLOCKS = (
@@ -32,30 +34,6 @@ _DEST_TILES = 8  # of a bfloat16 Dest, whose other half the packer empties
 _STEP = 1 << 18
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What of the configs changes the arithmetic; chunks in elements."""
-
-    math: Math
-    matmul_fidelity: MathFidelity | None  # of the products, where the streaming kernel has its own
-    approx: bool  # math_approx_mode
-    exp_approx: bool
-    scale: float
-    q_chunk: int
-    k_chunk: int
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Where a step's scores lie: query rows from `first`, keys from `start`; and what hides keys, if anything."""
-
-    first: int
-    start: int
-    span: int  # of all keys
-    causal: bool
-    mask: torch.Tensor | None  # [groups, heads, rows, keys] of the step
-
-
 def attend(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -63,8 +41,12 @@ def attend(
     mask: torch.Tensor | None,
     causal: bool,
     setting: Setting,
+    sink: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], mask [1 or B, 1 or nq, Sq, Sk] or None -> Dest values [B, nq, Sq, D]."""
+    """q [B, nq, Sq, D], k and v [B, nkv, Sk, D], mask [1 or B, 1 or nq, Sq, Sk] or None -> Dest values [B, nq, Sq, D].
+
+    sink [nq] or None: a score more in every row of a head, which no scale has touched, for a key whose value is zero.
+    """
     batch, heads, rows, width = q.shape
     kv_heads, span = k.shape[1:3]
     queries = q.reshape(batch * kv_heads, heads // kv_heads, rows, width)
@@ -72,13 +54,16 @@ def attend(
     values = v.reshape(-1, span, width)
     if mask is not None:
         mask = mask.expand(batch, heads, rows, span).reshape(*queries.shape[:3], span)
+    if sink is not None:
+        sink = (
+            sink.view(1, kv_heads, -1, 1, 1).expand(batch, -1, -1, -1, -1).reshape(-1, queries.shape[1], 1, 1)
+        )
     out = torch.empty(queries.shape)
     groups = max(1, _STEP // (queries.shape[1] * rows * min(span, setting.k_chunk)))
     for first in range(0, len(queries), groups):
         now = slice(first, first + groups)
-        out[now] = _attend(
-            queries[now], keys[now], values[now], None if mask is None else mask[now], causal, setting
-        )
+        hiding, sinks = (None if x is None else x[now] for x in (mask, sink))
+        out[now] = _attend(queries[now], keys[now], values[now], hiding, causal, setting, sinks)
     return out.view(q.shape)
 
 
@@ -89,23 +74,43 @@ def _attend(
     mask: torch.Tensor | None,
     causal: bool,
     setting: Setting,
+    sink: torch.Tensor | None,
 ) -> torch.Tensor:
     """Query heads that share a key-value head as one group: [groups, heads, Sq, D] with keys [groups, D, Sk]."""
     rows = queries.shape[2]
     span = keys.shape[-1]
     loose = rows > accumulate.EXACT_ROWS and mode.current() is mode.Mode.DEVICE
     kernel = _Standard(setting, loose) if setting.math.fp32_dest else _Streaming(setting)
-    state = kernel.empty(queries)
+    # A window moves from one chunk of queries to the next, and the first chunk of keys with it.
+    height = setting.q_chunk if setting.window else rows
+    made = []
+    for top in range(0, rows, height):
+        own = queries[:, :, top : top + height]
+        state = kernel.empty(own)
+        if setting.window:
+            places = windows.places(setting, top, own.shape[2], span, causal)
+        else:
+            places = _places(setting, rows, span, causal, mask)
+        for place in places:
+            seen = slice(place.start, place.start + setting.k_chunk)
+            scores = kernel.multiply(own[:, :, place.first :], keys[..., seen])
+            weights, alpha = kernel.weigh(scores, place, state)
+            kernel.add(kernel.product(weights, values[:, seen], place), alpha, place, state)
+        made.append(kernel.finish(state, None if sink is None else sink.expand_as(state.largest)))
+    return torch.cat(made, 2) if len(made) > 1 else made[0]
+
+
+def _places(
+    setting: Setting, rows: int, span: int, causal: bool, mask: torch.Tensor | None
+) -> Iterator[Scores]:
     for start in range(0, span, setting.k_chunk):
-        seen = slice(start, start + setting.k_chunk)
-        first = start // setting.q_chunk * setting.q_chunk if causal else 0
+        diagonal = start // setting.q_chunk * setting.q_chunk - setting.position
+        first = max(0, diagonal) if causal else 0
         if first >= rows:
             break
-        place = Scores(first, start, span, causal, None if mask is None else mask[..., seen])
-        scores = kernel.multiply(queries[:, :, first:], keys[..., seen])
-        weights, alpha = kernel.weigh(scores, place, state)
-        kernel.add(kernel.product(weights, values[:, seen], place), alpha, place, state)
-    return fpu.multiply(state.out, kernel.inverse(state.sums), setting.math)
+        seen = slice(start, start + setting.k_chunk)
+        part = None if mask is None else mask[..., seen]
+        yield Scores(first, start, span, causal, part, setting.position)
 
 
 class _Kernel(ABC):
@@ -140,8 +145,8 @@ class _Kernel(ABC):
             scale=self.setting.scale,
             exp_approx=self.setting.exp_approx,
             first=place.first,
-            seen=place.first - place.start + 1 if place.causal else scores.shape[-1],
-            onto=place.start > 0,
+            seen=place.position + place.first - place.start + 1 if place.causal else scores.shape[-1],
+            onto=place.onto,
         )
 
     def _weigh_in_torch(
@@ -149,11 +154,12 @@ class _Kernel(ABC):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if place.causal:
             # Rows from the end of the chunk on see all of it.
-            rows = max(0, place.start + scores.shape[-1] - place.first)
-            hidden = torch.ones(rows, scores.shape[-1], dtype=torch.bool).triu_(place.first - place.start + 1)
+            first = place.position + place.first
+            rows = max(0, place.start + scores.shape[-1] - first)
+            hidden = torch.ones(rows, scores.shape[-1], dtype=torch.bool).triu_(first - place.start + 1)
             scores[:, :, :rows].masked_fill_(hidden[: scores.shape[2]], -torch.inf)
         now = slice(place.first, None)
-        before = state.largest[:, :, now] if place.start else None
+        before = state.largest[:, :, now] if place.onto else None
         largest = self.largest(scores, before)
         weights = self.weights(scores, largest)
         total = self.tile_sums(weights)
@@ -166,7 +172,7 @@ class _Kernel(ABC):
 
     def add(self, part: torch.Tensor, alpha: torch.Tensor, place: Scores, state: State) -> None:
         """A chunk's part of the outputs, onto those of earlier chunks times `alpha`."""
-        onto = place.start > 0
+        onto = place.onto
         library = kernels.load()
         if library is not None:
             prefill_compiled.add_outputs(
@@ -202,8 +208,8 @@ class _Kernel(ABC):
         """A chunk's sums, onto those of earlier chunks times `alpha`."""
 
     @abstractmethod
-    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
-        """What the outputs are multiplied by in the end."""
+    def finish(self, state: State, sink: torch.Tensor | None) -> torch.Tensor:
+        """The outputs divided by the sums, to which each row's sink, of the maxima's shape, is added: Dest values."""
 
     def correction(self, before: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         s, fp32 = self.setting, self.math.fp32_dest
@@ -248,11 +254,18 @@ class _Streaming(_Kernel):
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return l1_add(total, fpu.multiply(before, alpha, self.math))
 
-    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
-        total = fpu.row_sum(sums, self.math)
-        if self.setting.approx:
-            return bf16(sfpu_steps.reciprocal(total, approx=True, fp32_dest=False))
-        return bf16(sfpu.reciprocal(total, fp32_dest=False))
+    def finish(self, state: State, sink: torch.Tensor | None) -> torch.Tensor:
+        s, total = self.setting, fpu.row_sum(state.sums, self.math)
+        if sink is not None:
+            # The maximum stays what it was: the sink's weight may exceed 1. It is added on the SFPU, whose store cuts.
+            above = fpu.subtract(state.largest, sink, fp32_dest=False)
+            weight = sfpu_steps.correction(above, -s.scale, approx=s.exp_approx, fp32_dest=False)
+            total = lanes.store(lanes.add(total.float(), weight.float()), fp32_dest=False)
+        if s.approx:
+            inverse = sfpu_steps.reciprocal(total, approx=True, fp32_dest=False)
+        else:
+            inverse = sfpu.reciprocal(total, fp32_dest=False)
+        return fpu.multiply(state.out, bf16(inverse), self.math)
 
     def _split_rows(self, rows: int, place: Scores, width: int) -> list[tuple[torch.Tensor, int]]:
         """Rows whose sum over keys is split, with the size of the blocks, one entry a size."""
@@ -266,8 +279,12 @@ class _Streaming(_Kernel):
         for chunk in range(
             place.first // self.setting.q_chunk, -(-(place.first + rows) // self.setting.q_chunk)
         ):
-            end = (chunk + 1) * tall if place.causal else -(-place.span // TILE_SIZE)
-            active = wide if place.mask is not None else min(wide, end - start)
+            end = place.position // TILE_SIZE + (chunk + 1) * tall
+            if place.end is not None:
+                end = place.end
+            elif not place.causal:
+                end = -(-place.span // TILE_SIZE) if place.mask is None else start + wide
+            active = min(wide, end - start)
             size = max(n for n in range(1, min(active, block) + 1) if active % n == 0)
             if active > size:
                 row = chunk * self.setting.q_chunk - place.first
@@ -312,9 +329,16 @@ class _Standard(_Kernel):
     def corrected(self, total: torch.Tensor, before: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return fpu.add(total, fpu.multiply(before, alpha, self.math), fp32_dest=True)
 
-    def inverse(self, sums: torch.Tensor) -> torch.Tensor:
-        total = cut_tf32(fpu.row_sum(sums, self.math))
-        return sfpu_steps.reciprocal(total, approx=self.setting.approx, fp32_dest=True)
+    def finish(self, state: State, sink: torch.Tensor | None) -> torch.Tensor:
+        total, out = fpu.row_sum(state.sums, self.math), state.out
+        if sink is not None:
+            # One chunk of keys more, of a single key without a value.
+            largest = torch.maximum(state.largest, sink)
+            alpha = self.correction(state.largest, largest)
+            total = self.corrected(self.weights(sink, largest), total, alpha)
+            out = bf16(fpu.multiply(out, alpha, self.math))
+        inverse = sfpu_steps.reciprocal(cut_tf32(total), approx=self.setting.approx, fp32_dest=True)
+        return fpu.multiply(out, inverse, self.math)
 
 
 def grouped_matmul(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -205,33 +203,8 @@ def test_refused_masks_say_why(put, step):
 
 
 def test_what_is_not_modelled_says_so(put, step):
-    """A window of keys and an attention sink: refused with the name, and with where to go."""
+    """Refused with the name, and with where to go; a window of zero is none, as ttnn has it."""
+    with pytest.raises(DeviceError, match="ttnn does; try --tt-target shadow"):
+        step.contiguous(cur_pos=[1, 2], share_cache=True)
     q, k, v = (put(bf16(1, 2, 64, 64)) for _ in "qkv")
-    for call in (
-        lambda: SDPA(q, k, v, sliding_window_size=8),
-        lambda: SDPA(q, k, v, attention_sink=put(torch.zeros(1, 2, 1, 1))),
-        lambda: step.contiguous(cur_pos=[1, 2], sliding_window_size=8),
-        lambda: step.through_pages(is_causal=False, attention_sink=put(torch.zeros(4, 32))),
-    ):
-        with pytest.raises(DeviceError, match="ttnn does; try --tt-target shadow"):
-            call()
-    assert torch.equal(
-        api.to_torch(SDPA(q, k, v, sliding_window_size=0)), api.to_torch(SDPA(q, k, v))
-    )  # none, as ttnn has it
-
-
-@pytest.mark.parametrize("width", [16, 80])
-def test_a_head_dim_of_no_whole_tile_is_refused_in_prefill_and_taken_in_decode(put, width):
-    """As ttnn: prefill refuses padding of the head dim, decode reads it as zeros."""
-    q, k, v = (put(bf16(1, 2, 64, width)) for _ in "qkv")
-    with pytest.raises(DeviceError, match=f"head dim: q's {width} must be a multiple of 32"):
-        SDPA(q, k, v)
-    q, k, v = bf16(1, 1, 4, width), bf16(1, 2, 32, width), bf16(1, 2, 32, width)
-    given, padded = 1 / math.sqrt(width), 1 / math.sqrt(-(-width // 32) * 32)
-    out = api.to_torch(DECODE(put(q), put(k), put(v), cur_pos=[31], scale=given))
-    close(out, reference(q.permute(1, 2, 0, 3), k, v, None, given).permute(2, 0, 1, 3))
-    with pytest.warns(
-        UserWarning, match="padded head dim"
-    ):  # ttnn's own default scale is that of the padding
-        out = api.to_torch(DECODE(put(q), put(k), put(v), cur_pos=[31]))
-    close(out, reference(q.permute(1, 2, 0, 3), k, v, None, padded).permute(2, 0, 1, 3))
+    assert torch.equal(api.to_torch(SDPA(q, k, v, sliding_window_size=0)), api.to_torch(SDPA(q, k, v)))
