@@ -20,6 +20,7 @@ _AWQ_COLUMNS = (0, 2, 4, 6, 1, 3, 5, 7)  # which column of eight each nibble of 
 # OCP Microscaling Formats 1.0, section 5.3.3: sign, two bits of exponent, one of mantissa.
 _E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 _E8M0_BIAS = 127  # section 5.4.1
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _COMPRESSED = ("float-quantized", "int-quantized", "naive-quantized", "pack-quantized", "dense")
 
 
@@ -27,6 +28,8 @@ def scaled_by(scale: str) -> Callable[[Parts, Settings], torch.Tensor]:
     """A weight of fp8 [out, in], times its scale: of the tensor, of each row, or of each block of `weight_block_size`."""
 
     def weight(parts: Parts, settings: Settings) -> torch.Tensor:
+        if parts["weight"].dtype not in _FP8:
+            raise ValueError(f"it is {parts['weight'].dtype}, not fp8")
         values = parts["weight"].float()
         return values * _expanded(parts[scale], values.shape, settings.get("weight_block_size"))
 
@@ -35,6 +38,8 @@ def scaled_by(scale: str) -> Callable[[Parts, Settings], torch.Tensor]:
 
 def naive(parts: Parts, settings: Settings) -> torch.Tensor:
     """compressed-tensors' fp8 or int8, [out, in]: (values - zero) * scale, scales as in `scaled_by` or of groups of columns."""
+    if parts["weight"].dtype not in (*_FP8, torch.int8):
+        raise ValueError(f"it is {parts['weight'].dtype}, neither fp8 nor int8")
     return _shifted_and_scaled(parts["weight"].float(), parts, settings)
 
 

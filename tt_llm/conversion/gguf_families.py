@@ -35,11 +35,11 @@ def hf_settings(file: GgufFile) -> tuple[str, Settings]:
         raise InputError(
             f"model file {file.path}: token_embd.weight for model.embed_tokens.weight is missing from it"
         )
-    dim, heads = file.own("embedding_length"), file.own("attention.head_count")
-    if not (isinstance(heads, int) and isinstance(dim, int) and heads > 0):
-        raise InputError(f"model file {file.path}: its heads, {heads!r}, cannot share {dim!r} columns")
-    rotated = file.own("rope.dimension_count", file.own("attention.key_length", dim // heads))
-    head_dim = file.own("attention.key_length", dim // heads if family.partial_rope else rotated)
+    dim, heads = file.own_count("embedding_length"), file.own_count("attention.head_count")
+    if dim < heads:
+        raise InputError(f"model file {file.path}: its {heads} heads cannot share {dim} columns")
+    rotated = file.own_count("rope.dimension_count", file.own_count("attention.key_length", dim // heads))
+    head_dim = file.own_count("attention.key_length", dim // heads if family.partial_rope else rotated)
     for name, value in (
         ("rope.dimension_count", head_dim if not family.partial_rope else rotated),
         ("attention.value_length", head_dim),
@@ -49,15 +49,21 @@ def hf_settings(file: GgufFile) -> tuple[str, Settings]:
                 f"model file {file.path}: {file.architecture}.{name} is {file.own(name)}, only heads of one width, here"
                 f" {head_dim}, that is rotated whole, are supported"
             )
+    layers = file.own_count("block_count")
+    last = f"blk.{layers - 1}.attn_output.weight"  # before anything is as long as that number
+    if last not in file.shapes:
+        raise InputError(
+            f"model file {file.path}: {last} for model.layers.{layers - 1}.self_attn.o_proj.weight is missing from it"
+        )
     epsilon = "layer_norm_eps" if family.layer_norm else "rms_norm_eps"
     settings: Settings = {
         "hidden_size": dim,
-        "num_hidden_layers": file.own("block_count"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": file.own("attention.head_count_kv", heads),
+        "num_key_value_heads": file.own_count("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "intermediate_size": file.own("feed_forward_length"),
-        "max_position_embeddings": file.own("context_length"),
+        "intermediate_size": file.own_count("feed_forward_length"),
+        "max_position_embeddings": file.own_count("context_length"),
         "vocab_size": file.shapes["token_embd.weight"][0],
         "tie_word_embeddings": "output.weight" not in file.shapes,
         epsilon: file.own(f"attention.layer_norm_{'' if family.layer_norm else 'rms_'}epsilon"),
@@ -126,7 +132,7 @@ def _rope(file: GgufFile, head_dim: int, rotated: int) -> Settings:
         return settings | _llama3(file, theta, rotated)
     if any(f"rope_factors_{name}.weight" in file.shapes for name in ("short", "long")):
         settings |= {"rope_type": "longrope", "attention_factor": magnitude}
-        settings["original_max_position_embeddings"] = original or file.own("context_length")
+        settings["original_max_position_embeddings"] = original or file.own_count("context_length")
         for name in ("short", "long"):
             tensor = f"rope_factors_{name}.weight"
             if file.shapes.get(tensor) != (rotated // 2,):
@@ -227,6 +233,8 @@ def _gemma(
         pattern = file.own_value("attention.sliding_window_pattern") or period
         if isinstance(pattern, list):
             slides = [bool(one) for one in pattern]
+        elif not isinstance(pattern, int) or pattern < 1:
+            raise InputError(f"model file {file.path}: attention.sliding_window_pattern is {pattern!r}")
         else:
             slides = [i % pattern < pattern - 1 for i in range(layers)]
         made: Settings = {

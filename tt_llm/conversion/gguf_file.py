@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from tt_llm.conversion.gguf_header import read_header
 from tt_llm.errors import InputError, on_one_line
 
 # Of the metadata that a family has, those that bear on nothing here.
 HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
+
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class GgufFile:
@@ -21,38 +24,21 @@ class GgufFile:
     """
 
     def __init__(self, path: Path) -> None:
-        from gguf import GGUFReader
-
         self.path = path
         try:
-            reader = GGUFReader(path)
-            end = max(int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors)
-            # Of vocabulary and merges, which are long, only that they are there.
-            self._fields: dict[str, Any] = {
-                name: None if name.startswith("tokenizer.ggml.tok") or "merges" in name else field.contents()
-                for name, field in reader.fields.items()
-            }
-            self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-            swapped = reader.byte_order != "I"
-        except Exception as error:  # of any bytes, numpy and Python raise many types
+            self._data = np.memmap(path, np.uint8, "r")
+            self._fields, self._tensors = read_header(memoryview(self._data))
+        except (ValueError, OverflowError) as error:  # an empty file cannot be mapped
             raise InputError(
                 f"model file {path}: damaged or truncated GGUF ({on_one_line(error)})"
             ) from error
-        if end > path.stat().st_size:
-            raise InputError(f"model file {path}: truncated, {path.stat().st_size} of {end} bytes")
-        if swapped:
-            raise InputError(
-                f"model file {path}: it is of the other byte order; convert it anew for this one"
-            )
         if self.number("split.count", 1) > 1:
             raise InputError(
                 f"model file {path}: it is one of {self._fields['split.count']} parts of a model;"
                 " merge them first (llama-gguf-split --merge)"
             )
         self.architecture = self.text("general.architecture")
-        self.shapes = {
-            name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in self._tensors.items()
-        }
+        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         self._asked: set[str] = set()
 
     def number(self, name: str, default: float | None = None) -> Any:
@@ -78,6 +64,15 @@ class GgufFile:
         self._asked.add(name)
         return self.number(f"{self.architecture}.{name}", default)
 
+    def own_count(self, name: str, default: int | None = None) -> int:
+        """The same of something there is at least one of. Raises InputError too where it is no such number."""
+        value = self.own(name, default)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(
+                f"model file {self.path}: {self.architecture}.{name} is {value!r}, not a whole number above 0"
+            )
+        return value
+
     def own_value(self, name: str) -> Any:
         """The same of any type, None where there is none."""
         self._asked.add(name)
@@ -95,14 +90,12 @@ class GgufFile:
         from gguf import GGMLQuantizationType, dequantize
 
         stored = self._tensors[name]
-        kind = stored.tensor_type
-        data, shape = np.array(stored.data), self.shapes[name]
-        if kind == GGMLQuantizationType.BF16:
-            return torch.from_numpy(data.view(np.int16)).view(torch.bfloat16).reshape(shape)
-        if data.dtype.kind == "f":
-            return torch.from_numpy(data).reshape(shape)
+        raw, kind = np.array(self._data[stored.start : stored.end]), GGMLQuantizationType(stored.kind)
+        if kind.name in _FLOATS:
+            return torch.from_numpy(raw).view(_FLOATS[kind.name]).reshape(stored.shape)
         try:
-            return torch.from_numpy(dequantize(data, kind)).float().reshape(shape)
+            rows = raw.reshape(*stored.shape[:-1], -1)
+            return torch.from_numpy(dequantize(rows, kind)).float().reshape(stored.shape)
         except (NotImplementedError, ValueError) as error:
             raise InputError(
                 f"model file {self.path}: tensor {name} is {kind.name}, which the package gguf does not dequantise"

@@ -269,7 +269,11 @@ def test_every_end_of_a_text_ends_it(make: Maker, fields: dict[str, Any], stops:
         ({"llama.attention.sliding_window": 64}, {}, "llama.attention.sliding_window 64"),
         ({"llama.expert_count": 8}, {}, "llama.expert_count 8"),
         ({"llama.attention.head_count": "two"}, {}, "llama.attention.head_count is 'two', not one number"),
-        ({"llama.attention.head_count": 0}, {}, "its heads, 0"),
+        (
+            {"llama.attention.head_count": 0},
+            {},
+            "llama.attention.head_count is 0, not a whole number above 0",
+        ),
         ({"llama.embedding_length": 96}, {}, "is [96, 128], by its metadata it would be [96, 96]"),
         ({"split.count": 3}, {}, "one of 3 parts"),
         ({"llama.rope.dimension_count": 32}, {}, "rope.dimension_count is 32"),
@@ -282,7 +286,7 @@ def test_every_end_of_a_text_ends_it(make: Maker, fields: dict[str, Any], stops:
         ({}, {"rope_freqs.weight": torch.ones(16)}, "16 numbers, its heads have 32 pairs"),
         ({}, {"rope_freqs.weight": torch.linspace(1, 2, 32)}, "not of Llama 3's scaling"),
         ({"llama.block_count": 1}, {}, "blk.1.attn_k.weight"),
-        ({"llama.block_count": 3}, {}, "model.layers.2.input_layernorm.weight is missing"),
+        ({"llama.block_count": 3}, {}, "model.layers.2.self_attn.o_proj.weight is missing"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
