@@ -106,7 +106,11 @@ def convert(folder: Path, target: Path) -> None:
             method.check(settings)
         for tensor, weight in _weights(folder, METHODS[name], settings, stored):
             writer.add(tensor, weight)
-    except ValueError as error:
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:  # of settings that have another form than is known
         raise InputError(f"model {folder}: its {field} ({name}): {on_one_line(error)}") from error
     except SafetensorError as error:
         raise InputError(f"model {folder}: its weights are damaged ({on_one_line(error)})") from error
