@@ -202,4 +202,5 @@ def _unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
 
 def _awq_columns(values: torch.Tensor) -> torch.Tensor:
     """Each eight numbers as they lie in a word, to the order of their columns."""
-    return values.unflatten(-1, (-1, 8))[..., torch.tensor(_AWQ_COLUMNS).argsort()].flatten(-2)
+    words: torch.Tensor = values.unflatten(-1, (-1, 8))
+    return words[..., torch.tensor(_AWQ_COLUMNS).argsort()].flatten(-2)

@@ -27,7 +27,7 @@ class GgufFile:
         self.path = path
         try:
             self._data = np.memmap(path, np.uint8, "r")
-            self._fields, self._tensors = read_header(memoryview(self._data))
+            self._fields, self._tensors = read_header(self._data.data)
         except (ValueError, OverflowError) as error:  # an empty file cannot be mapped
             raise InputError(
                 f"model file {path}: damaged or truncated GGUF ({on_one_line(error)})"

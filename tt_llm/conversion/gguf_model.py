@@ -90,7 +90,8 @@ def _as_hugging_face(tensor: torch.Tensor, name: str, architecture: str, config:
     """Undoes what llama.cpp's converter does to a tensor: rows of heads in pairs, one added to Gemma's norms."""
     layer_part = name.rpartition(".")[0].rpartition(".")[2]
     if FAMILIES[architecture].pairs and layer_part in ("q_proj", "k_proj"):
-        return tensor.unflatten(0, (-1, config.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+        pairs: torch.Tensor = tensor.unflatten(0, (-1, config.head_dim // 2, 2))
+        return pairs.transpose(1, 2).flatten(0, 2)
     if config.architecture.norm_offset and name.endswith("norm.weight"):
         return tensor.float() - config.architecture.norm_offset
     return tensor
