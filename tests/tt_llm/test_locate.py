@@ -16,9 +16,10 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tt_llm import InputError, gguf_model
+from tt_llm import InputError
 from tt_llm.checkpoint import PACKAGED_MODELS, Checkpoint, locate
 from tt_llm.config import ModelConfig
+from tt_llm.conversion import gguf_model
 
 GGUF_TENSORS: dict[str, tuple[int, ...]] = {
     "token_embd": (3, 64),
@@ -107,40 +108,33 @@ def test_a_folder_with_safetensors_is_used_as_it_is(tiny: Any, cache: Path) -> N
 
 
 def test_the_packaged_model_converts_to_what_transformers_reads(
-    cache: Path, packaged_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Path, packaged_gguf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The converted GGUF holds, tensor for tensor, the float32 state dict transformers makes of it, config and tokenizer.
+    """The converted GGUF holds, tensor for tensor, what transformers reads of it, a reader of its own, and its tokenizer.
 
     All that is said of it is one line.
     """
-    read: dict[str, Any] = {}
-    original = transformers.AutoModelForCausalLM.from_pretrained
-
-    def recording(*arguments: Any, **options: Any) -> Any:
-        loaded = original(*arguments, **options)
-        read.update(options, tensors=dict(loaded[0].state_dict()))
-        return loaded
-
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", recording)
     folder = locate("smollm2")
-    assert capsys.readouterr() == ("", f"converting {packaged_gguf} to float32 safetensors, once\n")
+    assert capsys.readouterr() == ("", f"converting {packaged_gguf} to plain safetensors, once\n")
     assert folder.is_relative_to(cache)
-    assert read["gguf_file"] == packaged_gguf.name
-    assert read["dtype"] == torch.float32
-
+    source = {"pretrained_model_name_or_path": packaged_gguf.parent, "gguf_file": packaged_gguf.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    read = model.state_dict()
     converted = load_file(folder / "model.safetensors")
-    assert set(read["tensors"]) - set(converted) == {"lm_head.weight"}  # tied to the embedding
+    assert set(read) - set(converted) == {"lm_head.weight"}  # tied to the embedding
     assert len(converted) == 272
     for name, tensor in converted.items():
         assert tensor.dtype == torch.float32
-        assert torch.equal(tensor, read["tensors"][name])
+        assert torch.equal(tensor, read[name])
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.decode(tokenizer("The capital of France is").input_ids) == "The capital of France is"
+    theirs = transformers.AutoTokenizer.from_pretrained(**source)
+    for text in ("The capital of France is", "<|im_start|>user\n1234 ünder"):
+        assert tokenizer(text).input_ids == theirs(text).input_ids
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert [path.name for path in (cache / "models").iterdir()] == [folder.name]
 
-    read.clear()
     assert locate("smollm2") == folder
-    assert not read  # the second time nothing is converted
+    assert capsys.readouterr().err.count("converting") == 0  # the second time nothing is
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -268,14 +262,14 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(
 
 def test_whoever_converts_first_wins(small_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If another process finishes the same conversion meanwhile, its folder is used and ours is thrown away."""
-    save = gguf_model._save_float32
+    convert = gguf_model.convert
 
-    def overtaken(model: Any, folder: Path) -> None:
-        save(model, folder)
+    def overtaken(gguf: Path, folder: Path) -> None:
+        convert(gguf, folder)
         theirs = Path(shutil.copytree(folder, cache / "models" / folder.name))
         (theirs / "first").touch()
 
-    monkeypatch.setattr(gguf_model, "_save_float32", overtaken)
+    monkeypatch.setattr(gguf_model, "convert", overtaken)
     folder = locate(str(small_gguf))
     assert (folder / "first").exists()
     assert list((cache / "models").iterdir()) == [folder]

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from tt_llm import InputError
 from tt_llm.checkpoint import Checkpoint, locate
 from tt_llm.config import ModelConfig
-from tt_llm.gguf_model import llama3_scaling
+from tt_llm.conversion.gguf_families import llama3_scaling
 from tt_llm.rope_types import RopeScaling, rope_frequencies, rope_multipliers
 
 VOCABULARY = 96
@@ -40,6 +40,12 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
 Made = tuple[Path, LlamaForCausalLM]
 Maker = Callable[..., Made]
 
@@ -53,7 +59,8 @@ def gguf_name(name: str) -> str:
     if name in top:
         return f"{top[name]}.weight"
     _, _, layer, inner = name.split(".", 3)
-    return f"blk.{layer}.{NAMES[inner.removesuffix('.weight')]}.weight"
+    module, _, part = inner.rpartition(".")
+    return f"blk.{layer}.{NAMES[module]}.{part}"
 
 
 def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -86,6 +93,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
         torch.manual_seed(0)
         hf = LlamaConfig(**sizes | config)
         model = LlamaForCausalLM(hf).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.uniform_(parameter, -1.0, 1.0)
         values: dict[str, Any] = {
             "llama.block_count": hf.num_hidden_layers,
             "llama.context_length": hf.max_position_embeddings,
@@ -101,7 +111,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
             "llama.vocab_size": hf.vocab_size,
             "tokenizer.ggml.eos_token_id": 2,
             "tokenizer.ggml.bos_token_id": 1,
-        } | (fields or {})
+        }
+        if (kind := hf.rope_parameters["rope_type"]) in ("linear", "yarn"):
+            values |= {
+                "llama.rope.scaling.type": kind,
+                "llama.rope.scaling.factor": hf.rope_parameters["factor"],
+                "llama.rope.scaling.original_context_length": 128 if kind == "yarn" else None,
+            }
+        values |= fields or {}
         path = tmp_path / "small.gguf"
         writer = gguf.GGUFWriter(path, "llama")
         for name, value in values.items():
@@ -173,6 +190,9 @@ def same(made: Made) -> Path:
         {"head_dim": 32},  # narrower than dim / heads
         {"head_dim": 128},
         {"rms_norm_eps": 1e-6, "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0}},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+        {"rope_parameters": YARN},
+        {"attention_bias": True, "mlp_bias": True},
         {"rope_parameters": LLAMA3},
         {"rope_parameters": LLAMA3 | {"factor": 8.0, "original_max_position_embeddings": 64}, "head_dim": 32},
     ],
@@ -239,20 +259,34 @@ def test_every_end_of_a_text_ends_it(make: Maker, fields: dict[str, Any], stops:
 @pytest.mark.parametrize(
     ("fields", "tensors", "says"),
     [
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, {}, "'linear' by 4"),
-        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, {}, "'yarn' by 4"),
-        ({"llama.rope.scale_linear": 2.0}, {}, "'linear' by 2"),
+        ({"llama.rope.scaling.type": "su", "llama.rope.scaling.factor": 4.0}, {}, "'su' by 4"),
+        (
+            {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0},
+            {},
+            "it does not say rope.scaling.original_context_length",
+        ),
+        ({"llama.rope.scaling.attn_factor": 1.5}, {}, "rope.scaling.attn_factor 1.5"),
+        ({"llama.attention.sliding_window": 64}, {}, "llama.attention.sliding_window 64"),
+        ({"llama.expert_count": 8}, {}, "llama.expert_count 8"),
+        ({"llama.attention.head_count": "two"}, {}, "llama.attention.head_count is 'two', not one number"),
+        (
+            {"llama.attention.head_count": 0},
+            {},
+            "llama.attention.head_count is 0, not a whole number above 0",
+        ),
+        ({"llama.embedding_length": 96}, {}, "is [96, 128], by its metadata it would be [96, 96]"),
+        ({"split.count": 3}, {}, "one of 3 parts"),
         ({"llama.rope.dimension_count": 32}, {}, "rope.dimension_count is 32"),
         ({"llama.attention.value_length": 32}, {}, "value_length is 32"),
         ({"llama.attention.layer_norm_rms_epsilon": None}, {}, "llama.attention.layer_norm_rms_epsilon"),
         ({"llama.context_length": None}, {}, "llama.context_length"),
-        ({}, {"blk.0.attn_q.bias": torch.ones(128)}, "blk.0.attn_q.bias"),
+        ({}, {"blk.0.attn_q.bias": torch.ones(128)}, "blk.0.attn_k.bias for"),
         ({}, {"blk.1.ffn_gate_exps.weight": torch.ones(2, 64, 128)}, "blk.1.ffn_gate_exps.weight"),
-        ({}, {"rope_factors_long.weight": torch.ones(32)}, "rope_factors_long.weight"),
+        ({}, {"rope_factors_long.weight": torch.ones(32)}, "rope_factors_short.weight"),
         ({}, {"rope_freqs.weight": torch.ones(16)}, "16 numbers, its heads have 32 pairs"),
         ({}, {"rope_freqs.weight": torch.linspace(1, 2, 32)}, "not of Llama 3's scaling"),
         ({"llama.block_count": 1}, {}, "blk.1.attn_k.weight"),
-        ({"llama.block_count": 3}, {}, "model.layers.2.input_layernorm.weight is missing"),
+        ({"llama.block_count": 3}, {}, "model.layers.2.self_attn.o_proj.weight is missing"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
