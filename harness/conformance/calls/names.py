@@ -26,6 +26,10 @@ def T(shape, dtype=bf, layout=TILE, mc=None):
     return ttnn.from_torch(torch.zeros(shape), dtype=dtype, layout=layout, device=device, memory_config=mc)
 
 
+def one_each(users, dtype=u32):
+    return ttnn.from_torch(torch.ones(users), dtype=dtype, layout=RM, device=device)
+
+
 def host(shape, dtype=bf, layout=TILE):
     return ttnn.from_torch(torch.zeros(shape), dtype=dtype, layout=layout)
 
@@ -121,6 +125,7 @@ fq, fk = T((1, 16, 9, 64), mc=hsat(0, 16)), T((1, 16, 3, 64), mc=hsat(2, 16))
 fc, ft = T((1, 32, 1, 64), mc=hsat(0, 32)), T((1, 1, 1024, 32), mc=hsat(0, 32, 32, 32))
 Q, K = T((1, 9, 128, 64)), T((1, 3, 128, 64))
 ids, W = T((1, 32), u32, RM), T((512, 576), bf, RM)
+sv, si, sk, sp = T((1, 1, 32, 64)), T((1, 1, 32, 64), i32, RM), one_each(32), T((32,), bf, RM)
 lr, lt = T((1, 1, 32, 512), bf, RM), T((1, 1, 32, 512))
 
 

@@ -29,6 +29,7 @@ import harness.emulator.ops.placement.memory
 import harness.emulator.ops.placement.typecast
 import harness.emulator.ops.reduction.order
 import harness.emulator.ops.reduction.reduction
+import harness.emulator.ops.reduction.sampling
 import harness.emulator.ops.rope.fused
 import harness.emulator.ops.rope.rope
 import harness.emulator.ops.transfer.creation

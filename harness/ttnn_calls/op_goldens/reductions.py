@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.ttnn_calls.op_goldens.golden import Golden, Tensor
+from harness.ttnn_calls.op_goldens.golden import Golden, NoGolden, Tensor
 
 
 def _reduced(function: Callable[..., Any]) -> Golden:
@@ -33,6 +33,13 @@ def _sort(x: Tensor, dim: int = -1, descending: bool = False, **_: Any) -> list[
     return list(x.sort(dim=dim, descending=descending, stable=True))
 
 
+def _sampling(values: Tensor, indices: Tensor, k: Tensor, p: Tensor, temp: Tensor, **_: Any) -> Tensor:
+    """The largest where that is the only candidate. Raises NoGolden where the draw is random."""
+    if bool(((k != 1) & (p > 0)).any()):
+        raise NoGolden("ttnn.sampling draws at random where k is not 1")
+    return indices.gather(-1, values.argmax(-1, keepdim=True)).transpose(-2, -1)
+
+
 GOLDENS: dict[str, Golden] = {
     "ttnn.softmax": lambda x, dim=-1, **_: x.softmax(dim),
     "ttnn.sum": _reduced(torch.sum),
@@ -42,5 +49,6 @@ GOLDENS: dict[str, Golden] = {
     "ttnn.argmax": _argmax,
     "ttnn.topk": _topk,
     "ttnn.sort": _sort,
+    "ttnn.sampling": _sampling,
     "ttnn.plus_one": lambda x, *_, **__: x + 1,
 }
