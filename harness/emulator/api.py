@@ -49,6 +49,7 @@ from harness.emulator.mesh.mapping import (
     replicate_tensor_to_mesh_mapper,
     shard_tensor_to_mesh_mapper,
 )
+from harness.emulator.mesh.semaphores import create_global_semaphore, reset_global_semaphore_value
 from harness.emulator.runtime.command_queues import (
     MeshEvent,
     command_queue,
@@ -110,6 +111,7 @@ from harness.emulator.spec.types import (
     FabricReliabilityMode,
     Layout,
     MathFidelity,
+    ReduceType,
     ShardOrientation,
     ShardStrategy,
     StorageType,

@@ -7,6 +7,7 @@ import harness.emulator.ops.attention.decode
 import harness.emulator.ops.attention.heads
 import harness.emulator.ops.attention.prefill
 import harness.emulator.ops.ccl
+import harness.emulator.ops.ccl_async
 import harness.emulator.ops.eltwise.binary
 import harness.emulator.ops.eltwise.bounds
 import harness.emulator.ops.eltwise.comparison

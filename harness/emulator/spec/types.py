@@ -121,6 +121,16 @@ class ClusterType(_TtnnEnum):
     N300_2x2 = 12
 
 
+class ReduceType(_TtnnEnum):
+    Sum = 0
+    Mean = 1
+    Max = 2
+    Min = 3
+    Std = 4
+    Var = 5
+    Prod = 6
+
+
 class Topology(_TtnnEnum):
     Ring = 1
     Linear = 2
