@@ -71,6 +71,11 @@ def pc1(**change):
     return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(**(fields | change))
 
 
+def pcs(**change):
+    """For sparse products."""
+    return pc1(**(dict(compute_with_storage_grid_size=(8, 8), in0_block_w=1) | change))
+
+
 def pc2(**change):
     fields = dict(
         compute_with_storage_grid_size=(8, 8),
@@ -126,6 +131,7 @@ fc, ft = T((1, 32, 1, 64), mc=hsat(0, 32)), T((1, 1, 1024, 32), mc=hsat(0, 32, 3
 Q, K = T((1, 9, 128, 64)), T((1, 3, 128, 64))
 ids, W = T((1, 32), u32, RM), T((512, 576), bf, RM)
 sv, si, sk, sp = T((1, 1, 32, 64)), T((1, 1, 32, 64), i32, RM), one_each(32), T((32,), bf, RM)
+lk, ea, eb, em = T((1, 1, 32, 1024)), T((1, 1, 32, 64)), T((1, 8, 64, 128)), T((1, 1, 1, 8), bf, RM)
 lr, lt = T((1, 1, 32, 512), bf, RM), T((1, 1, 32, 512))
 
 

@@ -17,6 +17,7 @@ import harness.emulator.ops.eltwise.where
 import harness.emulator.ops.kv_cache.contiguous
 import harness.emulator.ops.kv_cache.paged
 import harness.emulator.ops.matmul.matmul
+import harness.emulator.ops.matmul.sparse
 import harness.emulator.ops.movement.embedding
 import harness.emulator.ops.movement.gather
 import harness.emulator.ops.movement.movement

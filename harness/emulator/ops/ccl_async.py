@@ -48,11 +48,11 @@ def all_gather_async(
     buffer = persistent_output_buffer or persistent_output_tensor
     semaphores = multi_device_global_semaphore
     if places and not isinstance(places[0], int):
-        buffer, *places = places  # type: ignore[assignment]
+        buffer, places = places[0], places[1:]
     if len(places) > 2:
-        dim, cluster_axis, *_, semaphores = places
-    else:
-        dim, semaphores = (*places, *(dim, semaphores)[len(places) :])
+        dim, cluster_axis, semaphores = places[0], places[1], places[-1]
+    elif places:
+        dim, semaphores = places[0], places[1] if len(places) > 1 else semaphores
     if dim is None or semaphores is None:
         raise TypeError(f"{name}: dim and multi_device_global_semaphore must be given")
     _require_semaphores(name, semaphores, 2)

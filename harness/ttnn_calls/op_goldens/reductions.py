@@ -25,8 +25,17 @@ def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False, **_: Any) 
     return x.argmax(dim, keepdim)
 
 
-def _topk(x: Tensor, k: int = 32, dim: int = -1, largest: bool = True, **_: Any) -> list[Tensor]:
-    return list(x.topk(k, dim, largest))
+def _topk(
+    x: Tensor,
+    k: int = 32,
+    dim: int = -1,
+    largest: bool = True,
+    *_: Any,
+    indices_tensor: Tensor | None = None,
+    **__: Any,
+) -> list[Tensor]:
+    values, places = x.topk(k, dim, largest)
+    return [values, places if indices_tensor is None else indices_tensor.gather(dim, places)]
 
 
 def _sort(x: Tensor, dim: int = -1, descending: bool = False, **_: Any) -> list[Tensor]:

@@ -104,7 +104,7 @@ def test_semaphores_are_counted_and_other_ops_than_the_sum_refused(mesh: Any, se
         ttnn.experimental.all_gather_async(x, dim=3, multi_device_global_semaphore=semaphores[0])
     with pytest.raises(DeviceError, match="must be 3 semaphores, got 2"):
         ttnn.experimental.reduce_scatter_minimal_async(x, None, 3, semaphores[:2])
-    with pytest.raises(DeviceError, match="ReduceType.Sum only"):
+    with pytest.raises(DeviceError, match=r"ReduceType\.Sum only"):
         ttnn.experimental.all_reduce_async(x, cluster_axis=1, math_op=ttnn.ReduceType.Max)
     ttnn.reset_global_semaphore_value(semaphores[0], 7)
     assert semaphores[0].value == 7

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from harness.emulator.arithmetic import formats, fpu, mode
 from harness.emulator.arithmetic.fidelity import Math
@@ -216,7 +217,7 @@ def _threshold(mesh: MeshDevice, at: tuple[int, CoreCoord], seed: int | None) ->
     return np.float32((high * 256 + low) / 65536)
 
 
-def _chosen(weights: np.ndarray, p: np.float32, threshold: np.float32) -> int:
+def _chosen(weights: NDArray[np.float32], p: np.float32, threshold: np.float32) -> int:
     """The place among `weights`, largest first: sums in float32, in their order."""
     sums = np.cumsum(weights, dtype=np.float32)
     beyond = np.flatnonzero(sums > p)
