@@ -121,3 +121,28 @@ def test_heads_come_apart_and_together_again() -> None:
     q, k, _ = GOLDENS["ttnn.experimental.nlp_create_qkv_heads_decode"](x, **heads)
     assert (q.shape, k.shape) == ((1, 32, 4, 8), (1, 32, 2, 8))
     assert torch.equal(GOLDENS["ttnn.experimental.nlp_concat_heads_decode"](q, num_heads=4), x[..., :32])
+
+
+def test_a_mask_chooses_products() -> None:
+    """sparse_matmul's golden has a product where the mask is not 0, and does not scale by it."""
+    a, b = torch.randn(1, 2, 4, 8), torch.randn(1, 3, 8, 5)
+    mask = torch.tensor([[0.5, 0.0, 1.0], [0.0, 2.0, 0.0]])
+    out = GOLDENS["ttnn.sparse_matmul"](a, b, sparsity=mask.reshape(1, 1, 2, 3))
+    assert out.shape == (1, 2, 1, 3, 4, 5)
+    assert torch.allclose(out[0, 1, 0, 1], a[0, 1] @ b[0, 1], atol=1e-6)
+    assert not out[0, 0, 0, 1].any()
+    own = GOLDENS["ttnn.sparse_matmul"](
+        a.expand(1, 2, 4, 8), b[:, :2], sparsity=mask[0, :2], is_input_a_sparse=True
+    )
+    assert torch.allclose(own[0, 0], a[0, 0] @ b[0, 0], atol=1e-6)
+
+
+def test_a_draw_has_a_golden_where_it_is_none() -> None:
+    """sampling's golden is the argmax for k = 1, and nothing for a random draw."""
+    values, indices = torch.randn(1, 1, 4, 64), torch.arange(64).expand(1, 1, 4, 64) + 7
+    one = torch.ones(4, dtype=torch.int64)
+    drawn = GOLDENS["ttnn.sampling"](values, indices, one, one * 0.9, one * 1.0)
+    assert drawn.shape == (1, 1, 1, 4)
+    assert drawn.flatten().tolist() == (values.argmax(-1) + 7).flatten().tolist()
+    with pytest.raises(NoGolden, match="at random"):
+        GOLDENS["ttnn.sampling"](values, indices, one * 4, one * 0.9, one * 1.0)

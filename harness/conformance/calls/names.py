@@ -26,6 +26,10 @@ def T(shape, dtype=bf, layout=TILE, mc=None):
     return ttnn.from_torch(torch.zeros(shape), dtype=dtype, layout=layout, device=device, memory_config=mc)
 
 
+def one_each(users, dtype=u32):
+    return ttnn.from_torch(torch.ones(users), dtype=dtype, layout=RM, device=device)
+
+
 def host(shape, dtype=bf, layout=TILE):
     return ttnn.from_torch(torch.zeros(shape), dtype=dtype, layout=layout)
 
@@ -65,6 +69,11 @@ def pc1(**change):
         mcast_in0=True,
     )
     return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(**(fields | change))
+
+
+def pcs(**change):
+    """For sparse products."""
+    return pc1(**(dict(compute_with_storage_grid_size=(8, 8), in0_block_w=1) | change))
 
 
 def pc2(**change):
@@ -121,6 +130,8 @@ fq, fk = T((1, 16, 9, 64), mc=hsat(0, 16)), T((1, 16, 3, 64), mc=hsat(2, 16))
 fc, ft = T((1, 32, 1, 64), mc=hsat(0, 32)), T((1, 1, 1024, 32), mc=hsat(0, 32, 32, 32))
 Q, K = T((1, 9, 128, 64)), T((1, 3, 128, 64))
 ids, W = T((1, 32), u32, RM), T((512, 576), bf, RM)
+sv, si, sk, sp = T((1, 1, 32, 64)), T((1, 1, 32, 64), i32, RM), one_each(32), T((32,), bf, RM)
+lk, ea, eb, em = T((1, 1, 32, 1024)), T((1, 1, 32, 64)), T((1, 8, 64, 128)), T((1, 1, 1, 8), bf, RM)
 lr, lt = T((1, 1, 32, 512), bf, RM), T((1, 1, 32, 512))
 
 

@@ -64,6 +64,9 @@ class MeshDevice:
         self._misses_allowed = True
         self._command_queues = num_command_queues
         self.queues = Queues(num_command_queues)
+        self.random_states: dict[
+            tuple[int, CoreCoord], int
+        ] = {}  # by device and core, see arithmetic/sfpu/prng.py
         self.capturing: int | None = None  # the trace that is being captured
         self.traces: dict[int, Replayable] = {}  # those that may be replayed
         # What was allocated since there are traces.

@@ -7,6 +7,7 @@ import harness.emulator.ops.attention.decode
 import harness.emulator.ops.attention.heads
 import harness.emulator.ops.attention.prefill
 import harness.emulator.ops.ccl
+import harness.emulator.ops.ccl_async
 import harness.emulator.ops.eltwise.binary
 import harness.emulator.ops.eltwise.bounds
 import harness.emulator.ops.eltwise.comparison
@@ -16,6 +17,7 @@ import harness.emulator.ops.eltwise.where
 import harness.emulator.ops.kv_cache.contiguous
 import harness.emulator.ops.kv_cache.paged
 import harness.emulator.ops.matmul.matmul
+import harness.emulator.ops.matmul.sparse
 import harness.emulator.ops.movement.embedding
 import harness.emulator.ops.movement.gather
 import harness.emulator.ops.movement.movement
@@ -29,6 +31,7 @@ import harness.emulator.ops.placement.memory
 import harness.emulator.ops.placement.typecast
 import harness.emulator.ops.reduction.order
 import harness.emulator.ops.reduction.reduction
+import harness.emulator.ops.reduction.sampling
 import harness.emulator.ops.rope.fused
 import harness.emulator.ops.rope.rope
 import harness.emulator.ops.transfer.creation

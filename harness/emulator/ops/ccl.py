@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from harness.emulator.arithmetic import collectives
+from harness.emulator.arithmetic.collectives import Reduction
 from harness.emulator.errors import refuse
 from harness.emulator.mesh import fabric
 from harness.emulator.mesh.mapping import axis_groups
 from harness.emulator.runtime.declarations import Kind
 from harness.emulator.runtime.dispatch import op
-from harness.emulator.runtime.execution import make_tensor
+from harness.emulator.runtime.execution import make_tensor, write
 from harness.emulator.runtime.tensor import Compute, Tensor, device_of, output_config, require_device
 from harness.emulator.spec.geometry import Shape
 from harness.emulator.spec.memory_config import DRAM_MEMORY_CONFIG, MemoryConfig
@@ -35,23 +36,7 @@ def all_gather(
     topology: Topology | None = None,
 ) -> Tensor:
     """Every device gets the tensors of all devices of its group, side by side along `dim`."""
-    name = "ttnn.all_gather"
-    groups = _groups(name, input_tensor, cluster_axis)
-    shape = list(input_tensor.shape)
-    if not -len(shape) <= dim < len(shape):
-        refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
-    if _by_concat(name, input_tensor, dim % len(shape), output_config(input_tensor, memory_config)):
-        memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
-    shape[dim] *= len(groups[0])
-
-    def shards() -> list[torch.Tensor]:
-        return _on_all(
-            input_tensor,
-            groups,
-            lambda group: collectives.gather([input_tensor.shards[d] for d in group], dim),
-        )
-
-    return _result(name, input_tensor, shards, Shape(shape), memory_config)
+    return gathered("ttnn.all_gather", input_tensor, dim, cluster_axis, memory_config)
 
 
 @op("ttnn.reduce_scatter", kind=Kind.COLLECTIVE)
@@ -70,23 +55,9 @@ def reduce_scatter(
     compute_kernel_config: Any = None,
 ) -> Tensor:
     """The sum over each group of devices, of which a device keeps its slice along `dim`."""
-    name = "ttnn.reduce_scatter"
-    groups = _groups(name, input_tensor, cluster_axis)
-    shape, devices = list(input_tensor.shape), len(groups[0])
-    if not -len(shape) <= dim < len(shape):
-        refuse(name, f"no dim {dim} in a tensor of shape {shape}")
-    if shape[dim] % devices:
-        refuse(name, f"Dimension {dim} must be divisible by ring_size: {shape[dim]} by {devices} devices")
-    if len(shape) < 2:
-        refuse(name, f"needs two dimensions at least, got {list(input_tensor.shape)}")
-    _check_reducible(name, input_tensor)
     tuned = any(t is not None for t in (chunks_per_sync, num_workers_per_link, num_buffers_per_channel))
-    shape[dim] //= devices
-
-    def shards() -> list[torch.Tensor]:
-        return _placed([(g, _scattered(input_tensor, g, dim, tuned)) for g in groups])
-
-    return _result(name, input_tensor, shards, Shape(shape), memory_config)
+    how = collectives.reduction(fabric.is_ring(), tuned, input_tensor.shape, input_tensor.dtype)
+    return scattered("ttnn.reduce_scatter", input_tensor, dim, cluster_axis, memory_config, how)
 
 
 @op("ttnn.all_reduce", kind=Kind.COLLECTIVE)
@@ -99,20 +70,8 @@ def all_reduce(
     topology: Topology | None = None,
 ) -> Tensor:
     """The sum over each group of devices, the same on all of them: a reduce-scatter and an all-gather where one can be had."""
-    name = "ttnn.all_reduce"
-    groups = _groups(name, input_tensor, cluster_axis)
-    _check_reducible(name, input_tensor)
-    dim = collectives.scatter_dim(input_tensor.shape, len(groups[0]))
-
-    def total(group: list[int]) -> torch.Tensor:
-        if dim is None:
-            return collectives.sum_in_order([input_tensor.shards[d] for d in group], input_tensor.dtype)
-        return collectives.gather(_scattered(input_tensor, group, dim, False), dim)
-
-    def shards() -> list[torch.Tensor]:
-        return _on_all(input_tensor, groups, total)
-
-    return _result(name, input_tensor, shards, input_tensor.shape, memory_config)
+    how = collectives.reduction(fabric.is_ring(), False, input_tensor.shape, input_tensor.dtype)
+    return summed("ttnn.all_reduce", input_tensor, cluster_axis, memory_config, how)
 
 
 @op("ttnn.mesh_partition", kind=Kind.COLLECTIVE)
@@ -154,6 +113,72 @@ def mesh_partition(
     return _result(name, input_tensor, shards, Shape(shape), memory_config)
 
 
+def gathered(
+    name: str,
+    x: Tensor,
+    dim: int,
+    cluster_axis: int | None,
+    memory_config: MemoryConfig | None,
+    output: Tensor | None = None,
+) -> Tensor:
+    """The tensors of each group side by side, in a new tensor or in `output`."""
+    groups = _groups(name, x, cluster_axis)
+    shape = list(x.shape)
+    if not -len(shape) <= dim < len(shape):
+        refuse(name, f"Invalid gather dim {dim} for {len(shape)}D input tensor")
+    if _by_concat(name, x, dim % len(shape), output_config(x, memory_config)):
+        memory_config = DRAM_MEMORY_CONFIG  # whatever was asked for
+    shape[dim] *= len(groups[0])
+
+    def shards() -> list[torch.Tensor]:
+        return _on_all(x, groups, lambda group: collectives.gather([x.shards[d] for d in group], dim))
+
+    return _result(name, x, shards, Shape(shape), memory_config, output)
+
+
+def scattered(
+    name: str,
+    x: Tensor,
+    dim: int,
+    cluster_axis: int | None,
+    memory_config: MemoryConfig | None,
+    how: Reduction,
+    output: Tensor | None = None,
+) -> Tensor:
+    """Each device's slice of its group's sum, in a new tensor or in `output`."""
+    groups = _groups(name, x, cluster_axis)
+    shape, devices = list(x.shape), len(groups[0])
+    if not -len(shape) <= dim < len(shape):
+        refuse(name, f"no dim {dim} in a tensor of shape {shape}")
+    if shape[dim] % devices:
+        refuse(name, f"Dimension {dim} must be divisible by ring_size: {shape[dim]} by {devices} devices")
+    if len(shape) < 2:
+        refuse(name, f"needs two dimensions at least, got {shape}")
+    _check_reducible(name, x)
+    shape[dim] //= devices
+
+    def shards() -> list[torch.Tensor]:
+        return _placed([(g, _slices(x, g, dim, how)) for g in groups])
+
+    return _result(name, x, shards, Shape(shape), memory_config, output)
+
+
+def summed(
+    name: str, x: Tensor, cluster_axis: int | None, memory_config: MemoryConfig | None, how: Reduction
+) -> Tensor:
+    """The sum over each group, on all of its devices."""
+    groups = _groups(name, x, cluster_axis)
+    _check_reducible(name, x)
+    dim = collectives.scatter_dim(x.shape, len(groups[0]))
+
+    def total(group: list[int]) -> torch.Tensor:
+        if dim is None:
+            return collectives.sum_in_order([x.shards[d] for d in group], x.dtype)
+        return collectives.gather(_slices(x, group, dim, how), dim)
+
+    return _result(name, x, lambda: _on_all(x, groups, total), x.shape, memory_config)
+
+
 def _by_concat(name: str, x: Tensor, dim: int, result: MemoryConfig) -> bool:
     """Whether ttnn gathers along a new dimension and concatenates: pages that would have to be joined are not whole ones, or
     those of the result are padded otherwise."""
@@ -186,8 +211,7 @@ def _check_reducible(name: str, x: Tensor) -> None:
         )
 
 
-def _scattered(x: Tensor, group: list[int], dim: int, tuned: bool) -> list[torch.Tensor]:
-    how = collectives.reduction(fabric.is_ring(), tuned, x.shape, x.dtype)
+def _slices(x: Tensor, group: list[int], dim: int, how: Reduction) -> list[torch.Tensor]:
     return collectives.reduce_scatter([x.shards[d] for d in group], dim, x.dtype, how)
 
 
@@ -212,6 +236,23 @@ def _placed(groups: list[tuple[list[int], list[torch.Tensor]]]) -> list[torch.Te
 
 
 def _result(
-    name: str, x: Tensor, shards: Compute, shape: Shape, memory_config: MemoryConfig | None
+    name: str,
+    x: Tensor,
+    shards: Compute,
+    shape: Shape,
+    memory_config: MemoryConfig | None,
+    output: Tensor | None = None,
 ) -> Tensor:
-    return make_tensor(name, shards, shape, x.dtype, x.layout, output_config(x, memory_config), device_of(x))
+    if output is None:
+        return make_tensor(
+            name, shards, shape, x.dtype, x.layout, output_config(x, memory_config), device_of(x)
+        )
+    require_device(name, output)
+    if (output.shape, output.dtype, output.layout) != (shape, x.dtype, x.layout):
+        refuse(name, f"{output!r} must have the result's shape {list(shape)}, {x.dtype} and {x.layout}")
+
+    def copy() -> None:
+        for mine, new in zip(output.shards, shards(), strict=True):
+            mine.copy_(new)
+
+    return write(name, output, copy)

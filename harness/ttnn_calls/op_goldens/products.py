@@ -26,6 +26,22 @@ def _linear(
     return y if activation is None else activated(y, [activation])
 
 
+def _sparse_matmul(
+    a: Tensor,
+    b: Tensor,
+    *,
+    sparsity: Tensor,
+    is_input_a_sparse: bool = False,
+    is_input_b_sparse: bool = True,
+    **_: Any,
+) -> Tensor:
+    """Zeros where the mask is 0."""
+    if not is_input_a_sparse:  # each of a with each of b
+        a = a.reshape(*a.shape[:-2], *[1] * (b.dim() - 2), *a.shape[-2:])
+    y = a @ b
+    return y * (sparsity != 0).reshape(*y.shape[:-2], 1, 1)
+
+
 def _rms_norm(
     x: Tensor,
     weight: Tensor | None = None,
@@ -62,6 +78,7 @@ def _embedding(ids: Tensor, table: Tensor, **_: Any) -> Tensor:
 GOLDENS: dict[str, Golden] = {
     "ttnn.matmul": _linear,
     "ttnn.linear": _linear,
+    "ttnn.sparse_matmul": _sparse_matmul,
     "ttnn.rms_norm": _rms_norm,
     "ttnn.layer_norm": _layer_norm,
     "ttnn.embedding": _embedding,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.ttnn_calls.op_goldens.golden import Golden, Tensor
+from harness.ttnn_calls.op_goldens.golden import Golden, NoGolden, Tensor
 
 
 def _reduced(function: Callable[..., Any]) -> Golden:
@@ -25,12 +25,28 @@ def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False, **_: Any) 
     return x.argmax(dim, keepdim)
 
 
-def _topk(x: Tensor, k: int = 32, dim: int = -1, largest: bool = True, **_: Any) -> list[Tensor]:
-    return list(x.topk(k, dim, largest))
+def _topk(
+    x: Tensor,
+    k: int = 32,
+    dim: int = -1,
+    largest: bool = True,
+    *_: Any,
+    indices_tensor: Tensor | None = None,
+    **__: Any,
+) -> list[Tensor]:
+    values, places = x.topk(k, dim, largest)
+    return [values, places if indices_tensor is None else indices_tensor.gather(dim, places)]
 
 
 def _sort(x: Tensor, dim: int = -1, descending: bool = False, **_: Any) -> list[Tensor]:
     return list(x.sort(dim=dim, descending=descending, stable=True))
+
+
+def _sampling(values: Tensor, indices: Tensor, k: Tensor, p: Tensor, temp: Tensor, **_: Any) -> Tensor:
+    """The largest where that is the only candidate. Raises NoGolden where the draw is random."""
+    if bool(((k != 1) & (p > 0)).any()):
+        raise NoGolden("ttnn.sampling draws at random where k is not 1")
+    return indices.gather(-1, values.argmax(-1, keepdim=True)).transpose(-2, -1)
 
 
 GOLDENS: dict[str, Golden] = {
@@ -42,5 +58,6 @@ GOLDENS: dict[str, Golden] = {
     "ttnn.argmax": _argmax,
     "ttnn.topk": _topk,
     "ttnn.sort": _sort,
+    "ttnn.sampling": _sampling,
     "ttnn.plus_one": lambda x, *_, **__: x + 1,
 }

@@ -52,11 +52,13 @@ def combining(kind: str, name: str, compute: _Compute, on_fpu: bool) -> Callable
         def steps(da: DataType, db: DataType, out: DataType) -> Binary | None:
             if da not in _FLOATS or current() is Mode.FAST:
                 return None
-            fused = (input_tensor_a_activations, input_tensor_b_activations, activations)
             names = ([function_name(name, each) for each in some] for some in fused)
             return Binary(kind, da, db, out, fast_and_approximate_mode, *names)
 
         a, b = input_tensor_a, input_tensor_b
+        fused = input_tensor_a_activations, input_tensor_b_activations, activations
+        if any(isinstance(each, str) for some in fused for each in some):
+            raise TypeError(f"{name}: activations are UnaryOpType or UnaryWithParam, not strings: {fused}")
         if kind in (*COMPARISONS, *EXTREMES) and not isinstance(a, Tensor):
             raise TypeError(f"{name}: the first operand must be a ttnn.Tensor, got {a!r}")
         if kind in EXTREMES and isinstance(a, Tensor):
@@ -84,7 +86,9 @@ def combining(kind: str, name: str, compute: _Compute, on_fpu: bool) -> Callable
                     x = typecast(x, _FP32)
                 _check_result(name, x.dtype, dtype or x.dtype, fast_and_approximate_mode or not on_fpu)
             reverse = not isinstance(a, Tensor)
-            return _with_scalar(name, compute, steps, x, scalar, dtype, memory_config, output_tensor, reverse)
+            return _with_scalar(
+                name, compute, steps, fused, x, scalar, dtype, memory_config, output_tensor, reverse
+            )
         require_device(name, a, b)
         da, db = a.dtype, b.dtype
         if da is not db and (da not in _FLOATS or db not in _FLOATS):
@@ -209,6 +213,7 @@ def _with_scalar(
     name: str,
     compute: _Compute,
     steps: Callable[[DataType, DataType, DataType], Binary | None],
+    fused: tuple[Sequence[Activation], ...],
     a: Tensor | Scalar,
     scalar: Tensor | Scalar,
     dtype: DataType | None,
@@ -245,8 +250,9 @@ def _with_scalar(
         if exactly is not None:
             pair = (number.to(x.dtype), x) if reverse else (x, number.to(x.dtype))
             return exactly.packed(*pair)
-        result = compute(number, x.float()) if reverse else compute(x.float(), number)
-        return packed(result, out_dtype)
+        left, right = (number, x) if reverse else (x, number)
+        left, right = _activated(name, left, fused[0]), _activated(name, right, fused[1])
+        return packed(_activated(name, compute(left.float(), right.float()), fused[2]), out_dtype)
 
     def shards() -> list[torch.Tensor]:
         return [combine(x) for x in a.shards]

@@ -156,7 +156,7 @@ def _matmul(call: _Call) -> Tensor:
     if vector:
         call = replace(call, b=reshaped(name, call.b, (call.b.shape[0], 1)))
     b = call.b
-    config = call.config or _default_config(a, b, dtype, not call.placed)
+    config = call.config or default_config(a, b, dtype, not call.placed)
     shape = product_shape(name, a, b, call.transpose_a, call.transpose_b)
     if dtype not in FLOATS:
         refuse(name, f"the emulator does not model a result of {dtype}; typecast a floating point one")
@@ -286,7 +286,7 @@ def _fast(
 
     `apply`: the fused activation.
     """
-    numbers = _numbers(a, b, config, dtype)
+    numbers = numbers_of(a, b, config, dtype)
     # The rows too: where the CPU rounds its sums depends on how many there are.
     places, columns = _filled(b, transpose_b, rows=True), b.shape[-2 if transpose_b else -1]
     shards: list[torch.Tensor] = []
@@ -308,7 +308,8 @@ def _fast(
     return shards
 
 
-def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> WormholeComputeKernelConfig:
+def default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> WormholeComputeKernelConfig:
+    """What ttnn computes with when no config is given; `automatic`: it chooses the program too."""
     fp32 = out is DataType.FLOAT32
     if a.dtype is DataType.FLOAT32 or b.dtype is DataType.FLOAT32:
         return _HIFI4_FP32 if fp32 else _HIFI4
@@ -317,7 +318,8 @@ def _default_config(a: Tensor, b: Tensor, out: DataType, automatic: bool) -> Wor
     return _LOFI
 
 
-def _numbers(a: Tensor, b: Tensor, config: WormholeComputeKernelConfig, out: DataType) -> products.Numbers:
+def numbers_of(a: Tensor, b: Tensor, config: WormholeComputeKernelConfig, out: DataType) -> products.Numbers:
+    """In what mode `fast` multiplies."""
     if config.fp32_dest_acc_en and DataType.FLOAT32 in (a.dtype, b.dtype):
         return products.Numbers.TF32
     wide = config.fp32_dest_acc_en and out is DataType.FLOAT32

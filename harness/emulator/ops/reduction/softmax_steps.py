@@ -39,7 +39,7 @@ def _last(x: torch.Tensor, stable: bool, approx: bool, math: Math, dtype: DataTy
         largest = formats.pack_round(fpu.row_max(x), buffer)
         below = fpu.subtract(x, largest, fp32_dest=fp32)
     if approx:
-        weights = lanes.store(_exp_approx(below), fp32_dest=fp32)
+        weights = lanes.store(exp_approx(below), fp32_dest=fp32)
     else:
         weights = sfpu.exp(below if fp32 else below.bfloat16(), fp32_dest=fp32)
     weights = formats.pack_round(weights, buffer)
@@ -47,7 +47,7 @@ def _last(x: torch.Tensor, stable: bool, approx: bool, math: Math, dtype: DataTy
     return formats.pack_round(fpu.multiply(weights, inverse, math), dtype)
 
 
-def _exp_approx(x: torch.Tensor) -> torch.Tensor:
+def exp_approx(x: torch.Tensor) -> torch.Tensor:
     """Schraudolph's exponential with an unsigned integer, so that it holds for large x too."""
     number = lanes.mad(x.clamp(min=_LOWEST), rules.approx_factor(1.0), 32500.818359375)
     integer = (number + 0.5).floor().clamp(0, 65535)  # half away from zero: exact at this size

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from harness.emulator import DeviceError
+from harness.emulator.arithmetic import mode
+from harness.emulator.arithmetic.mode import Mode
 
 
 def bf16(*shape: int) -> torch.Tensor:
@@ -123,3 +125,21 @@ def test_plus_one_counts_in_place_and_can_skip_negatives(ttnn, put):
     assert ttnn.to_torch(x).tolist() == [-1, 1, 8]
     ttnn.plus_one(x)
     assert ttnn.to_torch(x).tolist() == [0, 2, 9]
+
+
+@pytest.mark.parametrize("chosen", list(Mode), ids=lambda m: m.value)
+def test_activations_go_with_a_number_too(ttnn, put, chosen):
+    """Before and after an op of a tensor and a number; strings are no activations, as in ttnn."""
+    relu, square = ttnn.UnaryOpType.RELU, ttnn.UnaryOpType.SQUARE
+    x = torch.tensor([-2.0, -0.5, 1.0, 3.0]).repeat(32, 8)
+    with mode.using(chosen):
+        after = ttnn.add(put(x), 1.0, activations=[relu])
+        before = ttnn.add(put(x), 1.0, input_tensor_a_activations=[square])
+        number = ttnn.multiply(put(x), -3.0, input_tensor_b_activations=[relu])
+        reflected = ttnn.subtract(1.0, put(x), input_tensor_b_activations=[relu], activations=[square])
+    assert torch.equal(ttnn.to_torch(after).float(), (x + 1).relu())
+    assert torch.equal(ttnn.to_torch(before).float(), x.square() + 1)
+    assert torch.equal(ttnn.to_torch(number).float().abs(), torch.zeros_like(x))
+    assert torch.equal(ttnn.to_torch(reflected).float(), (1 - x.relu()).square())
+    with pytest.raises(TypeError, match="not strings"):
+        ttnn.add(put(x), 1.0, activations=["relu"])

@@ -104,3 +104,27 @@ def test_topk_on_a_mesh_and_in_a_trace(ttnn):
             assert torch.equal(out.float(), given.float().topk(4).values)
     finally:
         ttnn.close_mesh_device(mesh)
+
+
+def test_indices_may_be_named(ttnn, put, every_mode):
+    """indices_tensor says what stands for each place, as for a shard of a vocabulary; its dtype is the result's."""
+    x = torch.randn(32, 128).bfloat16()
+    names = torch.arange(5000, 5128, dtype=torch.int32).expand(32, 128)
+    values, plain = ttnn.topk(put(x), 8)
+    same, named = ttnn.topk(put(x), 8, indices_tensor=put(names, ttnn.uint32))
+    assert named.dtype is ttnn.uint32
+    assert torch.equal(ttnn.to_torch(named).long(), ttnn.to_torch(plain).long() + 5000)
+    assert torch.equal(ttnn.to_torch(same), ttnn.to_torch(values))
+
+
+def test_it_writes_to_tensors_there_are(ttnn, put, every_mode):
+    """output_tensor takes values and indices; a wrong shape is refused."""
+    x = put(torch.randn(32, 128))
+    values, indices = ttnn.topk(x, 32)
+    targets = put(torch.zeros(32, 32)), put(torch.zeros(32, 32), ttnn.uint16)
+    written = ttnn.topk(x, 32, output_tensor=targets)
+    assert written[0] is targets[0]
+    assert torch.equal(ttnn.to_torch(targets[0]), ttnn.to_torch(values))
+    assert torch.equal(ttnn.to_torch(targets[1]), ttnn.to_torch(indices))
+    with pytest.raises(DeviceError, match="output_tensor must be"):
+        ttnn.topk(x, 16, output_tensor=targets)
