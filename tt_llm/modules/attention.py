@@ -5,7 +5,6 @@ from __future__ import annotations
 import ttnn
 
 from tt_llm.checkpoint import Checkpoint
-from tt_llm.kv_cache import BLOCK_SIZE
 from tt_llm.linear import ColumnParallelLinear, RowParallelLinear, local_k_slice
 from tt_llm.modules.norm import AllHeadsNorm, HeadNorm
 from tt_llm.modules.rope import Angles, Rope
@@ -124,7 +123,7 @@ class Attention:
             q,
             *cache,
             page_table,
-            **self._seen(angles, positions, page_table),
+            **self._seen(angles, positions, page_table.shape[-1] * cache[0].shape[2]),
             scale=self._scale,
             program_config=c.sdpa_decode,
             compute_kernel_config=c.sdpa_decode_compute,
@@ -134,14 +133,11 @@ class Attention:
         concat = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._heads["num_heads"])
         return self._wo.decode(concat)  # [1, 1, 32, nq hd] -> [1, 1, 32, dim]
 
-    def _seen(
-        self, angles: Angles, positions: ttnn.Tensor, page_table: ttnn.Tensor
-    ) -> dict[str, ttnn.Tensor | bool]:
-        """Everything up to each user's position, or what the mask leaves of all that its pages hold."""
+    def _seen(self, angles: Angles, positions: ttnn.Tensor, held: int) -> dict[str, ttnn.Tensor | bool]:
+        """Everything up to each user's position, or what the mask leaves of the `held` positions of its pages."""
         if angles.mask is None:
             return {"cur_pos_tensor": positions}
         users, _, heads, longest = angles.mask.shape
-        held = page_table.shape[-1] * BLOCK_SIZE
         mask = (
             angles.mask if held == longest else ttnn.slice(angles.mask, (0, 0, 0, 0), (users, 1, heads, held))
         )
