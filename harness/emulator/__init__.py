@@ -27,17 +27,19 @@ __all__ = [
 ]
 
 
-def install(mode: str = "fast") -> ModuleType:
+def install(mode: str = "fast", mesh: tuple[int, int] = (1, 1)) -> ModuleType:
     """Make `import ttnn` (and its submodules) the emulator, in a mode of arithmetic/mode.py; returns the module.
 
-    The environment's TT_EMULATOR_PADDING is read here (see runtime/padding.py). Safe to call again. Raises RuntimeError if another ttnn
-    is imported already, ValueError for an unknown mode or fill.
+    `mesh`: the machine is the smallest that has it. The environment's TT_EMULATOR_PADDING is read here (see runtime/padding.py). Safe to call again. Raises RuntimeError if another ttnn
+    is imported already, ValueError for an unknown mode or fill, or a mesh that no machine has.
     """
     from harness.emulator import api
     from harness.emulator.arithmetic.mode import Mode, set_mode
+    from harness.emulator.mesh.machine import set_machine
     from harness.emulator.runtime import padding
 
     set_mode(Mode(mode))
+    set_machine(mesh)
     padding.set_fill(padding.chosen())
 
     present = sys.modules.get("ttnn")

@@ -20,6 +20,19 @@ from harness.emulator.mesh.device import (
     open_mesh_device,
 )
 from harness.emulator.mesh.fabric import set_fabric_config
+from harness.emulator.mesh.machine import (
+    DispatchCoreConfig,
+    get_arch_name,
+    get_device_ids,
+    get_num_devices,
+    get_num_pcie_devices,
+    get_pcie_device_ids,
+    using_distributed_env,
+)
+from harness.emulator.mesh.machine import get_cluster_type as _get_cluster_type
+from harness.emulator.mesh.machine import get_default_device as GetDefaultDevice
+from harness.emulator.mesh.machine import read_device_profiler as ReadDeviceProfiler
+from harness.emulator.mesh.machine import set_default_device as SetDefaultDevice
 from harness.emulator.mesh.mapping import (
     ConcatMesh2dToTensor,
     ConcatMeshToTensor,
@@ -74,7 +87,6 @@ from harness.emulator.spec.memory_config import (
     create_sharded_memory_config,
 )
 from harness.emulator.spec.program_configs import (
-    DispatchCoreConfig,
     LayerNormDefaultProgramConfig,
     LayerNormShardedMultiCoreProgramConfig,
     MatmulMultiCoreReuseMultiCast1DProgramConfig,
@@ -92,7 +104,10 @@ from harness.emulator.spec.types import (
     Arch,
     BufferType,
     DataType,
+    DispatchCoreAxis,
+    DispatchCoreType,
     FabricConfig,
+    FabricReliabilityMode,
     Layout,
     MathFidelity,
     ShardOrientation,
@@ -102,6 +117,7 @@ from harness.emulator.spec.types import (
     Topology,
     UnaryOpType,
 )
+from harness.emulator.spec.types import ClusterType as _ClusterType
 
 bfloat16 = DataType.BFLOAT16
 bfloat8_b = DataType.BFLOAT8_B
@@ -135,21 +151,28 @@ def _not_modelled(prefix: str) -> Any:
     return missing
 
 
+def _submodule(owner: _types.ModuleType, name: str) -> _types.ModuleType:
+    """A module's submodule of this name, made where there is none."""
+    full_name = f"{owner.__name__ if owner.__name__ != __name__ else 'ttnn'}.{name}"
+    if name not in owner.__dict__:
+        submodule = _types.ModuleType(full_name, f"The emulator's `{full_name}`.")
+        submodule.__dict__["__getattr__"] = _not_modelled(full_name)
+        owner.__dict__[name] = submodule
+    found: _types.ModuleType = owner.__dict__[name]
+    return found
+
+
 def _fill() -> None:
     """Put every registered op where its name says, in this module or a submodule of it."""
     this = sys.modules[__name__]
     for full_name, function in _CALLS.items():
         owner = this
         _, *path, name = full_name.split(".")
-        prefix = "ttnn"
         for part in path:
-            prefix = f"{prefix}.{part}"
-            if not hasattr(owner, part):
-                submodule = _types.ModuleType(prefix, f"The emulator's `{prefix}`.")
-                submodule.__dict__["__getattr__"] = _not_modelled(prefix)
-                owner.__dict__[part] = submodule
-            owner = owner.__dict__[part]
+            owner = _submodule(owner, part)
         setattr(owner, name, function)
+    cluster = _submodule(this, "cluster")
+    cluster.__dict__.update(ClusterType=_ClusterType, get_cluster_type=_get_cluster_type)
 
 
 __getattr__ = _not_modelled("ttnn")

@@ -24,7 +24,8 @@ def activate(mesh: str, arch: str, mode: str = DEFAULT_MODE) -> str:
     from harness.emulator.runtime import padding
 
     cpu.capability()  # another CPU that is pretended must be in force before torch computes
-    install(mode)
+    rows, columns = map(int, mesh.split("x"))
+    install(mode, (rows, columns))
     # The interpreter's last collections walk every object there is, a second after a run, and free what the process gives back.
     atexit.register(gc.freeze)
     fill = padding.current().value

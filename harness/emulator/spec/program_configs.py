@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.emulator.spec.geometry import CoreCoord, CoreRangeSet
 from harness.emulator.spec.types import Arch, MathFidelity, UnaryOpType
@@ -156,11 +155,3 @@ class LayerNormShardedMultiCoreProgramConfig(_OnGrid):
     legacy_reduction: bool = False
     legacy_rsqrt: bool = False
     use_welford: bool = False
-
-
-@dataclass(frozen=True)
-class DispatchCoreConfig:
-    """Accepted and kept: the emulator has no dispatch cores."""
-
-    type: Any = None
-    axis: Any = None

@@ -89,9 +89,36 @@ class UnaryOpType(_TtnnEnum):
 
 class FabricConfig(_TtnnEnum):
     DISABLED = 0
-    FABRIC_1D = 1
+    FABRIC_1D = 2
     FABRIC_1D_RING = 3
     FABRIC_2D = 4
+
+
+class FabricReliabilityMode(_TtnnEnum):
+    STRICT_INIT = 0
+    RELAXED_INIT = 1
+    DYNAMIC_RECONFIG = 2
+
+
+class DispatchCoreType(_TtnnEnum):
+    WORKER = 0
+    ETH = 1
+
+
+class DispatchCoreAxis(_TtnnEnum):
+    ROW = 0
+    COL = 1
+
+
+class ClusterType(_TtnnEnum):
+    """`ttnn.cluster.ClusterType`: the machines with Wormholes; ttnn numbers more."""
+
+    N150 = 1
+    N300 = 2
+    T3K = 3
+    GALAXY = 4
+    TG = 5
+    N300_2x2 = 12
 
 
 class Topology(_TtnnEnum):
