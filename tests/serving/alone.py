@@ -1,6 +1,6 @@
 """A program: what the generator answers to each prompt alone, with nothing of vLLM. Arguments and answers are JSON.
 
-python alone.py '{"model": FOLDER, "mesh": [1, 1], "prompts": [[1, 2], ...], "new": [12, ...]}' FILE
+python alone.py '{"model": FOLDER, "mesh": [1, 1], "precision": "performance", "prompts": [[1, 2], ...], "new": [12, ...]}' FILE
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from tt_llm.mesh import open_mesh
 def main() -> None:
     asked, file = json.loads(sys.argv[1]), Path(sys.argv[2])
     rows, columns = asked["mesh"]
-    generator = load(asked["model"], open_mesh((rows, columns)), max_batch_size=1, max_seq_len=512)
+    generator = load(
+        asked["model"], open_mesh((rows, columns)), asked["precision"], max_batch_size=1, max_seq_len=512
+    )
     answers = [
         generator.generate([prompt], new, stop_at_eos=False)[0]
         for prompt, new in zip(asked["prompts"], asked["new"], strict=True)

@@ -57,6 +57,7 @@ LENGTHS = [
     1,
 ]
 PROMPTS, NEW = drawn(5, LENGTHS, 40)
+ACCURACY = {"additional_config": {"tt": {"optimizations": "accuracy"}}}
 ENGINE = {"block_size": 32, "max_model_len": 250, "max_num_seqs": 8}
 
 
@@ -107,20 +108,21 @@ def run(folder: Path, environment: Any, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def alone(run: Any, folder: Path) -> Callable[[str], list[list[int]]]:
-    """alone(mesh): the generator's answers to PROMPTS, one after the other."""
-    made: dict[str, list[list[int]]] = {}
+def alone(run: Any, folder: Path) -> Callable[..., list[list[int]]]:
+    """alone(mesh, precision): the generator's answers to PROMPTS, one after the other."""
+    made: dict[tuple[str, str], list[list[int]]] = {}
 
-    def answers(mesh: str = "1x1") -> list[list[int]]:
-        if mesh not in made:
+    def answers(mesh: str = "1x1", precision: str = "performance") -> list[list[int]]:
+        if (mesh, precision) not in made:
             asked = {
                 "model": str(folder),
                 "mesh": [int(n) for n in mesh.split("x")],
+                "precision": precision,
                 "prompts": PROMPTS,
                 "new": NEW,
             }
-            made[mesh] = run("alone.py", asked, f"emulator mesh={mesh} mode=fast")["answers"]
-        return made[mesh]
+            made[mesh, precision] = run("alone.py", asked, f"emulator mesh={mesh} mode=fast")["answers"]
+        return made[mesh, precision]
 
     return answers
 
@@ -133,7 +135,8 @@ def alone(run: Any, folder: Path) -> Callable[[str], list[list[int]]]:
         pytest.param("1x1", {"async_scheduling": False}, None, id="waiting for each step"),
         pytest.param("1x1", {"additional_config": {"tt": {"trace_mode": "none"}}}, None, id="no traces"),
         pytest.param("1x1", {"max_num_seqs": 32}, None, id="32 seats"),
-        pytest.param("1x1", {}, 350, id="too few blocks"),
+        # What was a decode step's is computed again by a prefill, whose sums go another way: a near tie of `performance` may turn.
+        pytest.param("1x1", ACCURACY, 350, id="too few blocks"),
         pytest.param("1x2", {}, None, id="two devices"),
     ],
 )
@@ -148,7 +151,8 @@ def test_every_request_gets_what_it_gets_alone(
         "cache": cache,
     }
     served = run("offline.py", asked, f"emulator mesh={mesh} mode=fast")
-    wrong = [n for n, (a, b) in enumerate(zip(served["answers"], alone(mesh), strict=True)) if a != b]
+    expected = alone(mesh, *(["accuracy"] if options is ACCURACY else []))
+    wrong = [n for n, (a, b) in enumerate(zip(served["answers"], expected, strict=True)) if a != b]
     print(f"{len(PROMPTS) - len(wrong)} of {len(PROMPTS)} equal, {served['preemptions']} preemptions")
     assert not wrong
     assert (served["preemptions"] > 0) == (cache is not None)
