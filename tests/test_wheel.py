@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +17,12 @@ from harness.results.schema import Environment, Record, write_results
 ROOT = Path(__file__).parents[1]
 BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 TT_HARNESS = "import sys; sys.path.insert(0, sys.argv.pop(1)); from harness.cli.app import app; app()"
-CARRIED = {"harness/suites/": "suites/", "harness/ci/": "ci/"}  # folder of the wheel: of the checkout
+# Folder or file of the wheel: of the checkout.
+CARRIED = {
+    "harness/suites/": "suites/",
+    "harness/ci/": "ci/",
+    "tt_harness_target.pth": "harness/targets/tt_harness_target.pth",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,35 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_no_top_level_name_but_the_packages(installed: Path) -> None:
     """A user's own folder `ci` or `suites` neither hides a part of the harness nor is hidden."""
     names = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
-    assert names == {"harness", "tt_llm", "goldens"}
+    assert names == {"harness", "tt_llm", "goldens", "tt_harness_target.pth"}
+
+
+def test_installed_it_answers_import_ttnn_where_the_environment_names_a_target(
+    installed: Path, tmp_path: Path
+) -> None:
+    """In any process, with no line of code; where nothing is named, Python starts as if it were not there."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    packages = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    shutil.copytree(installed, packages, dirs_exist_ok=True)
+    theirs = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "of_the_tests.pth").write_text("\n".join(theirs))
+
+    def python(code: str, **environment: str) -> str:
+        outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [str(tmp_path / "bin" / "python"), "-c", code]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**outside, **environment}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    where = "import ttnn; from harness.targets import active; print(ttnn.__file__, active().mode)"
+    assert (
+        python(where, TT_HARNESS_TARGET="emulator mode=exact")
+        == f"{packages / 'harness' / 'emulator' / 'api.py'} exact"
+    )
+    untouched = "import sys; print([n for n in sys.modules if n.startswith('harness')], len(sys.meta_path))"
+    assert python(untouched) == "[] 3"
 
 
 def test_every_file_of_the_packages_is_in_it(installed: Path) -> None:

@@ -45,6 +45,7 @@ def load_groups(
     max_seq_len: int = 1024,
     n_layers: int | None = None,
     weights: Checkpoint | None = None,
+    own_kv_cache: bool = True,
 ) -> DataParallel:
     """The model once on each of `groups` submeshes. `max_batch_size` is a group's; the rest as in `load`.
 
@@ -54,8 +55,8 @@ def load_groups(
     shape = submesh_shape((rows, columns), groups)
     weights = weights or Checkpoint(locate(model))
     submeshes = mesh_device.create_submeshes(ttnn.MeshShape(*shape)) if groups > 1 else [mesh_device]
-    limits = precision, max_batch_size, max_seq_len, n_layers
-    return DataParallel([load(model, submesh, *limits, weights) for submesh in submeshes])
+    options = precision, max_batch_size, max_seq_len, n_layers, weights, own_kv_cache
+    return DataParallel([load(model, submesh, *options) for submesh in submeshes])
 
 
 class DataParallel:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import ttnn
+from torch.nn.functional import pad
 
 from tt_llm import precision as precisions
 from tt_llm.decoding import Decoding
@@ -24,7 +25,7 @@ from tt_llm.mesh import replicate
 from tt_llm.model import Model
 from tt_llm.op_configs import padded_prefill_length
 from tt_llm.sampling import Sampling
-from tt_llm.trace import release_traces
+from tt_llm.trace import OPS
 
 if TYPE_CHECKING:
     from transformers import AutoTokenizer  # takes half a second, and modules alone need none
@@ -54,7 +55,9 @@ class Generator:
         tokenizer: AutoTokenizer,
         max_batch_size: int,
         max_seq_len: int,
+        own_kv_cache: bool = True,
     ) -> None:
+        """`own_kv_cache`: whether it makes a cache for itself; else one is put in its place as `kv_cache`, or given to each call."""
         self.mesh_device = mesh_device
         self.model = model
         self.tokenizer = tokenizer
@@ -63,13 +66,8 @@ class Generator:
         self.max_seq_len = max_seq_len
         # Prompts are padded before they fill their pages, so a user's pages hold a padded prompt.
         padded_len = padded_prefill_length(max_seq_len)
-        n_blocks = max_batch_size * blocks_for(padded_len)
-        self.kv_cache = PagedKVCache(
-            mesh_device=mesh_device,
-            tp=model.tp,
-            n_blocks=n_blocks,
-            dtype=precision.kv_cache,
-        )
+        if own_kv_cache:
+            self.kv_cache = self.new_kv_cache(max_batch_size * blocks_for(padded_len))
         self.page_table = default_page_table(max_batch_size, padded_len)
         self.enable_trace = True
         self._decoding: Decoding | None = None
@@ -94,14 +92,17 @@ class Generator:
         if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
             raise InputError(f"prompt_lens {lens}: give {users} lengths between 1 and {seq_len}")
         table, padded_table = self._page_table(page_table, users, cache)
-        if table.shape[1] * BLOCK_SIZE < max(padded_prefill_length(n) for n in lens):
+        held = table.shape[1] * cache.block_size
+        if held < max(lens):
             raise InputError(
-                f"page table: {table.shape[1]} blocks a user hold {table.shape[1] * BLOCK_SIZE} positions, the padded "
-                f"prompt has {max(padded_prefill_length(n) for n in lens)}"
+                f"page table: {table.shape[1]} blocks a user hold {held} positions, the longest prompt has {max(lens)}"
             )
+        # The op wants a page for every position of a padded prompt, though the padding is written nowhere.
+        wanted = blocks_for(padded_prefill_length(max(lens)), cache.block_size)
+        padded_table = pad(padded_table, (0, max(wanted - table.shape[1], 0)), value=SKIPPED_PAGE)
         for user, length in enumerate(lens):
-            # What a table names beyond a prompt's own pages may be another user's: its padding is written nowhere.
-            padded_table[user, blocks_for(length) :] = SKIPPED_PAGE
+            # What a table names beyond a prompt's own pages may be another user's.
+            padded_table[user, blocks_for(length, cache.block_size) :] = SKIPPED_PAGE
         device_table = replicate(padded_table, self.mesh_device, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT)
         logits = torch.empty(users, seq_len if all_logits else 1, self.model.config.vocab_size)
         for user, length in enumerate(lens):
@@ -148,7 +149,7 @@ class Generator:
         cache = kv_cache or self.kv_cache
         table, padded_table = self._page_table(page_table, users, cache)
         first, last = int(start_pos.min()), int(start_pos.max())
-        limit = min(table.shape[1] * BLOCK_SIZE, self.max_seq_len)
+        limit = min(table.shape[1] * cache.block_size, self.max_seq_len)
         if last >= limit:
             raise InputError(f"decode: position {last} is beyond the {limit} positions a user has")
         if first < -1:
@@ -166,15 +167,27 @@ class Generator:
         return DecodeOutput(logits, start_pos)
 
     def read_decode_output(self, output: DecodeOutput) -> torch.Tensor:
-        """What `decode_forward` returns, read from the devices."""
+        """What `decode_forward` returns, read from the devices, or from the host's copy of them."""
         rows = self.model.lm_head.to_host(output.logits)[: len(output.start_pos)].float()
         return torch.where(output.start_pos[:, None] >= 0, rows, 0.0)[:, None]
 
-    def drop_kv_cache(self) -> None:
-        """Frees the generator's own cache, for one that takes its place as `kv_cache`."""
-        release_traces(self.mesh_device)
-        del self.kv_cache
-        self._decoding = None
+    def copy_decode_output(self, output: DecodeOutput) -> tuple[DecodeOutput, ttnn.MeshEvent]:
+        """Starts to copy a step's logits to the host, where the next step leaves them alone.
+
+        The copy is for `read_decode_output`, once the event has happened.
+        """
+        logits = ttnn.from_device(output.logits, blocking=False)
+        return DecodeOutput(logits, output.start_pos), ttnn.record_event(self.mesh_device, OPS)
+
+    def new_kv_cache(self, n_blocks: int, block_size: int = BLOCK_SIZE) -> PagedKVCache:
+        """A cache in the precision's format."""
+        return PagedKVCache(
+            mesh_device=self.mesh_device,
+            tp=self.model.tp,
+            n_blocks=n_blocks,
+            dtype=self.precision.kv_cache,
+            block_size=block_size,
+        )
 
     def _decode_op_by_op(
         self, ids: torch.Tensor, positions: torch.Tensor, table: torch.Tensor, cache: PagedKVCache

@@ -1,4 +1,4 @@
-"""The paged KV cache: blocks of 32 positions, and the page table that says which block holds what."""
+"""The paged KV cache: blocks of positions, and the page table that says which block holds what."""
 
 from __future__ import annotations
 
@@ -12,25 +12,37 @@ from tt_llm.mesh import replicate, to_host
 from tt_llm.tensor_parallel import TensorParallel
 from tt_llm.trace import release_traces
 
-BLOCK_SIZE = 32  # positions a block: one tile row, the smallest the paged ops take
+# Positions a block, unless it is told otherwise. One tile row is the smallest: ttnn takes blocks of 16, but its
+# `paged_fill_cache` writes whole tiles, so of 32 positions it would leave 16 in the first block's padding.
+BLOCK_SIZE = 32
+BLOCK_SIZES = (32, 64, 128)
 SKIPPED_PAGE = -1  # in a page table: `paged_fill_cache` writes nothing there
 TILE_ROWS = 32  # users a decode step computes: one tile row of activations
 
 
 class PagedKVCache:
-    """Keys and values of every layer: per layer two tensors of [blocks, a device's key-value heads, 32, head_dim].
+    """Keys and values of every layer: per layer two tensors of [blocks, a device's key-value heads, block size, head_dim].
 
     Block b of the cache belongs to whichever user's page table row names it.
     """
 
     def __init__(
-        self, *, mesh_device: ttnn.MeshDevice, tp: TensorParallel, n_blocks: int, dtype: ttnn.DataType
+        self,
+        *,
+        mesh_device: ttnn.MeshDevice,
+        tp: TensorParallel,
+        n_blocks: int,
+        dtype: ttnn.DataType,
+        block_size: int = BLOCK_SIZE,
     ) -> None:
+        """`block_size`: one of BLOCK_SIZES; InputError for any other."""
+        if block_size not in BLOCK_SIZES:
+            raise InputError(f"block size {block_size}: give {', '.join(map(str, BLOCK_SIZES))} positions")
         release_traces(mesh_device)  # the cache must stay
-        self.n_blocks = n_blocks
+        self.n_blocks, self.block_size = n_blocks, block_size
         self._tp = tp
         config = tp.local
-        shape = n_blocks, config.n_kv_heads, BLOCK_SIZE, config.head_dim
+        shape = n_blocks, config.n_kv_heads, block_size, config.head_dim
         zeros = torch.zeros(1, dtype=torch.bfloat16).expand(shape)  # takes no host memory of its own
         self.layers = [
             (replicate(zeros, mesh_device, dtype), replicate(zeros, mesh_device, dtype))
@@ -84,9 +96,9 @@ class PagedKVCache:
         return keys, values
 
 
-def blocks_for(positions: int) -> int:
+def blocks_for(positions: int, block_size: int = BLOCK_SIZE) -> int:
     """Blocks that hold that many positions."""
-    return -(-positions // BLOCK_SIZE)
+    return -(-positions // block_size)
 
 
 def default_page_table(users: int, max_seq_len: int) -> torch.Tensor:

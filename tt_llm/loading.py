@@ -23,10 +23,11 @@ def load(
     max_seq_len: int = 1024,
     n_layers: int | None = None,
     weights: Checkpoint | None = None,
+    own_kv_cache: bool = True,
 ) -> Generator:
     """Puts a model on the devices. `model` is a name, folder or id as `checkpoint.locate` takes; lengths in tokens.
 
-    `weights` stands in for the ones in the model's folder.
+    `weights` stands in for the ones in the model's folder; `own_kv_cache` is the generator's.
     Raises InputError for a model, precision, batch or length that cannot be run.
     """
     from transformers import AutoTokenizer
@@ -46,6 +47,7 @@ def load(
         tokenizer=tokenizer,
         max_batch_size=max_batch_size,
         max_seq_len=max_seq_len,
+        own_kv_cache=own_kv_cache,
     )
 
 

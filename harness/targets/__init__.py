@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from harness.errors import UserError
+from harness.targets import environment
 from harness.targets.target import Target
 
 
@@ -72,6 +73,7 @@ def activate(name: str, mesh: str = "1x1", arch: str = "wormhole_b0", mode: str 
         )
     if "ttnn" in sys.modules:
         raise TargetError(f"target {name!r}: ttnn is already imported; activate a target before importing it")
+    environment.withdraw()
     try:
         what = target.activate(mesh, arch, **({"mode": mode} if target.modes else {}))
     except ValueError as error:

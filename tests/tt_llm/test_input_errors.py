@@ -72,7 +72,7 @@ def test_load_refuses_a_folder_without_a_tokenizer(
         (ids(2, 5), {"prompt_lens": [6, 5]}, ["prompt_lens [6, 5]", "1 and 5"]),
         (ids(2, 5), {"page_table": ids(1, 4)}, ["[1, 4]", "each of the 2 users"]),
         (ids(2, 5), {"page_table": torch.tensor([[0, 1, 2, 3], [4, 5, 6, 8]])}, ["0 to 8", "0 to 7"]),
-        (ids(2, 5), {"page_table": ids(2, 3)}, ["3 blocks", "96 positions", "128"]),
+        (ids(2, 33), {"page_table": ids(2, 1)}, ["1 blocks", "32 positions", "33"]),
     ],
 )
 def test_prefill_refuses(

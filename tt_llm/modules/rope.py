@@ -8,7 +8,7 @@ import torch
 import ttnn
 
 from tt_llm.config import TILE, LayerKind, ModelConfig
-from tt_llm.kv_cache import TILE_ROWS
+from tt_llm.kv_cache import BLOCK_SIZES, TILE_ROWS, blocks_for
 from tt_llm.mesh import replicate
 from tt_llm.op_configs import OpConfigs
 from tt_llm.rope_types import RopeSettings
@@ -107,7 +107,9 @@ class _Masks:
     def __init__(
         self, mesh_device: ttnn.MeshDevice, config: ModelConfig, max_seq_len: int, window: int | None
     ) -> None:
-        table = window_mask(max_seq_len, window or max_seq_len)[None, None]
+        # A decode step has a mask for all that its pages hold: whole ones, whatever their size.
+        length = blocks_for(max_seq_len, BLOCK_SIZES[-1]) * BLOCK_SIZES[-1]
+        table = window_mask(length, window or length)[None, None]
         self._prefill = replicate(table, mesh_device, ttnn.bfloat16)
         self._decode = replicate(table, mesh_device, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT)
         # ttnn's SDPA wants a row for each head.
@@ -118,7 +120,7 @@ class _Masks:
         return ttnn.slice(self._prefill, (0, 0, 0, 0), (1, 1, seq_len, seq_len))
 
     def decode(self, positions: ttnn.Tensor) -> ttnn.Tensor:
-        """[1, 32] uint32, a position a user -> [32, 1, n_heads or 1, max_seq_len]."""
+        """[1, 32] uint32, a position a user -> [32, 1, n_heads or 1, max_seq_len in whole pages of any size]."""
         rows = ttnn.embedding(positions, self._decode, layout=ttnn.TILE_LAYOUT)  # [1, 32] -> [1, 32, S]
         per_user = ttnn.transpose(ttnn.unsqueeze_to_4D(rows), 0, 2)  # -> [1, 1, 32, S] -> [32, 1, 1, S]
         return per_user if self._n_heads == 1 else ttnn.repeat(per_user, (1, 1, self._n_heads, 1))

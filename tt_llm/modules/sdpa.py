@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ttnn
 
-from tt_llm.kv_cache import BLOCK_SIZE
 from tt_llm.modules.rope import Angles
 from tt_llm.op_configs import OpConfigs
 from tt_llm.precision import Precision
@@ -45,20 +44,18 @@ class SDPA:
             q,
             *cache,
             page_table,
-            **self._seen(angles, positions, page_table),
+            **self._seen(angles, positions, _positions_held(cache, page_table)),
             scale=self._scale,
             program_config=self._configs.sdpa_decode,
             compute_kernel_config=self._configs.sdpa_decode_compute,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
 
-    def _seen(
-        self, angles: Angles, positions: ttnn.Tensor, page_table: ttnn.Tensor
-    ) -> dict[str, ttnn.Tensor | bool]:
-        """Everything up to each user's position, or what the mask leaves of all that its pages hold."""
+    def _seen(self, angles: Angles, positions: ttnn.Tensor, held: int) -> dict[str, ttnn.Tensor | bool]:
+        """Everything up to each user's position, or what the mask leaves of the `held` positions of its pages."""
         if angles.mask is None:
             return {"cur_pos_tensor": positions}
-        return {"is_causal": False, "attn_mask": _held(angles.mask, page_table)}
+        return {"is_causal": False, "attn_mask": _held(angles.mask, held)}
 
 
 class SoftcappedSDPA:
@@ -114,7 +111,7 @@ class SoftcappedSDPA:
         q = ttnn.reshape(q, (users, self._n_kv_heads, heads // self._n_kv_heads, width))
         k, v = (_looked_up(pages, page_table) for pages in cache)
         scores = self._capped(q, k, compute)  # -> [32, nkv, nq / nkv, positions held]
-        scores = ttnn.add(scores, _held(angles.mask, page_table))
+        scores = ttnn.add(scores, _held(angles.mask, _positions_held(cache, page_table)))
         made = ttnn.matmul(
             self._shares(scores, compute), v, dtype=ttnn.bfloat16, compute_kernel_config=compute
         )
@@ -131,20 +128,24 @@ class SoftcappedSDPA:
         return shares if shares.dtype == ttnn.bfloat16 else ttnn.typecast(shares, ttnn.bfloat16)
 
 
-def _held(mask: ttnn.Tensor, page_table: ttnn.Tensor) -> ttnn.Tensor:
-    """A decode step's mask up to what a user's pages hold."""
+def _positions_held(cache: KVPair, page_table: ttnn.Tensor) -> int:
+    blocks, block_size = page_table.shape[-1], cache[0].shape[2]
+    return int(blocks * block_size)
+
+
+def _held(mask: ttnn.Tensor, held: int) -> ttnn.Tensor:
+    """A decode step's mask up to the positions that a user's pages hold."""
     users, _, heads, longest = mask.shape
-    held = page_table.shape[-1] * BLOCK_SIZE
     return mask if held == longest else ttnn.slice(mask, (0, 0, 0, 0), (users, 1, heads, held))
 
 
 def _looked_up(pages: ttnn.Tensor, page_table: ttnn.Tensor) -> ttnn.Tensor:
-    """[blocks, nkv, 32, hd] -> what each user's pages hold, [32, nkv, its blocks * 32, hd] bf16."""
+    """[blocks, nkv, block, hd] -> what each user's pages hold, [32, nkv, its blocks * block, hd] bf16."""
     blocks, heads, block_size, width = pages.shape
     users, held = page_table.shape
     rows = ttnn.to_layout(pages, ttnn.ROW_MAJOR_LAYOUT)
     table = ttnn.reshape(rows, (1, 1, blocks, heads * block_size * width))
     ids = ttnn.typecast(page_table, ttnn.uint32)
-    taken = ttnn.embedding(ids, table, layout=ttnn.ROW_MAJOR_LAYOUT)  # -> [32, its blocks, nkv * 32 * hd]
+    taken = ttnn.embedding(ids, table, layout=ttnn.ROW_MAJOR_LAYOUT)  # -> [32, its blocks, nkv * block * hd]
     by_head = ttnn.permute(ttnn.reshape(taken, (users, held, heads, block_size * width)), (0, 2, 1, 3))
     return ttnn.to_layout(ttnn.reshape(by_head, (users, heads, held * block_size, width)), ttnn.TILE_LAYOUT)

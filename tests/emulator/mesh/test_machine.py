@@ -29,6 +29,7 @@ for one in types:
             chosen[f"{one} {axis}"] = "refused"
 numbers = {each: each.value for enum in (ttnn.FabricReliabilityMode, ttnn.DispatchCoreType, ttnn.DispatchCoreAxis) for each in enum}
 numbers |= {each: each.value for each in (ttnn.FabricConfig.DISABLED, ttnn.FabricConfig.FABRIC_1D, ttnn.FabricConfig.FABRIC_1D_RING)}
+numbers |= {each: each.value for each in ttnn.cluster.ClusterType.__members__.values()}
 kind = ttnn.cluster.get_cluster_type()
 print(json.dumps([
     ttnn.get_num_devices(), ttnn.get_num_pcie_devices(), ttnn.get_device_ids(), ttnn.get_pcie_device_ids(), str(kind),
