@@ -73,7 +73,9 @@ def as_pytorch() -> Callable[[Any, torch.Tensor], None]:
     def check(actual: Any, expected: torch.Tensor) -> None:
         import ttnn
 
-        values = ttnn.to_torch(actual) if isinstance(actual, ttnn.Tensor) else getattr(actual, "to_torch", actual)
+        values = (
+            ttnn.to_torch(actual) if isinstance(actual, ttnn.Tensor) else getattr(actual, "to_torch", actual)
+        )
         assert shadow.coverage().weakest_read in (shadow.Source.EXACT, shadow.Source.GOLDEN), unknown()
         assert pcc(values.float().reshape(expected.shape), expected.float()) >= GATE
 

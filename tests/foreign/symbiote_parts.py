@@ -7,9 +7,7 @@ from typing import Any
 import torch
 import ttnn
 from torch import nn
-from transformers import Glm4MoeConfig
-from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeMoE
-from tt_symbiote.modules import ttnn_normalization
+from tt_symbiote.modules import ttnn_moe, ttnn_normalization
 
 HIDDEN = 256
 BF16 = torch.bfloat16
@@ -43,20 +41,16 @@ def rms_norm() -> nn.Module:
 
 
 def moe() -> nn.Module:
-    config = Glm4MoeConfig(
+    """tt-symbiote's own PyTorch mixture, as GLM-4's: transformers has renamed what `from_torch` reads of one."""
+    config = ttnn_moe.Glm4MoeConfig(
         hidden_size=HIDDEN,
         intermediate_size=512,
         moe_intermediate_size=256,
         n_routed_experts=16,
         num_experts_per_tok=4,
-        n_shared_experts=1,
-        n_group=1,
-        topk_group=1,
         routed_scaling_factor=1.5,
     )
-    config._experts_implementation = "eager"
-    module = Glm4MoeMoE(config).to(BF16)
+    module = ttnn_moe.Glm4MoeMoE(config).to(BF16)
     for parameter in module.parameters():
-        parameter.copy_(torch.randn(parameter.shape) / 16)
-    module.experts.config = config
+        parameter.data = torch.randn(parameter.shape).to(BF16) / 16
     return module

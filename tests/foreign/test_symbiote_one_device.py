@@ -8,25 +8,22 @@ from typing import Any
 import pytest
 import torch
 import ttnn
+from symbiote_parts import BF16, HIDDEN, activations, moe, on, rms_norm
 from torch import nn
 from torch.nn import functional
-from transformers import Glm4MoeConfig, LlamaConfig, Qwen3NextConfig
-from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeMoE
+from transformers import LlamaConfig, Qwen3NextConfig
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextAttention, Qwen3NextRotaryEmbedding
 from tt_symbiote import set_device
 from tt_symbiote.modules import (
     ttnn_activation,
     ttnn_attention,
-    ttnn_embedding,
     ttnn_linear,
     ttnn_linear_intelligent,
     ttnn_moe,
     ttnn_normalization,
     ttnn_rope,
 )
-
-from symbiote_parts import BF16, HIDDEN, activations, back, first, moe, on, rms_norm
 
 Check = Callable[[Any, torch.Tensor], None]
 
@@ -122,6 +119,9 @@ def test_attention_of_llama(kv_heads: int, one: Any, as_pytorch: Check) -> None:
     attention = LlamaAttention(config, layer_idx=0).to(BF16)
     module = ttnn_attention.LlamaAttention.from_torch(attention)
     set_device(module, one)
+    # `set_device` has every inner module give plain device tensors; these projections' callers want wrapped ones.
+    for projection in [module.qkv_proj.linear] if kv_heads == 4 else [module.q_proj, module.k_proj, module.v_proj]:
+        projection._bypass_tensor_wrapping = False
     x, (cos, sin) = activations(), cos_and_sin(64)
     expected, _ = attention(x, position_embeddings=(cos, sin), attention_mask=None)
     actual, _ = module(x, position_embeddings=(cos, sin))
@@ -133,13 +133,19 @@ def test_sdpa(causal: bool, one: Any, as_pytorch: Check) -> None:
     q, k, v = (activations(1, 4, 64, 64) for _ in range(3))
     module = ttnn_attention.TTNNSDPAAttention()
     set_device(module, one)
-    actual = module.forward(None, *(on(one, x) for x in (q, k, v)), None, is_causal=causal, transpose_output=False)
+    actual = module.forward(
+        None, *(on(one, x) for x in (q, k, v)), None, is_causal=causal, transpose_output=False
+    )
     as_pytorch(actual, functional.scaled_dot_product_attention(q, k, v, is_causal=causal))
 
 
 def test_attention_of_qwen3_next(one: Any, as_pytorch: Check) -> None:
     config = Qwen3NextConfig(
-        hidden_size=HIDDEN, num_attention_heads=4, num_key_value_heads=2, head_dim=64, partial_rotary_factor=0.5
+        hidden_size=HIDDEN,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        partial_rotary_factor=0.5,
     )
     config._attn_implementation = "sdpa"
     attention = Qwen3NextAttention(config, layer_idx=0).to(BF16)

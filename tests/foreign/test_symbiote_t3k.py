@@ -8,25 +8,15 @@ from typing import Any
 import pytest
 import torch
 import ttnn
+from symbiote_parts import BF16, HIDDEN, activations, back, first, moe, on, rms_norm
 from torch import nn
-from torch.nn import functional
-from transformers import Glm4MoeConfig, LlamaConfig, Qwen3NextConfig
-from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeMoE
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
-from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextAttention, Qwen3NextRotaryEmbedding
 from tt_symbiote import set_device
 from tt_symbiote.modules import (
-    ttnn_activation,
-    ttnn_attention,
     ttnn_embedding,
     ttnn_linear,
-    ttnn_linear_intelligent,
     ttnn_moe,
     ttnn_normalization,
-    ttnn_rope,
 )
-
-from symbiote_parts import BF16, HIDDEN, activations, back, first, moe, on, rms_norm
 
 Check = Callable[[Any, torch.Tensor], None]
 

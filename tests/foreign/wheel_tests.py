@@ -87,7 +87,9 @@ def run(rows: Path, cases: int, paths: Sequence[str]) -> list[Row]:
         before = len(read(rows))
         with tempfile.TemporaryDirectory() as folder:  # the tests leave files where they run
             done = subprocess.run(
-                [sys.executable, __file__, "--child", str(rows), str(cases), *paths], cwd=folder, stdout=subprocess.DEVNULL
+                [sys.executable, __file__, "--child", str(rows), str(cases), *paths],
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
             )
         if done.returncode >= 0 or len(read(rows)) == before:
             return read(rows)
@@ -110,7 +112,9 @@ class Table:
         items[:] = [item for item in chosen if item.nodeid not in self._known]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[Any, Any, Any]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[Any, Any, Any]:
         from harness.targets import shadow
 
         report = yield
@@ -141,7 +145,9 @@ class Table:
         if weakest is Source.NONE:
             row.outcome = NOT_COVERED
             row.cause = "; ".join(
-                f"{op}: {reason}" for (op, source), reason in coverage.reasons.items() if source is Source.NONE
+                f"{op}: {reason}"
+                for (op, source), reason in coverage.reasons.items()
+                if source is Source.NONE
             )[:300]
         elif raised:
             row.outcome = NOT_TODAY
@@ -217,7 +223,16 @@ def _child(rows: Path, cases: int, paths: Sequence[str]) -> int:
     symbolic_shapes.hint_int = symbolic_shapes.guarding_hint_or_throw
     ttnn.device.is_grayskull = lambda device: False
     Path("pytest.ini").write_text("[pytest]\n")
-    arguments = ["-q", "-c", "pytest.ini", f"--rootdir={folder}", "-p", "no:cacheprovider", "-p", "no:tt_harness"]
+    arguments = [
+        "-q",
+        "-c",
+        "pytest.ini",
+        f"--rootdir={folder}",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:tt_harness",
+    ]
     # Not their conftest: it is for another ttnn, and files run times. What the tests ask for is in `Fixtures`.
     arguments += ["-p", "no:xdist", "-p", "no:benchmark", "--noconftest"]
     plugins = [Table(rows, cases), Fixtures()]
