@@ -29,7 +29,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 64,
     "vocab_size": 512,
-    "initializer_range": 0.1,
+    "initializer_range": 0.05,
 }
 MODELS = {
     "llama": (LlamaConfig(**SIZES), LlamaRMSNorm),

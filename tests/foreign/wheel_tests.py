@@ -32,10 +32,12 @@ NOT_COVERED = "not covered"  # shadow knows no value of an op it called
 CRASHED = "crashed"
 NOT_TODAY = "cannot run today"  # torch, torch-ttnn or ttnn raises, whatever the values
 SKIPPED = "skipped"
+UNDEFINED = "no right value"  # PyTorch's own result is another at every run
 RUNNABLE = (PASSED, WRONG, NOT_COVERED, CRASHED)
 
 ACCURACY = 0.99  # PCC, torch-ttnn's own bound in these tests
 LIMIT = 120  # seconds a test
+_UNDEFINED = re.compile(r"aten\.(?:new_)?empty|aten\.native_dropout\.")
 _RAISED = re.compile(r"^Failed to (?:run|run native)\. Raised exception: (.*)", re.MULTILINE | re.DOTALL)
 
 
@@ -155,6 +157,8 @@ class Table:
             row.cause = native + _first_line(raised[1])
         elif isinstance(metric.get("accuracy"), float) and metric["accuracy"] < ACCURACY:
             row.outcome, row.cause = WRONG, f"PCC {metric['accuracy']:.4f}"
+            if _UNDEFINED.match(metric["opname"]):
+                row.outcome, row.cause = UNDEFINED, metric["opname"]
         else:
             row.outcome = NOT_TODAY
         return row

@@ -117,11 +117,16 @@ class Calls:
     def _prepared(self, name: str, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         inputs = self._device_tensors((args, kwargs), [])
         values = self.values
-        stands_for = {id(real): values.tensor(real) for real in inputs}
         given = [kwargs[key] for key in OUTPUTS if key in kwargs]
+        if name == "ttnn.copy":
+            given += DECLARATIONS[name].written(args, kwargs)
+        overwritten = {one.buffer_unique_id() for one in self._device_tensors(given, [])}
+        for uid in overwritten & values.cells.keys():
+            values.cells[uid].storage.regain()
+        stands_for = {id(real): values.tensor(real) for real in inputs}
         read = [real for real in inputs if not any(real is one for one in given)] if given else inputs
         call = Call(name, op, args, kwargs, inputs, stands_for, values.source(read))
-        call.overwritten = {one.buffer_unique_id() for one in self._device_tensors(given, [])}
+        call.overwritten = overwritten
         emulated = CALLS.get(name)
         if emulated is None:
             self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
