@@ -11,7 +11,9 @@ import ttnn
 
 import tt_llm
 from goldens import Golden, GoldenCorrupt, GoldenMissing, GoldenSpec, GoldenStale
+from harness.foreign import Model, logits_of
 from harness.results.schema import Record, record_to_json
+from harness.run import text_scores
 from harness.run.module_runner import ModuleRunner
 from harness.run.outcomes import RECORD_PROPERTY, leave, unjudged
 from harness.run.recorder import Recorder
@@ -89,6 +91,32 @@ def recorder(request: pytest.FixtureRequest, tt_session: Session) -> Recorder:
 def compare(recorder: Recorder) -> Callable[..., object]:
     """`compare(actual, golden.output)`: PCC and its companions as records; fails the test where a gate is missed."""
     return recorder.compare
+
+
+@pytest.fixture
+def judge_model(
+    tt_session: Session, golden_spec: GoldenSpec, golden: Golden, recorder: Recorder
+) -> Callable[[Model], None]:
+    """`judge_model(model)`: all metrics of a model of the test's own against the golden's logits; fails where a gate is missed.
+
+    `model`: `harness.foreign.Model`, a callable from token ids and positions to logits, or an object with `prefill_forward` and
+    `decode_forward`. The golden is of "model" (prefill) or of "teacher_forced" (decode).
+    """
+
+    def run(model: Model) -> None:
+        with leave():
+            logits = logits_of(model, golden_spec, golden.inputs)
+        if logits.shape != golden.output.shape or golden_spec.rows == "last":
+            recorder.compare(logits, golden.output, "model")
+            return
+        tokens = golden.inputs["tokens"]
+        if golden_spec.module == "teacher_forced":  # row i predicts the token after position seq_len - 1 + i
+            tokens = tokens[:, golden_spec.seq_len - 1 : -1]
+        text_scores.judge(
+            recorder, golden.output, logits, text_scores.score(golden.output, logits, tokens, tt_session.decode)
+        )
+
+    return run
 
 
 @pytest.fixture
