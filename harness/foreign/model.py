@@ -13,7 +13,9 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-Logits = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # token ids and positions, [B, S] int64 each -> [B, S, V]
+Logits = Callable[
+    [torch.Tensor, torch.Tensor], torch.Tensor
+]  # token ids and positions, [B, S] int64 each -> [B, S, V]
 
 
 class Stepwise(Protocol):

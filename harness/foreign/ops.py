@@ -130,7 +130,9 @@ class Watched:
         known = self._chain.get(uid)
         if known is None or len(known) != len(own.shards) or known[0].numel() != own.shards[0].numel():
             return own
-        return Tensor([s.reshape(tuple(own.shape)) for s in known], own.shape, own.dtype, own.layout, own.config)
+        return Tensor(
+            [s.reshape(tuple(own.shape)) for s in known], own.shape, own.dtype, own.layout, own.config
+        )
 
     def _golden(self, call: Call, stands_for: dict[int, Tensor]) -> list[Shards]:
         from harness.targets.shadow.golden import in_fp32

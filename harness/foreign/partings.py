@@ -58,9 +58,7 @@ def _computed(module: Callable[..., Any], args: Any, kwargs: Any) -> dict[int, l
     seen: dict[int, list[torch.Tensor]] = {}
 
     class Keep(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, function: Any, types: Any, given: Any = (), named: Any = None
-        ) -> Any:
+        def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
             result = function(*given, **(named or {}))
             for tensor in tree_iter(result):
                 if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel() > 1:

@@ -113,7 +113,10 @@ def judge_model(
         if golden_spec.module == "teacher_forced":  # row i predicts the token after position seq_len - 1 + i
             tokens = tokens[:, golden_spec.seq_len - 1 : -1]
         text_scores.judge(
-            recorder, golden.output, logits, text_scores.score(golden.output, logits, tokens, tt_session.decode)
+            recorder,
+            golden.output,
+            logits,
+            text_scores.score(golden.output, logits, tokens, tt_session.decode),
         )
 
     return run

@@ -1,0 +1,127 @@
+"""A model that is not this project's: its logits over a golden's text, and all metrics of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from goldens import GoldenSpec
+from harness.errors import UserError
+from harness.foreign import logits_of
+
+VOCABULARY = 7
+TOKENS = torch.arange(24).reshape(2, 12) % VOCABULARY
+PREFILL, LAST = (
+    GoldenSpec("model", seq_len=12, batch=2),
+    GoldenSpec("model", seq_len=12, batch=2, rows="last"),
+)
+STEPS = GoldenSpec("teacher_forced", phase="decode", seq_len=8, steps=4, batch=2)
+
+
+def plain(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits that tell position, token, and how many tokens of 1 came before."""
+    told = torch.stack([positions, tokens, (tokens == 1).cumsum(-1)], -1).float()
+    return torch.nn.functional.pad(told, (0, VOCABULARY - 3))
+
+
+class Stepwise:
+    """The same, with a memory."""
+
+    def prefill_forward(self, tokens: torch.Tensor, prompt_lens: list[int]) -> torch.Tensor:
+        assert prompt_lens == [tokens.shape[1]] * len(tokens)
+        self.seen = tokens
+        return plain(tokens, torch.arange(tokens.shape[1]).expand_as(tokens))[:, -1:]
+
+    def decode_forward(self, tokens: torch.Tensor, start_pos: torch.Tensor) -> torch.Tensor:
+        assert start_pos.tolist() == [self.seen.shape[1]] * len(tokens)
+        return self.prefill_forward(torch.cat([self.seen, tokens], 1), [self.seen.shape[1] + 1] * len(tokens))
+
+
+def test_a_callable_and_an_object_give_the_same() -> None:
+    """At every position, at the last one, and step by step after a prompt."""
+    whole = logits_of(plain, PREFILL, {"tokens": TOKENS})
+    assert torch.equal(whole[..., 1].long(), TOKENS)
+    steps = whole[:, 7:11]  # row i of the golden is what stands after seq_len + i tokens
+    for model in (plain, Stepwise()):
+        assert torch.equal(logits_of(model, LAST, {"tokens": TOKENS}), whole[:, -1:])
+        assert torch.equal(logits_of(model, STEPS, {"tokens": TOKENS}), steps)
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "words"),
+    [
+        (
+            lambda tokens, positions: None,
+            PREFILL,
+            r"logits: NoneType from the model; a torch\.Tensor is right",
+        ),
+        (
+            lambda tokens, positions: torch.zeros(1, 12, 7),
+            PREFILL,
+            r"shape \[1, 12, 7\] .* \[2, 12, vocabulary\]",
+        ),
+        (lambda tokens, positions: torch.zeros(24, 7), PREFILL, r"shape \[24, 7\] from the model"),
+        (Stepwise(), PREFILL, r"mark the test rows='last'"),
+        (
+            plain,
+            GoldenSpec("mlp", layer=0, seq_len=32),
+            r"mlp.*'model' in phase prefill or of 'teacher_forced'",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(model: Any, spec: GoldenSpec, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        logits_of(model, spec, {"tokens": TOKENS})
+    assert "\n" not in str(caught.value)
+
+
+MINE = """
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+
+@pytest.mark.tt_golden("model", seq_len=64)
+@pytest.mark.tt_golden("teacher_forced", phase="decode", seq_len=32, steps=8)
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_my_model(tt_session, judge_model, temperature):
+    model = AutoModelForCausalLM.from_pretrained(tt_session.folder, dtype=torch.float32)
+
+    def logits(tokens, positions):
+        with torch.no_grad():
+            return model(tokens, position_ids=positions).logits / temperature
+
+    judge_model(logits)
+
+
+@pytest.mark.tt_golden("model", seq_len=64)
+def test_of_another_vocabulary(judge_model):
+    judge_model(lambda tokens, positions: torch.zeros(*tokens.shape, 9))
+"""
+METRICS = {"pcc", "kl", "top1", "top5", "perplexity_error"}
+
+
+def test_all_metrics_against_the_hugging_face_model(judge: Any) -> None:
+    """The right model passes; one whose PCC is good and whose probabilities are not is a regression by its KL."""
+    done = judge(MINE, "--tt-update-goldens", "--tt-emulator-mode=fast")
+    assert done.status == 1, done
+    for golden in ("model", "teacher_forced"):
+        right, wrong = (
+            [
+                one
+                for one in done.records
+                if f"[{temperature}" in one["test"] or f"-{temperature}]" in one["test"]
+            ]
+            for temperature in ("1.0", "3.0")
+        )
+        right, wrong = ([one for one in each if golden in one["test"]] for each in (right, wrong))
+        assert {one["metric"] for one in right} >= METRICS
+        assert {one["verdict"] for one in right} == {"pass"}, right
+        verdicts = {one["metric"]: one["verdict"] for one in wrong}
+        assert verdicts["pcc"] == "pass"
+        assert verdicts["kl"] == "regression"
+    (other,) = [one for one in done.records if "vocabulary" in one["test"]]
+    assert other["verdict"] == "regression"
+    assert "shape" in other["note"]
