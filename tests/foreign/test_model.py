@@ -118,7 +118,12 @@ def test_all_metrics_against_the_hugging_face_model(judge: Any) -> None:
         )
         right, wrong = ([one for one in each if golden in one["test"]] for each in (right, wrong))
         assert {one["metric"] for one in right} >= METRICS
-        assert {one["verdict"] for one in right} == {"pass"}, right
+        bad = {
+            one["metric"]: (one["value"], one["gate"], one["verdict"])
+            for one in right
+            if one["verdict"] != "pass"
+        }
+        assert not bad, bad
         verdicts = {one["metric"]: one["verdict"] for one in wrong}
         assert verdicts["pcc"] == "pass"
         assert verdicts["kl"] == "regression"

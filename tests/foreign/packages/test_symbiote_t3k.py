@@ -67,6 +67,10 @@ def test_embedding(name: str, seq_len: int, t3k: Any, as_pytorch: Check) -> None
     as_pytorch(back(t3k, module.forward(on(t3k, ids, ttnn.uint32))), embedding(ids))
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="not covered: all_to_all_dispatch works across devices, and the emulator has no such op",
+)
 def test_moe(t3k: Any, as_pytorch: Check) -> None:
     """Experts on the devices that have them, tokens sent there and back."""
     block = moe()
