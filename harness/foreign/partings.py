@@ -20,6 +20,7 @@ from harness.foreign.ops import OpStep, Watched
 
 # Relative L2 between sorted values. The chain of ops is in fp32 as PyTorch is; weights in a block format are 0.5% off.
 AGREES = 0.01
+_MASKED = 1e30  # what a mask leaves, -inf or the least number there is: beside it no other value would count
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _known(values: torch.Tensor, reference: dict[int, list[torch.Tensor]]) -> bo
 
 
 def _sorted(values: torch.Tensor) -> torch.Tensor:
-    return values.detach().float().flatten().sort().values
+    flat = values.detach().float().flatten()
+    return torch.where(flat.abs() < _MASKED, flat, 0).sort().values
 
 
 def _in_fp32(value: Any) -> Any:
