@@ -99,7 +99,8 @@ class Watched:
     def after(self, call: Call, written: list[Any], source: shadow.Source) -> None:
         """Compares what the op made with them."""
         given, local, chain, missing = self._before
-        errors: list[Error | None] = [None, None]
+        own: Error | None = None
+        drift: Error | None = None
         if not missing and len(local) != len(written):
             missing = f"its golden gives {len(local)} tensors, ttnn {len(written)}"
         if not missing and source is shadow.Source.NONE:
@@ -112,12 +113,12 @@ class Watched:
             held = [self._held(real) for real in written]
             for golden in (local, chain):
                 golden[:] = [_shaped(a, b) for a, b in zip(golden, held, strict=True)]
-            errors = [worst(held, local), worst(held, chain)]
+            own, drift = worst(held, local), worst(held, chain)
             self._chain.update(zip(uids, chain, strict=True))
         file, line = _site()
         made = [shards[0] for shards in chain] if not missing else []
         self.steps.append(
-            OpStep(len(self.steps), call.name, file, line, source.word, *errors, missing, given, made)
+            OpStep(len(self.steps), call.name, file, line, source.word, own, drift, missing, given, made)
         )
 
     def _keyed(self, call: Call) -> Iterator[tuple[int, tuple[int, Tensor]]]:
