@@ -66,7 +66,7 @@ def _computed(module: Callable[..., Any], args: Any, kwargs: Any) -> dict[int, l
                     seen.setdefault(tensor.numel(), []).append(_sorted(tensor))
             return result
 
-    with torch.no_grad(), Keep():  # type: ignore[no-untyped-call] - of torch
+    with torch.no_grad(), Keep():  # type: ignore[no-untyped-call]
         module(*args, **kwargs)
     return seen
 
