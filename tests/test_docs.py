@@ -165,7 +165,7 @@ def test_the_gates_commands_do_what_is_said(start, tmp_path: Path) -> None:
 def test_ten_minutes_with_a_module_of_ones_own(start, model: Path, tmp_path: Path) -> None:
     """The page's module, test and commands as they stand, on a small model."""
     page = blocks(ROOT / "docs" / "bring-up.md")
-    (source,) = [block.text for block in page if block.language == "python"]
+    (source,) = [block.text for block in page if block.language == "python" and "class MyMLP" in block.text]
     (tmp_path / "test_my_mlp.py").write_text(source, "utf-8")
     (tmp_path / "my-llama").symlink_to(model)
     lines = [line for block in page if block.run for line in block.commands]

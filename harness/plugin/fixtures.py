@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import tt_llm
     from goldens import Golden, GoldenSpec
+    from harness.foreign import Model
     from harness.results.schema import Record
     from harness.run.module_runner import ModuleRunner
     from harness.run.recorder import Recorder
@@ -116,6 +117,36 @@ def tt_compare(tt_recorder: Recorder) -> Callable[..., object]:
 
 
 @pytest.fixture
+def tt_judge_model(
+    tt_session: Session, tt_golden_spec: GoldenSpec, tt_golden: Golden, tt_recorder: Recorder
+) -> Callable[[Model], None]:
+    """`tt_judge_model(model)`: all metrics of a model of the test's own against the golden's logits; fails where a gate is missed.
+
+    `model`: `harness.foreign.Model`, a callable from token ids and positions to logits, or an object with `prefill_forward` and
+    `decode_forward`. The golden is of "model" (prefill) or of "teacher_forced" (decode).
+    """
+    from harness.foreign import logits_of
+    from harness.run import text_scores
+    from harness.run.outcomes import leave
+
+    spec, golden = tt_golden_spec, tt_golden.output
+
+    def run(model: Model) -> None:
+        with leave():
+            logits = logits_of(model, spec, tt_golden.inputs)
+        if logits.shape != golden.shape or spec.rows == "last":
+            tt_recorder.compare(logits, golden, "model")
+            return
+        tokens = tt_golden.inputs["tokens"]
+        if spec.module == "teacher_forced":  # row i predicts the token after position seq_len - 1 + i
+            tokens = tokens[:, spec.seq_len - 1 : -1]
+        scores = text_scores.score(golden, logits, tokens, tt_session.decode)
+        text_scores.judge(tt_recorder, golden, logits, scores)
+
+    return run
+
+
+@pytest.fixture
 def tt_counters(tt_session: Session, tt_recorder: Recorder, tt_precision: str) -> CounterGate:
     """`tt_counters(run, phase="decode", batch=32, seq_len=128)`: exact counters of a pass as records, held against the baseline.
 
@@ -172,6 +203,11 @@ def recorder(tt_recorder: Recorder) -> Recorder:
 @pytest.fixture
 def compare(tt_compare: Callable[..., object]) -> Callable[..., object]:
     return tt_compare
+
+
+@pytest.fixture
+def judge_model(tt_judge_model: Callable[[Model], None]) -> Callable[[Model], None]:
+    return tt_judge_model
 
 
 @pytest.fixture

@@ -206,6 +206,10 @@ class Session:
 
         return AutoTokenizer.from_pretrained(self.folder)
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids."""
+        return str(self._tokenizer.decode(ids))
+
     def tokens(self, length: int, count: int) -> torch.Tensor:
         """The first `count` windows of the corpus, those every golden of that length and batch is made of: [count, length]."""
         return windows(self.text, self._tokenizer, length, count)

@@ -24,6 +24,7 @@ import harness.emulator.ops.movement.movement
 import harness.emulator.ops.movement.pad
 import harness.emulator.ops.movement.scatter
 import harness.emulator.ops.movement.unpad
+import harness.emulator.ops.movement.view
 import harness.emulator.ops.norm.distributed
 import harness.emulator.ops.norm.norm
 import harness.emulator.ops.placement.layout

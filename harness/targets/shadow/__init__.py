@@ -7,15 +7,22 @@ and queues, `conversion` real types to the emulator's, `mesh` a mesh without mem
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.targets import dryrun, emulator
 from harness.targets.shadow.coverage import UNSEEN, Coverage, Source
 from harness.targets.target import Target
 
-__all__ = ["TARGET", "UNSEEN", "Coverage", "Source", "activate", "coverage", "take_coverage"]
+if TYPE_CHECKING:
+    from harness.targets.shadow.calls import Calls, Listener
+
+__all__ = ["TARGET", "UNSEEN", "Coverage", "Source", "activate", "coverage", "listening", "take_coverage"]
 
 _coverage = Coverage()
+_calls: Calls | None = None  # of this process, once the target is active
 
 
 def coverage() -> Coverage:
@@ -28,6 +35,18 @@ def take_coverage() -> Coverage:
     global _coverage
     taken, _coverage = _coverage, Coverage()
     return taken
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[Calls]:
+    """While it lasts the listener is told of every op; raises UserError on another target."""
+    if _calls is None:
+        raise UserError("target: ops are watched on shadow alone, with --tt-target shadow")
+    _calls.listener = listener
+    try:
+        yield _calls
+    finally:
+        _calls.listener = None
 
 
 def activate(mesh: str, arch: str, mode: str = emulator.DEFAULT_MODE) -> str:
@@ -61,6 +80,8 @@ def _install(ttnn: Any, mode: str) -> None:
     transfers = Transfers(values, coverage, graphs)
     calls = Calls(values, coverage, graphs, transfers.host)
     transfers.install(calls)
+    global _calls
+    _calls = calls
     ttnn.decorators.FastOperation.__call__ = lambda op, *args, **kwargs: calls(op, args, kwargs)
     ShadowTraces(values, coverage).install(ttnn)
     Below(calls, transfers, coverage).install()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -77,6 +77,14 @@ class Call:
     overwritten: set[int] = field(default_factory=set)  # the buffers given to be written as a whole
 
 
+class Listener(Protocol):
+    """Is told of every op that computes: of its inputs before it runs, of what it made or wrote after."""
+
+    def before(self, call: Call) -> None: ...
+
+    def after(self, call: Call, written: list[Any], source: Source) -> None: ...
+
+
 class Calls:
     """Answers every call of an op. `special`: what answers for ops that move tensors or end them, by name."""
 
@@ -87,10 +95,11 @@ class Calls:
         graphs: Graphs,
         to_host: Callable[[Tensor], Any],
     ) -> None:
-        self.values, self._coverage, self._graphs, self._to_host = values, coverage, graphs, to_host
+        self.values, self._coverage, self._graphs, self.to_host = values, coverage, graphs, to_host
         self._ttnn = values.ttnn
         self._tensor, self._on_device = self._ttnn.Tensor, self._ttnn.is_tensor_storage_on_device
         self.special: dict[str, Callable[..., Any]] = {}
+        self.listener: Listener | None = None
         self.real = self._ttnn.decorators.FastOperation.__call__
 
     def __call__(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -110,6 +119,8 @@ class Calls:
         before = set_current_queue(int(queue))
         try:
             call = self._prepared(name, op, args, kwargs)
+            if self.listener is not None:
+                self.listener.before(call)
             begun = _clock()
             result = self.real(op, *args, **kwargs)
             ended = _clock()
@@ -117,6 +128,8 @@ class Calls:
             if not outputs and not call.inputs:
                 return result
             source = self._values(call, outputs)
+            if self.listener is not None:
+                self.listener.after(call, outputs or self._written(call), source)
         finally:
             set_current_queue(before)
         self._coverage().count(name, source, ended - begun, _clock() - ended + begun - start)
@@ -125,12 +138,18 @@ class Calls:
     def _prepared(self, name: str, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         inputs = self.device_tensors((args, kwargs))
         values = self.values
-        stands_for = {id(real): values.tensor(real) for real in inputs}
         given = [kwargs[key] for key in OUTPUTS if key in kwargs] if kwargs else []
+        if name == "ttnn.copy":
+            given += DECLARATIONS[name].written(args, kwargs)
+        overwritten: set[int] = set()
+        if given:
+            overwritten = {one.buffer_unique_id() for one in self.device_tensors(given)}
+            for uid in overwritten & values.cells.keys():
+                values.cells[uid].storage.regain()
+        stands_for = {id(real): values.tensor(real) for real in inputs}
         read = [real for real in inputs if not any(real is one for one in given)] if given else inputs
         call = Call(name, op, args, kwargs, inputs, stands_for, values.source(read))
-        if given:
-            call.overwritten = {one.buffer_unique_id() for one in self.device_tensors(given)}
+        call.overwritten = overwritten
         emulated = CALLS.get(name)
         if emulated is None:
             self._coverage().explain(name, Source.GOLDEN, "the emulator has no such op")
@@ -228,7 +247,7 @@ class Calls:
             targets = outputs or self._written(call)
             if not targets:
                 raise NoValues("it gives no tensor, and nothing says which it writes to")
-            args, kwargs = self._with_tensors((call.args, call.kwargs), call.stands_for)
+            args, kwargs = self.with_tensors((call.args, call.kwargs), call.stands_for)
             outs = []
             for real in targets:
                 shared = real.buffer_unique_id() in values.cells
@@ -238,7 +257,7 @@ class Calls:
                 outs.append(Out(values.storable(real), target))
             mesh = values.mesh(targets[0].device())
             mesh.places = list(values.places(targets))
-            made = from_golden(call.op, args, kwargs, outs, mesh, self._to_host)
+            made = from_golden(call.op, args, kwargs, outs, mesh, self.to_host)
         except CHECKS:
             raise
         except Exception as error:  # a golden may raise anything: the result is unknown, and named
@@ -310,7 +329,7 @@ class Calls:
                 self.device_tensors(value.values(), found)
         return found
 
-    def _with_tensors(self, value: Any, stands_for: dict[int, Tensor]) -> Any:
+    def with_tensors(self, value: Any, stands_for: dict[int, Tensor]) -> Any:
         """Arguments for a golden: the emulator's tensors for the real ones, a tuple for a shape, all else as it is."""
         kind = type(value)
         if kind is self._tensor:
@@ -318,9 +337,9 @@ class Calls:
         if kind is self._ttnn.Shape:
             return tuple(value)
         if kind is list or kind is tuple:
-            return kind([self._with_tensors(item, stands_for) for item in value])
+            return kind([self.with_tensors(item, stands_for) for item in value])
         if kind is dict:
-            return {key: self._with_tensors(item, stands_for) for key, item in value.items()}
+            return {key: self.with_tensors(item, stands_for) for key, item in value.items()}
         return value
 
 

@@ -82,6 +82,23 @@ def from_golden(
     return result
 
 
+def in_fp32(op: Any, structure: Any, to_host: Callable[[Tensor], Any]) -> list[list[torch.Tensor]]:
+    """What a call's golden gives before any rounding: for each output a tensor a device.
+
+    `structure`: the arguments, with the emulator's tensors in place of the real ones. Raises as `from_golden` does.
+    """
+    name = op.python_fully_qualified_name
+    devices = max((len(tensor.shards) for tensor in tensors_in(structure)), default=1)
+    if devices > 1 and _ACROSS_DEVICES.search(name):
+        raise NoValues("its golden knows one device, and it works across several")
+    if not has_golden(op):
+        raise NoValues("it has no golden")
+    call = _Call(op, to_host)
+    with torch.inference_mode(False), torch.no_grad():
+        results = [list(_torch_tensors(call.result(structure, device))) for device in range(devices)]
+    return [list(shards) for shards in zip(*results, strict=True)]
+
+
 class _Call:
     """A golden's call, device after device."""
 
@@ -105,13 +122,14 @@ class _Call:
         name = self._op.python_fully_qualified_name
         backward = name.endswith("_bw")
         with torch.inference_mode(False), torch.set_grad_enabled(backward):
-            result = self._result(structure, device)
+            result = self.result(structure, device)
         found = list(_torch_tensors(result))
         if len(found) != len(specs):
             raise NoValues(f"its golden gives {len(found)} tensors, ttnn {len(specs)}")
         return [rounded(values.detach(), spec) for values, spec in zip(found, specs, strict=True)]
 
-    def _result(self, structure: Any, device: int) -> Any:
+    def result(self, structure: Any, device: int) -> Any:
+        """Of one device, as the golden gives it."""
         own = GOLDENS.get(self._op.python_fully_qualified_name)
         if own is not None:
             args, kwargs = _with(structure, lambda tensor: _numbers(tensor, device))

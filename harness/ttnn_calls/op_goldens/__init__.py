@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.ttnn_calls.op_goldens import attention, collectives, eltwise, movement, products, reductions
+from harness.ttnn_calls.op_goldens import (
+    attention,
+    collectives,
+    convolution,
+    eltwise,
+    movement,
+    products,
+    reductions,
+)
 from harness.ttnn_calls.op_goldens.golden import Golden, NoGolden
 from harness.ttnn_calls.op_log import Op
 
@@ -18,7 +26,7 @@ __all__ = ["GOLDENS", "TRANSFERS", "Golden", "NoGolden", "golden_of"]
 
 GOLDENS: dict[str, Golden] = {
     name: golden
-    for family in (attention, collectives, eltwise, movement, products, reductions)
+    for family in (attention, collectives, convolution, eltwise, movement, products, reductions)
     for name, golden in family.GOLDENS.items()
 }
 # Calls that compute nothing: to and from the host, and the life of a buffer.

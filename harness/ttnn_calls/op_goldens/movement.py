@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from harness.ttnn_calls.op_goldens.golden import Golden, Tensor
+from harness.ttnn_calls.op_goldens.golden import Golden, NoGolden, Tensor
 
 
 def _slice(
@@ -26,6 +26,17 @@ def _padded(x: Tensor, padding: Sequence[Sequence[int]], value: float = 0.0, **_
     return functional.pad(x, widths, value=value)
 
 
+def _viewed(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Where the pages in memory stay what they are whatever the layout; elsewhere ttnn gives the values in another order."""
+    new = x.reshape(tuple(shape))
+    rows, new_rows = (values.shape[-2] if values.dim() > 1 else 1 for values in (x, new))
+    if x.shape[-1] != new.shape[-1] or (rows != new_rows and (rows % 32 or new_rows % 32)):
+        raise NoGolden(
+            f"experimental.view: {list(x.shape)} seen as {list(new.shape)} may be in another order"
+        )
+    return new
+
+
 def _same(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
@@ -40,6 +51,7 @@ GOLDENS: dict[str, Golden] = {
     **{f"ttnn.{name}": _same for name in _PLACEMENT},
     "ttnn.copy": _same,
     "ttnn.reshape": lambda x, shape, **_: x.reshape(tuple(shape)),
+    "ttnn.experimental.view": _viewed,
     "ttnn.unsqueeze_to_4D": lambda x: x.reshape((1,) * (4 - x.dim()) + tuple(x.shape)),
     "ttnn.unsqueeze": lambda x, dim: x.unsqueeze(dim),
     "ttnn.squeeze": lambda x, dim=None: x.squeeze() if dim is None else x.squeeze(dim),

@@ -176,6 +176,9 @@ def test_memory_a_trace_ran_over_is_named_with_both_sites(device: Any) -> None:
     assert "the trace's ttnn.multiply at tests/emulator/runtime/test_trace.py:N writes" in message
     renew(late, torch.ones(32, 32))
     assert bool((ttnn.to_torch(ttnn.add(late, late)) == 2).all())
+    ttnn.execute_trace(device, trace)
+    ttnn.copy(x, late)
+    assert bool((ttnn.to_torch(ttnn.add(late, late)) == 2).all())
 
 
 def test_what_is_freed_before_the_trace_runs_is_no_matter(device: Any) -> None:

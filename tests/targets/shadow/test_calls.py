@@ -154,3 +154,17 @@ for _ in range(600):
 assert len(cells) < 300, len(cells)
 """
     )
+
+
+def test_a_view_of_pages_is_exact_or_unknown(shadow: Run) -> None:
+    """`experimental.view` moves nothing: where that gives other values than a reshape, nobody says which."""
+    shadow(
+        X
+        + """
+y = ttnn.experimental.view(x, (32, 64))
+assert y.buffer_unique_id() == x.buffer_unique_id()
+assert torch.equal(back(y), a.reshape(32, 64))
+assert source_of("ttnn.experimental.view") == [Source.EXACT]
+assert back(ttnn.experimental.view(x, (64, 32))).isnan().all()
+"""
+    )

@@ -301,7 +301,7 @@ def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
 
     if x.storage is None:
         return Tensor(views(), new, x.dtype, x.layout, config)
-    if config == x.config and _same_pages(x, new):
+    if config == x.config and is_view(x, new):
         return make_view(views, new, x.dtype, x.layout, config, x.storage)
     if x.dtype in (DataType.UINT16, DataType.UINT8) and new != x.shape and volume > 1:
         refuse(
@@ -333,7 +333,8 @@ def _check_row_buffers(name: str, x: Tensor, new: Shape) -> None:
         )
 
 
-def _same_pages(x: Tensor, new: Shape) -> bool:
+def is_view(x: Tensor, new: Shape) -> bool:
+    """Whether a tensor's pages in memory hold the same values in a new shape."""
     old = x.shape
     if not old or not new or old[-1] != new[-1]:
         return False

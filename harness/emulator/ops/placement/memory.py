@@ -151,7 +151,10 @@ def clone(
 @op("ttnn.copy", kind=Kind.IN_PLACE, writes=("input_b",))
 def copy(input_a: Tensor, input_b: Tensor) -> Tensor:
     """Write `input_a` over `input_b`, whose dtype it takes."""
-    require_device("ttnn.copy", input_a, input_b)
+    require_device("ttnn.copy", input_a)
+    if input_b.storage is not None:
+        input_b.storage.regain()  # also where a trace has run over it: all of it is written here
+    require_device("ttnn.copy", input_b)
     if input_a.shape != input_b.shape or input_a.layout is not input_b.layout:
         refuse("ttnn.copy", f"{input_a!r} and {input_b!r} must have one shape and layout")
     if input_a.layout is Layout.ROW_MAJOR and input_a.dtype is not input_b.dtype:
