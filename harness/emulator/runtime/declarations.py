@@ -27,13 +27,16 @@ _WITHOUT_PROGRAM = (Kind.CREATION, Kind.TRANSFER, Kind.BUFFER)
 
 @dataclass(frozen=True)
 class Op:
-    """An op. `writes`: the arguments it writes to in place. `per_device`: it looks at the devices of a mesh one by one."""
+    """An op. `writes`: the arguments it writes to in place. `per_device`: it looks at the devices of a mesh one by one.
+    `asks_for_l1`: its program follows from how much of L1 is free.
+    """
 
     name: str
     kind: Kind
     writes: tuple[str, ...]
     per_device: bool
     function: Callable[..., Any]
+    asks_for_l1: bool = False
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments of a call that it writes to."""

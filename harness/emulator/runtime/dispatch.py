@@ -18,18 +18,22 @@ CALLS: dict[str, Callable[..., Any]] = {}
 
 
 def op(
-    *names: str, kind: Kind = Kind.COMPUTE, writes: tuple[str, ...] = (), per_device: bool | None = None
+    *names: str,
+    kind: Kind = Kind.COMPUTE,
+    writes: tuple[str, ...] = (),
+    per_device: bool | None = None,
+    asks_for_l1: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Declare a function as the op of these ttnn names. Arguments it does not take are settled or refused before it is called.
 
     `writes`: the arguments that it writes to in place. `per_device`: it looks at the devices of a mesh one by one, as
-    collectives do, so it may not be run for one of them alone.
+    collectives do, so it may not be run for one of them alone. `asks_for_l1`: it looks at how much of L1 is free.
     """
 
     def register(function: _Function) -> _Function:
         function.__qualname__ = names[0]
         one_by_one = kind is Kind.COLLECTIVE if per_device is None else per_device
-        declaration = Op(names[0], kind, writes, one_by_one, function)
+        declaration = Op(names[0], kind, writes, one_by_one, function, asks_for_l1)
         declare(declaration, names)
         taken = Taken.of(function)
 

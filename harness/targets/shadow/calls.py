@@ -7,7 +7,6 @@ unknown. Whether a result is a view, was written in place or is new follows from
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +50,6 @@ HOW = frozenset(
 )
 # Arguments that a call overwrites as a whole: what they held before does not matter.
 OUTPUTS = ("output_tensor", "optional_output_tensor", "optional_output", "out")
-# The emulator's ops that work in another way where little of L1 is free; another one that asks is told that it is not known.
-ASKS_FOR_L1 = re.compile("matmul|linear|mm$")
 # What the emulator finds wrong with a program, rather than with its own knowledge, is the user's to hear.
 CHECKS = (TraceError, RaceError)
 _clock = time.perf_counter
@@ -166,7 +163,7 @@ class Calls:
             self._coverage().explain(name, Source.GOLDEN, str(error))
         values.arguments = {}
         values.free_l1 = None
-        if inputs and ASKS_FOR_L1.search(name):
+        if inputs and DECLARATIONS[name].asks_for_l1:
             view = self._ttnn.get_memory_view(inputs[0].device(), self._ttnn.BufferType.L1)
             values.free_l1 = view.largest_contiguous_bytes_free_per_bank
         return call

@@ -73,7 +73,7 @@ class _Call:
         return self.program_config is not None or self.core_grid is not None
 
 
-@op("ttnn.matmul")
+@op("ttnn.matmul", asks_for_l1=True)
 def matmul(
     input_tensor_a: Tensor,
     input_tensor_b: Tensor,
@@ -111,7 +111,7 @@ def matmul(
     )
 
 
-@op("ttnn.linear")
+@op("ttnn.linear", asks_for_l1=True)
 def linear(
     input_tensor_a: Tensor,
     input_tensor_b: Tensor,
