@@ -259,12 +259,12 @@ def _architecture(hf: Any, name: str, rope: RopeSettings, folder: Path) -> Archi
         raise InputError(
             f"model {folder}: {field} {activation!r} is not supported, only {', '.join(ACTIVATIONS)}"
         )
-    known = FAMILIES[name]
+    family = FAMILIES[name]
     bias = bool(getattr(hf, "attention_bias", False))
     query_scale = getattr(hf, "query_pre_attn_scalar", None)
     return replace(
-        known,
-        qkv_bias=known.qkv_bias or bias or bool(getattr(hf, "use_qkv_bias", False)),
+        family,
+        qkv_bias=family.qkv_bias or bias or bool(getattr(hf, "use_qkv_bias", False)),
         o_bias=bias,
         mlp_bias=bool(getattr(hf, "mlp_bias", False)),
         activation=ACTIVATIONS[activation],

@@ -92,14 +92,14 @@ class Generator:
         if len(lens) != users or not all(1 <= n <= seq_len for n in lens):
             raise InputError(f"prompt_lens {lens}: give {users} lengths between 1 and {seq_len}")
         table, padded_table = self._page_table(page_table, users, cache)
-        held = table.shape[1] * cache.block_size
-        if held < max(lens):
+        positions_held = table.shape[1] * cache.block_size
+        if positions_held < max(lens):
             raise InputError(
-                f"page table: {table.shape[1]} blocks a user hold {held} positions, the longest prompt has {max(lens)}"
+                f"page table: {table.shape[1]} blocks a user hold {positions_held} positions, the longest prompt has {max(lens)}"
             )
         # The op wants a page for every position of a padded prompt, though the padding is written nowhere.
-        wanted = blocks_for(padded_prefill_length(max(lens)), cache.block_size)
-        padded_table = pad(padded_table, (0, max(wanted - table.shape[1], 0)), value=SKIPPED_PAGE)
+        blocks_needed = blocks_for(padded_prefill_length(max(lens)), cache.block_size)
+        padded_table = pad(padded_table, (0, max(blocks_needed - table.shape[1], 0)), value=SKIPPED_PAGE)
         for user, length in enumerate(lens):
             # What a table names beyond a prompt's own pages may be another user's.
             padded_table[user, blocks_for(length, cache.block_size) :] = SKIPPED_PAGE

@@ -71,10 +71,10 @@ class BlockAllocator:
 
     def extend(self, blocks: list[int], count: int) -> bool:
         """Makes them `count` blocks; False, and nothing changed, where there are not enough."""
-        wanted = max(count - len(blocks), 0)
-        if wanted > len(self._free):
+        missing = max(count - len(blocks), 0)
+        if missing > len(self._free):
             return False
-        blocks += [self._free.pop() for _ in range(wanted)]
+        blocks += [self._free.pop() for _ in range(missing)]
         return True
 
     def give_back(self, blocks: list[int]) -> None:
@@ -189,9 +189,9 @@ class Scheduler:
             return
         answer.tokens.append(token)
         answer.text = self._generator.tokenizer.decode(answer.tokens)
-        found = [at for at in map(answer.text.find, request.stop_strings) if at >= 0]
-        if found:
-            answer.text = answer.text[: min(found)]
+        places = [at for at in map(answer.text.find, request.stop_strings) if at >= 0]
+        if places:
+            answer.text = answer.text[: min(places)]
             self._end(one, "stop")
         elif len(answer.tokens) == request.max_new_tokens:
             self._end(one, "length")

@@ -105,17 +105,17 @@ def bisect(
         subject.boundaries(watch.shadows) as boundaries,
     ):
         figure = subject.figure(subject.run())
-    found = Bisection(subject.metric, figure, tuple(watch.steps), tuple(boundaries), ())
-    if not found.healthy:
-        return found
+    bisection = Bisection(subject.metric, figure, tuple(watch.steps), tuple(boundaries), ())
+    if not bisection.healthy:
+        return bisection
     gains = []
-    for what, chosen in _candidates(watch.steps):
+    for what, choice in _candidates(watch.steps):
         progress(f"{what} in fp32")
-        raised = Raise(ttnn, places, weights.copy(), chosen)
+        raised = Raise(ttnn, places, weights.copy(), choice)
         with torch.inference_mode(), intercepted(ttnn, op_names(), raised):
             gains.append(Gain(what, figure, subject.figure(subject.run())))
     gains.sort(key=lambda gain: gain.after)
-    return Bisection(subject.metric, figure, found.steps, found.boundaries, tuple(gains))
+    return Bisection(subject.metric, figure, bisection.steps, bisection.boundaries, tuple(gains))
 
 
 def _candidates(steps: list[Step]) -> Sequence[tuple[str, Callable[[str, Place], bool]]]:

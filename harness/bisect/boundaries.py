@@ -43,7 +43,7 @@ class Boundary:
 
 
 @contextmanager
-def watched(model: Any, shadows: Shadows, reference: Rows, found: list[Boundary]) -> Iterator[None]:
+def watched(model: Any, shadows: Shadows, reference: Rows, boundaries: list[Boundary]) -> Iterator[None]:
     """While it lasts, `found` grows by the output of each module of a `tt_llm.model.Model`, in the order they are made."""
     user, phase = -1, "prefill"
     patched: list[tuple[Any, str]] = []
@@ -54,9 +54,9 @@ def watched(model: Any, shadows: Shadows, reference: Rows, found: list[Boundary]
 
     def see(module: str, layer: int | None, point: str, device_rows: list[torch.Tensor]) -> None:
         should = reference(point, phase, user)
-        made = [rows[: len(should), : should.shape[-1]] for rows in device_rows]
-        off = max(error([rows], [should]).worst_row for rows in made)
-        found.append(Boundary(module, layer, phase, off))
+        outputs = [rows[: len(should), : should.shape[-1]] for rows in device_rows]
+        off = max(error([rows], [should]).worst_row for rows in outputs)
+        boundaries.append(Boundary(module, layer, phase, off))
 
     def watch(owner: Any, module: str, layer: int | None) -> None:
         inside = "" if module == "decoder" else f".{module}"

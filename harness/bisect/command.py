@@ -44,14 +44,14 @@ def bisected(
             subject = WholeModel(generator, session.reference("float32"), session.tokens(room, USERS))
         else:
             subject = OneModule(generator, spec, session.golden(spec))
-        found = bisect(generator, weights, subject, progress)
+        bisection = bisect(generator, weights, subject, progress)
         about = {
             "environment": asdict(session.environment()),
             "subject": "whole model" if spec is None else spec.name,
             "precision": precision,
             "seq_len": seq_len,
         }
-        return found, about
+        return bisection, about
     finally:
         session.close()
 

@@ -21,30 +21,32 @@ SHOWN = 8  # rows of a table
 SCHEMA = 1
 
 
-def render(found: Bisection, console: Console) -> None:
+def render(bisection: Bisection, console: Console) -> None:
     """The verdict, what it stands on, and the tables that go with it."""
-    for line in verdict(found):
+    for line in verdict(bisection):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if found.divergent:
-        console.print(_steps_table("Ops beyond what formats and multiplier explain", found.divergent[:SHOWN]))
-    console.print(_steps_table("Where the accumulated error grows most", found.jumps))
-    if found.gains:
-        console.print(_gains_table(found))
+    if bisection.divergent:
+        console.print(
+            _steps_table("Ops beyond what formats and multiplier explain", bisection.divergent[:SHOWN])
+        )
+    console.print(_steps_table("Where the accumulated error grows most", bisection.jumps))
+    if bisection.gains:
+        console.print(_gains_table(bisection))
 
 
-def verdict(found: Bisection) -> list[str]:
+def verdict(bisection: Bisection) -> list[str]:
     """Lines of plain text: what diverges first, or that nothing does; then coverage."""
     lines = []
-    if found.divergent:
-        first = found.divergent[0]
+    if bisection.divergent:
+        first = bisection.divergent[0]
         assert first.local is not None
         lines += [
-            f"DIVERGES: {first.op} in {first.place}, op {first.index + 1} of {len(found.steps)}: local error "
+            f"DIVERGES: {first.op} in {first.place}, op {first.index + 1} of {len(bisection.steps)}: local error "
             f"{first.local.rel_l2:.2g} (worst row {first.local.worst_row:.2g}), explained are "
             f"{MARGIN * limit(first.op, first.facts):.2g} ({ROW_MARGIN * limit(first.op, first.facts):.2g})",
             f"  {first.place.line}: {first.place.code}",
         ]
-    boundary = found.wrong_boundary
+    boundary = bisection.wrong_boundary
     if boundary is not None:
         lines.append(
             f"WRONG PROGRAM: after {boundary} the model's ops, all in fp32, are {boundary.error:.2g} from the reference "
@@ -52,44 +54,46 @@ def verdict(found: Bisection) -> list[str]:
         )
     if not lines:
         lines.append(
-            f"NOTHING DIVERGES: {len(found.steps) - sum(found.missing.values())} ops within what formats and multiplier explain"
+            f"NOTHING DIVERGES: {len(bisection.steps) - sum(bisection.missing.values())} ops within what formats and multiplier explain"
             + (
-                f", {len(found.boundaries)} module outputs the reference's program"
-                if found.boundaries
+                f", {len(bisection.boundaries)} module outputs the reference's program"
+                if bisection.boundaries
                 else ""
             )
         )
-    struck = [step for step in found.steps if step.struck]
+    struck = [step for step in bisection.steps if step.struck]
     if struck:
         lines.append(
             f"struck: {sum(step.struck for step in struck)} times in {len(struck)} ops, first {struck[0].op} in "
             f"{struck[0].place}, by {FP32_DEST_ERRATUM.name}; as many of their worst rows are not held against them"
         )
-    lines.append(f"{found.metric} to the reference: {found.figure:.4g}")
-    compared = len(found.steps) - sum(found.missing.values())
-    missing = "".join(f"; no golden: {name} ({count})" for name, count in found.missing.items())
-    lines.append(f"coverage: {compared} of {len(found.steps)} ops compared{missing}")
-    if found.gains:
-        best = found.gains[0]
-        lines.append(f"buys most in fp32: {best.what}, {found.metric} {best.before:.4g} -> {best.after:.4g}")
-    elif not found.healthy:
+    lines.append(f"{bisection.metric} to the reference: {bisection.figure:.4g}")
+    compared = len(bisection.steps) - sum(bisection.missing.values())
+    missing = "".join(f"; no golden: {name} ({count})" for name, count in bisection.missing.items())
+    lines.append(f"coverage: {compared} of {len(bisection.steps)} ops compared{missing}")
+    if bisection.gains:
+        best = bisection.gains[0]
+        lines.append(
+            f"buys most in fp32: {best.what}, {bisection.metric} {best.before:.4g} -> {best.after:.4g}"
+        )
+    elif not bisection.healthy:
         lines.append("what precision would buy is not measured while something diverges")
     return lines
 
 
-def write(path: Path, found: Bisection, about: dict[str, Any]) -> None:
+def write(path: Path, bisection: Bisection, about: dict[str, Any]) -> None:
     """The whole bisection as JSON, every op with its place and errors. Raises ResultsError."""
     data = {
         "schema": SCHEMA,
         **about,
-        "verdict": verdict(found),
-        "metric": found.metric,
-        "figure": found.figure,
-        "first_divergent": found.divergent[0].index if found.divergent else None,
-        "ops": [_step(step) for step in found.steps],
-        "doors": [asdict(boundary) for boundary in found.boundaries],
-        "not_covered": found.missing,
-        "gains": [asdict(gain) for gain in found.gains],
+        "verdict": verdict(bisection),
+        "metric": bisection.metric,
+        "figure": bisection.figure,
+        "first_divergent": bisection.divergent[0].index if bisection.divergent else None,
+        "ops": [_step(step) for step in bisection.steps],
+        "doors": [asdict(boundary) for boundary in bisection.boundaries],
+        "not_covered": bisection.missing,
+        "gains": [asdict(gain) for gain in bisection.gains],
     }
     write_text_atomically(path, json.dumps(_spelled(data), indent=1, allow_nan=False) + "\n")
 
@@ -128,12 +132,12 @@ def _steps_table(title: str, steps: list[Step]) -> Table:
     return table
 
 
-def _gains_table(found: Bisection) -> Table:
-    table = Table(title=f"What fp32 buys: {found.metric} to the reference", title_justify="left")
+def _gains_table(bisection: Bisection) -> Table:
+    table = Table(title=f"What fp32 buys: {bisection.metric} to the reference", title_justify="left")
     table.add_column("in fp32")
     for name in ("before", "after", "gained"):
         table.add_column(name, justify="right")
-    for gain in found.gains[:SHOWN]:
+    for gain in bisection.gains[:SHOWN]:
         table.add_row(
             gain.what, f"{gain.before:.4g}", f"{gain.after:.4g}", f"{1 - gain.after / gain.before:.1%}"
         )

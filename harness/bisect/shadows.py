@@ -64,8 +64,8 @@ class Shadows:
 
     def of(self, tensor: Any) -> Values:
         """What the tensor should hold, or else what it holds."""
-        known = self.get(tensor)
-        return held(self._ttnn, tensor) if known is None else known
+        shadow = self.get(tensor)
+        return held(self._ttnn, tensor) if shadow is None else shadow
 
     def put_source(self, host: torch.Tensor, tensor: Any) -> None:
         """A tensor that came from the host holds what the host held, before any rounding: all of it, or a slice a device."""
@@ -98,18 +98,18 @@ def apply(
     Raises NoGolden where the golden has none for these arguments.
     """
     # Looked up once: a tensor's copy to the host is the cost of it. The arguments keep their ids alive.
-    given = {id(tensor): look(tensor) for tensor in tensors_in((args, kwargs), kind)}
-    devices = max(map(len, given.values()), default=1)
+    inputs = {id(tensor): look(tensor) for tensor in tensors_in((args, kwargs), kind)}
+    devices = max(map(len, inputs.values()), default=1)
     op = declarations().get(name)
     if op is not None and op.kind is Kind.COLLECTIVE:
-        return [_across(golden, args, kwargs, kind, given)]
-    made: list[tuple[torch.Tensor, ...]] = []
+        return [_across(golden, args, kwargs, kind, inputs)]
+    outputs: list[tuple[torch.Tensor, ...]] = []
     for device in range(devices):
-        one = {key: values[device] for key, values in given.items()}
+        one = {key: values[device] for key, values in inputs.items()}
         swapped = _swapped((args, kwargs), kind, one)
         result = golden(*swapped[0], **swapped[1])
-        made.append(tuple(result) if isinstance(result, list | tuple) else (result,))
-    return [list(values) for values in zip(*made, strict=True)]
+        outputs.append(tuple(result) if isinstance(result, list | tuple) else (result,))
+    return [list(values) for values in zip(*outputs, strict=True)]
 
 
 def written(name: str, args: Args, kwargs: Kwargs, result: Any, kind: type) -> list[Any]:
@@ -121,10 +121,10 @@ def written(name: str, args: Args, kwargs: Kwargs, result: Any, kind: type) -> l
 
 
 def _across(
-    golden: Golden, args: Args, kwargs: Kwargs, kind: type, given: dict[int, Values]
+    golden: Golden, args: Args, kwargs: Kwargs, kind: type, inputs: dict[int, Values]
 ) -> list[torch.Tensor]:
     (tensor,) = tensors_in((args, kwargs), kind)
-    values = given[id(tensor)]
+    values = inputs[id(tensor)]
     out = list(values)
     for group in _groups(tuple(tensor.device().shape), kwargs.get("cluster_axis")):
         swapped = _swapped((args, kwargs), kind, {id(tensor): [values[d] for d in group]})

@@ -95,16 +95,16 @@ class Watch:
         outputs = written(name, args, kwargs, result, kind)
         output = outputs[0].dtype.name if outputs else ""
         facts = Facts(facts_in, output, fidelity, fp32_dest, terms, inner)
-        found: tuple[Error | None, Error | None] = None, None
+        errors: tuple[Error | None, Error | None] = None, None
         if missing:
             for tensor in outputs:
                 self.shadows.drop(tensor)
         else:
             device = [held(self._ttnn, tensor) for tensor in outputs]
-            found = worst(device, local, struck), worst(device, chain)
+            errors = worst(device, local, struck), worst(device, chain)
             for tensor, should in zip(outputs, chain, strict=True):
                 self.shadows.put(tensor, should)
-        self.steps.append(Step(len(self.steps), name, place, facts, *found, inherited, missing, struck))
+        self.steps.append(Step(len(self.steps), name, place, facts, *errors, inherited, missing, struck))
         return result
 
 
@@ -115,12 +115,12 @@ class Raise:
     """
 
     def __init__(
-        self, ttnn: Any, places: Places, shadows: Shadows, chosen: Callable[[str, Place], bool]
+        self, ttnn: Any, places: Places, shadows: Shadows, choice: Callable[[str, Place], bool]
     ) -> None:
         self._ttnn = ttnn
         self._places = places
         self._shadows = shadows
-        self._chosen = chosen
+        self._chosen = choice
 
     def __call__(self, name: str, op: Op, args: Args, kwargs: Kwargs) -> Any:
         """Runs the op, or puts its golden's result in its place, and returns the result."""

@@ -66,9 +66,9 @@ class WholeModel:
     @contextmanager
     def boundaries(self, shadows: Shadows) -> Iterator[list[Boundary]]:
         """Every module's output against the reference's."""
-        found: list[Boundary] = []
-        with watched(self._generator.model, shadows, self._reference, found):
-            yield found
+        rows: list[Boundary] = []
+        with watched(self._generator.model, shadows, self._reference, rows):
+            yield rows
 
     def _reference(self, point: str, phase: str, user: int) -> torch.Tensor:
         taps = self._taps[point]

@@ -76,7 +76,7 @@ def cpu_path() -> str:
     from harness.emulator.arithmetic.products import on_bf16_units
     from harness.emulator.kernels import cpu
 
-    said = " (pretended)" if cpu.pretended() else ""
+    suffix = " (pretended)" if cpu.pretended() else ""
     arithmetic = "compiled kernels" if kernels.load() else "torch for want of compiled kernels"
     numbers = "bfloat16" if on_bf16_units() else "float32"
-    return f"{cpu.capability().name}{said}, products in {numbers}, {arithmetic}"
+    return f"{cpu.capability().name}{suffix}, products in {numbers}, {arithmetic}"

@@ -160,8 +160,8 @@ def _submodule(owner: _types.ModuleType, name: str) -> _types.ModuleType:
         submodule = _types.ModuleType(full_name, f"The emulator's `{full_name}`.")
         submodule.__dict__["__getattr__"] = _not_modelled(full_name)
         owner.__dict__[name] = submodule
-    found: _types.ModuleType = owner.__dict__[name]
-    return found
+    module: _types.ModuleType = owner.__dict__[name]
+    return module
 
 
 def _fill() -> None:

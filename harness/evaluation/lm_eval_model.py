@@ -115,10 +115,10 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids. A text that begins with the prefix token gets no second one."""
-        given = self._add_bos_token if add_special_tokens is None else add_special_tokens
+        add_bos = self._add_bos_token if add_special_tokens is None else add_special_tokens
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
-            given = False
-        special = {} if given is None else {"add_special_tokens": given}
+            add_bos = False
+        special = {} if add_bos is None else {"add_special_tokens": add_bos}
         return list(self.tokenizer.encode(string, **special))
 
     def apply_chat_template(
@@ -151,17 +151,17 @@ class CausalLM(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
 
     def choose_template(self, asked: bool | str) -> None:
         """Which chat template is applied: the tokenizer's, or the one of that name. Raises UserError where there is none."""
-        held, whose = self.tokenizer.chat_template, f"tokenizer {self.tokenizer.name_or_path}"
-        if not held:
+        template, whose = self.tokenizer.chat_template, f"tokenizer {self.tokenizer.name_or_path}"
+        if not template:
             raise UserError(
                 f"--apply_chat_template: {whose} has no chat template; leave the option out, or give the model's folder"
                 " a chat_template.jinja"
             )
         name = asked if isinstance(asked, str) else "default"
-        if isinstance(held, dict):
-            if name not in held:
+        if isinstance(template, dict):
+            if name not in template:
                 raise UserError(
-                    f"--apply_chat_template: {whose} has no template {name!r}, but {', '.join(held)}: name one"
+                    f"--apply_chat_template: {whose} has no template {name!r}, but {', '.join(template)}: name one"
                 )
             self._template = name
 

@@ -65,11 +65,11 @@ class Watched:
     @property
     def missing(self) -> dict[str, str]:
         """Ops that were not compared, and why, the first reason of each."""
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for step in self.steps:
             if step.missing:
-                found.setdefault(step.op, step.missing)
-        return found
+                reasons.setdefault(step.op, step.missing)
+        return reasons
 
     def lines(self) -> list[str]:
         """A line an op, for people."""
@@ -85,20 +85,20 @@ class Watched:
         """Computes the goldens: the op may free or overwrite what it was given."""
         local: list[Shards] = []
         chain: list[Shards] = []
-        given: list[torch.Tensor] = []
+        values: list[torch.Tensor] = []
         missing = ""
         try:
             carried = {key: self._carried(tensor) for key, tensor in self._keyed(call)}
-            given = [shard for tensor in carried.values() for shard in tensor.shards[:1]]
+            values = [shard for tensor in carried.values() for shard in tensor.shards[:1]]
             local = self._golden(call, call.stands_for)
             chain = self._golden(call, carried)
         except Exception as error:
             missing = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        self._before = given, local, chain, missing
+        self._before = values, local, chain, missing
 
     def after(self, call: Call, written: list[Any], source: shadow.Source) -> None:
         """Compares what the op made with them."""
-        given, local, chain, missing = self._before
+        inputs, local, chain, missing = self._before
         own: Error | None = None
         drift: Error | None = None
         if not missing and len(local) != len(written):
@@ -110,15 +110,15 @@ class Watched:
             for uid in uids:
                 self._chain.pop(uid, None)
         else:
-            held = [self._held(real) for real in written]
+            outputs = [self._held(real) for real in written]
             for golden in (local, chain):
-                golden[:] = [_shaped(a, b) for a, b in zip(golden, held, strict=True)]
-            own, drift = worst(held, local), worst(held, chain)
+                golden[:] = [_shaped(a, b) for a, b in zip(golden, outputs, strict=True)]
+            own, drift = worst(outputs, local), worst(outputs, chain)
             self._chain.update(zip(uids, chain, strict=True))
         file, line = _site()
-        made = [shards[0] for shards in chain] if not missing else []
+        values = [shards[0] for shards in chain] if not missing else []
         self.steps.append(
-            OpStep(len(self.steps), call.name, file, line, source.word, own, drift, missing, given, made)
+            OpStep(len(self.steps), call.name, file, line, source.word, own, drift, missing, inputs, values)
         )
 
     def _keyed(self, call: Call) -> Iterator[tuple[int, tuple[int, Tensor]]]:
@@ -128,11 +128,11 @@ class Watched:
     def _carried(self, keyed: tuple[int, Tensor]) -> Tensor:
         """A tensor with the chain's values in place of its own, if there are any."""
         uid, own = keyed
-        known = self._chain.get(uid)
-        if known is None or len(known) != len(own.shards) or known[0].numel() != own.shards[0].numel():
+        carried = self._chain.get(uid)
+        if carried is None or len(carried) != len(own.shards) or carried[0].numel() != own.shards[0].numel():
             return own
         return Tensor(
-            [s.reshape(tuple(own.shape)) for s in known], own.shape, own.dtype, own.layout, own.config
+            [s.reshape(tuple(own.shape)) for s in carried], own.shape, own.dtype, own.layout, own.config
         )
 
     def _golden(self, call: Call, stands_for: dict[int, Tensor]) -> list[Shards]:
@@ -164,12 +164,12 @@ def _copied(tensor: Tensor) -> Tensor:
     return Tensor(shards, tensor.shape, tensor.dtype, tensor.layout, tensor.config)
 
 
-def _shaped(golden: Sequence[torch.Tensor], held: Sequence[torch.Tensor]) -> Shards:
+def _shaped(golden: Sequence[torch.Tensor], device: Sequence[torch.Tensor]) -> Shards:
     """A golden's values in the result's shape, and for as many devices."""
-    each = list(golden) if len(golden) == len(held) else [golden[0]] * len(held)
+    each = list(golden) if len(golden) == len(device) else [golden[0]] * len(device)
     return [
         g.reshape(h.shape).float() if g.numel() == h.numel() else g.float()
-        for g, h in zip(each, held, strict=True)
+        for g, h in zip(each, device, strict=True)
     ]
 
 

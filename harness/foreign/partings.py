@@ -43,7 +43,7 @@ def parting(ops: Watched, module: Callable[..., Any], *args: Any, **kwargs: Any)
 
 def _parting(steps: list[OpStep], reference: dict[int, list[torch.Tensor]]) -> Parting:
     agrees = [any(_known(values, reference) for values in step.made) for step in steps]
-    last = max((index for index, found in enumerate(agrees) if found), default=-1)
+    last = max((index for index, agree in enumerate(agrees) if agree), default=-1)
     if last == len(steps) - 1:
         return Parting(sum(agrees), None)
     # Ops that move what agrees agree too; the first after them that computes is the one. An op that was not compared is passed over.
@@ -56,19 +56,19 @@ def _computed(module: Callable[..., Any], args: Any, kwargs: Any) -> dict[int, l
     if isinstance(module, torch.nn.Module):
         module = copy.deepcopy(module).float()
     args, kwargs = tree_map(_in_fp32, (args, kwargs))
-    seen: dict[int, list[torch.Tensor]] = {}
+    outputs: dict[int, list[torch.Tensor]] = {}
 
     class Keep(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
-            result = function(*given, **(named or {}))
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
             for tensor in tree_iter(result):
                 if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.numel() > 1:
-                    seen.setdefault(tensor.numel(), []).append(_sorted(tensor))
+                    outputs.setdefault(tensor.numel(), []).append(_sorted(tensor))
             return result
 
     with torch.no_grad(), Keep():  # type: ignore[no-untyped-call]
         module(*args, **kwargs)
-    return seen
+    return outputs
 
 
 def _known(values: torch.Tensor, reference: dict[int, list[torch.Tensor]]) -> bool:

@@ -122,17 +122,17 @@ def bitsandbytes_4bit(parts: Parts, settings: Settings) -> torch.Tensor:
     state = next((tensor for name, tensor in parts.items() if ".quant_state." in name), None)
     if state is None:
         raise KeyError("weight.quant_state")
-    said = json.loads(bytes(state.tolist()).decode())
+    quant_state = json.loads(bytes(state.tolist()).decode())
     absmax = parts["weight.absmax"]
     if "weight.nested_absmax" in parts:
         of_block = parts["weight.nested_quant_map"][absmax.long()]
-        scales = parts["weight.nested_absmax"].repeat_interleave(int(said["nested_blocksize"]))
-        absmax = of_block * scales[: len(of_block)] + float(said["nested_offset"])
+        scales = parts["weight.nested_absmax"].repeat_interleave(int(quant_state["nested_blocksize"]))
+        absmax = of_block * scales[: len(of_block)] + float(quant_state["nested_offset"])
     packed_bytes = parts["weight"].flatten().long()
     indices = torch.stack([packed_bytes >> 4, packed_bytes & 15], -1).flatten()
-    shape = tuple(int(n) for n in said["shape"])
+    shape = tuple(int(n) for n in quant_state["shape"])
     count = torch.Size(shape).numel()
-    blocks = absmax.float().repeat_interleave(int(said["blocksize"]))[:count]
+    blocks = absmax.float().repeat_interleave(int(quant_state["blocksize"]))[:count]
     return (parts["weight.quant_map"].float()[indices[:count]] * blocks).reshape(shape)
 
 

@@ -237,7 +237,7 @@ def _gemma(
             raise InputError(f"model file {file.path}: attention.sliding_window_pattern is {pattern!r}")
         else:
             slides = [i % pattern < pattern - 1 for i in range(layers)]
-        made: Settings = {
+        fields: Settings = {
             "query_pre_attn_scalar": settings["hidden_size"] // heads
             if layers == largest
             else settings["head_dim"],
@@ -245,15 +245,15 @@ def _gemma(
             "layer_types": ["sliding_attention" if one else "full_attention" for one in slides],
         }
         for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-            said = file.own_value(name)
-            made[name] = (said or None) if said is not None else caps.get(name)
+            value = file.own_value(name)
+            fields[name] = (value or None) if value is not None else caps.get(name)
         if period == 6:  # Gemma 3's layers with a window have a RoPE of their own
             local = float(file.own("rope.freq_base_swa", 10000.0))
-            made["rope_parameters"] = {
+            fields["rope_parameters"] = {
                 "full_attention": settings["rope_parameters"],
                 "sliding_attention": {"rope_type": "default", "rope_theta": local},
             }
-        return made
+        return fields
 
     return more
 

@@ -57,12 +57,12 @@ def read_header(data: memoryview) -> tuple[dict[str, Any], dict[str, TensorInfo]
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"general.alignment {alignment!r}")
     base = -(-cursor.at // alignment) * alignment
-    found: dict[str, TensorInfo] = {}
+    infos: dict[str, TensorInfo] = {}
     for name, kind, shape, offset in places:
-        if kind not in [int(known) for known in GGMLQuantizationType]:
+        if kind not in [int(code) for code in GGMLQuantizationType]:
             raise ValueError(f"tensor {name} is of the unknown type {kind}")
         per_block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        if name in found or not shape or shape[-1] % per_block:
+        if name in infos or not shape or shape[-1] % per_block:
             raise ValueError(
                 f"tensor {name} {list(shape)} is there twice, or not of whole blocks of {per_block}"
             )
@@ -70,8 +70,8 @@ def read_header(data: memoryview) -> tuple[dict[str, Any], dict[str, TensorInfo]
         end = start + math.prod(shape) // per_block * block_bytes
         if end > len(data):
             raise ValueError(f"{len(data)} of {end} bytes")
-        found[name] = TensorInfo(kind, shape, start, end)
-    return fields, found
+        infos[name] = TensorInfo(kind, shape, start, end)
+    return fields, infos
 
 
 class _Cursor:

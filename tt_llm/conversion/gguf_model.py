@@ -64,13 +64,13 @@ def _tensor_names(file: GgufFile, config: ModelConfig) -> dict[str, str]:
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
     architecture = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == file.architecture)
-    known = get_tensor_name_map(architecture, config.n_layers)
+    name_map = get_tensor_name_map(architecture, config.n_layers)
     shapes = tensor_shapes(config)
     if not config.tied_embeddings:
         shapes[LM_HEAD] = config.vocab_size, config.dim
     names: dict[str, str] = {}
     for name, shape in shapes.items():
-        stored = known.get_name(name, (".weight", ".bias"))
+        stored = name_map.get_name(name, (".weight", ".bias"))
         if stored not in file.shapes:
             raise InputError(f"model file {file.path}: {stored} for {name} is missing from it")
         if file.shapes[stored] != shape:

@@ -65,10 +65,10 @@ class Router:
         k = self._experts.per_token
         best, _ = ttnn.topk(scores, k, dim=-1)  # [1, 1, S, k], descending
         last = ttnn.slice(best, (0, 0, 0, k - 1), (1, 1, best.shape[-2], k))
-        chosen = ttnn.ge(scores, last)
+        mask = ttnn.ge(scores, last)
         if self._experts.share_of_all:
-            return ttnn.typecast(ttnn.multiply(scores, chosen), ttnn.bfloat16)
-        scores = ttnn.where(chosen, scores, NEVER)
+            return ttnn.typecast(ttnn.multiply(scores, mask), ttnn.bfloat16)
+        scores = ttnn.where(mask, scores, NEVER)
         return ttnn.typecast(ttnn.softmax(scores, dim=-1, compute_kernel_config=self._compute), ttnn.bfloat16)
 
 

@@ -51,11 +51,11 @@ class SDPA:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
 
-    def _seen(self, angles: Angles, positions: ttnn.Tensor, held: int) -> dict[str, ttnn.Tensor | bool]:
+    def _seen(self, angles: Angles, positions: ttnn.Tensor, length: int) -> dict[str, ttnn.Tensor | bool]:
         """Everything up to each user's position, or what the mask leaves of the `held` positions of its pages."""
         if angles.mask is None:
             return {"cur_pos_tensor": positions}
-        return {"is_causal": False, "attn_mask": _held(angles.mask, held)}
+        return {"is_causal": False, "attn_mask": _held(angles.mask, length)}
 
 
 class SoftcappedSDPA:
@@ -112,10 +112,10 @@ class SoftcappedSDPA:
         k, v = (_looked_up(pages, page_table) for pages in cache)
         scores = self._capped(q, k, compute)  # -> [32, nkv, nq / nkv, positions held]
         scores = ttnn.add(scores, _held(angles.mask, _positions_held(cache, page_table)))
-        made = ttnn.matmul(
+        out = ttnn.matmul(
             self._shares(scores, compute), v, dtype=ttnn.bfloat16, compute_kernel_config=compute
         )
-        return ttnn.reshape(made, (1, users, heads, width))
+        return ttnn.reshape(out, (1, users, heads, width))
 
     def _capped(
         self, q: ttnn.Tensor, k: ttnn.Tensor, compute: ttnn.WormholeComputeKernelConfig
@@ -133,19 +133,23 @@ def _positions_held(cache: KVPair, page_table: ttnn.Tensor) -> int:
     return int(blocks * block_size)
 
 
-def _held(mask: ttnn.Tensor, held: int) -> ttnn.Tensor:
+def _held(mask: ttnn.Tensor, length: int) -> ttnn.Tensor:
     """A decode step's mask up to the positions that a user's pages hold."""
     users, _, heads, longest = mask.shape
-    return mask if held == longest else ttnn.slice(mask, (0, 0, 0, 0), (users, 1, heads, held))
+    return mask if length == longest else ttnn.slice(mask, (0, 0, 0, 0), (users, 1, heads, length))
 
 
 def _looked_up(pages: ttnn.Tensor, page_table: ttnn.Tensor) -> ttnn.Tensor:
     """[blocks, nkv, block, hd] -> what each user's pages hold, [32, nkv, its blocks * block, hd] bf16."""
     blocks, heads, block_size, width = pages.shape
-    users, held = page_table.shape
+    users, blocks_a_user = page_table.shape
     rows = ttnn.to_layout(pages, ttnn.ROW_MAJOR_LAYOUT)
     table = ttnn.reshape(rows, (1, 1, blocks, heads * block_size * width))
     ids = ttnn.typecast(page_table, ttnn.uint32)
     taken = ttnn.embedding(ids, table, layout=ttnn.ROW_MAJOR_LAYOUT)  # -> [32, its blocks, nkv * block * hd]
-    by_head = ttnn.permute(ttnn.reshape(taken, (users, held, heads, block_size * width)), (0, 2, 1, 3))
-    return ttnn.to_layout(ttnn.reshape(by_head, (users, heads, held * block_size, width)), ttnn.TILE_LAYOUT)
+    by_head = ttnn.permute(
+        ttnn.reshape(taken, (users, blocks_a_user, heads, block_size * width)), (0, 2, 1, 3)
+    )
+    return ttnn.to_layout(
+        ttnn.reshape(by_head, (users, heads, blocks_a_user * block_size, width)), ttnn.TILE_LAYOUT
+    )

@@ -74,15 +74,15 @@ def bisect(
         emulator_mode=emulator_mode,
     )
     try:
-        found, about = bisected(
+        bisection, about = bisected(
             options, module, layer, phase, seq_len, lambda line: typer.echo(line, err=True)
         )
-        render(found, Console())
-        write(out, found, about)
+        render(bisection, Console())
+        write(out, bisection, about)
     except input_errors() as fault:
         _refuse(str(fault))
     typer.echo(str(out))
-    raise typer.Exit(0 if found.healthy else 1)
+    raise typer.Exit(0 if bisection.healthy else 1)
 
 
 def _refuse(line: str) -> None:

@@ -100,10 +100,10 @@ def _product(
     else:
         hits = mvmul.matmul(in0, in1, math, blocks, dest, onto, _exact())
     if hits and not FP32_DEST_ERRATUM.hits:
-        said = (
+        message = (
             f"{hits} values struck by {FP32_DEST_ERRATUM.name}; the next ones are counted, without a warning"
         )
-        warnings.warn(said, stacklevel=3)
+        warnings.warn(message, stacklevel=3)
     FP32_DEST_ERRATUM.hits += hits
     return dest.view(*batch, m, shape[2])
 

@@ -146,13 +146,13 @@ def _mvmul(
     for first in range(0, DEPTH, GROUP):
         group = exponents[:, first : first + GROUP]
         largest = group.amax(1)
-        kept = largest > 0
+        nonzero = largest > 0
         gap = largest.unsqueeze(1) - group
         signs = negative[:, first : first + GROUP]
         terms = _half_up(products[:, first : first + GROUP], gap)
         total = ((terms ^ signs) - signs).sum(1, dtype=torch.int32).long() << 13
-        largest = torch.where(kept, largest, 0)
-        groups.append((torch.where(kept, total, 0), largest))
+        largest = torch.where(nonzero, largest, 0)
+        groups.append((torch.where(nonzero, total, 0), largest))
         common = torch.maximum(common, largest)
     # Units of 2**-23 of the common exponent; with a 16-bit Dest each term is then rounded to 2**-10.
     significand = torch.where(dest_exponent > 0, (words & 0x7FFFFF) | 0x800000, 0).long()

@@ -85,5 +85,5 @@ def _flags() -> frozenset[str]:
     """Of the first CPU; none where the system has no such file, which makes it a plain one."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    found = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
-    return frozenset(found.partition(":")[2].split())
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
+    return frozenset(flags.partition(":")[2].split())

@@ -82,14 +82,14 @@ class MeshDevice:
                 f"ttnn.MeshDevice.create_submeshes: a {self._written(self.shape)} mesh does not divide into "
                 f"{self._written(submesh_shape)} parts"
             )
-        made = [
+        submeshes = [
             MeshDevice(
                 submesh_shape, (self._grid.x, self._grid.y), self.trace_region_size, self._command_queues
             )
             for _ in range(self.num_devices // submesh_shape.mesh_size())
         ]
-        self._submeshes += made
-        return made
+        self._submeshes += submeshes
+        return submeshes
 
     def get_submeshes(self) -> list[MeshDevice]:
         return list(self._submeshes)

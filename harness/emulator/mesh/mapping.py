@@ -80,8 +80,8 @@ class MeshComposerConfig:
     def __init__(
         self, dims: Sequence[int] | None = None, *, row_dim: int | None = None, col_dim: int | None = None
     ) -> None:
-        given = (row_dim, col_dim) if dims is None else dims
-        self.dims: tuple[int, ...] = tuple(dim for dim in given if dim is not None)
+        tensor_dims = (row_dim, col_dim) if dims is None else dims
+        self.dims: tuple[int, ...] = tuple(dim for dim in tensor_dims if dim is not None)
 
 
 class MeshToTensor:

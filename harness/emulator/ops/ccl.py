@@ -100,13 +100,13 @@ def mesh_partition(
         refuse(name, f"the emulator does not model parts with padding, {shape} along dim {dim}")
 
     def shards() -> list[torch.Tensor]:
-        made: dict[tuple[int, int], torch.Tensor] = {}
+        parts: dict[tuple[int, int], torch.Tensor] = {}
 
         def part(device: int, place: int) -> torch.Tensor:
             whole = input_tensor.shards[device]
-            if (id(whole), place) not in made:
-                made[id(whole), place] = whole.chunk(devices, dim)[place].contiguous()
-            return made[id(whole), place]
+            if (id(whole), place) not in parts:
+                parts[id(whole), place] = whole.chunk(devices, dim)[place].contiguous()
+            return parts[id(whole), place]
 
         return _placed([(group, [part(d, place) for place, d in enumerate(group)]) for group in groups])
 
@@ -219,12 +219,12 @@ def _on_all(
     x: Tensor, groups: list[list[int]], make: Callable[[list[int]], torch.Tensor]
 ) -> list[torch.Tensor]:
     """What is made of each group, on all of its devices; once where groups hold the same tensors."""
-    made: dict[tuple[int, ...], torch.Tensor] = {}
+    results: dict[tuple[int, ...], torch.Tensor] = {}
     for group in groups:
-        held = tuple(id(x.shards[d]) for d in group)
-        if held not in made:
-            made[held] = make(group)
-    return _placed([(g, [made[tuple(id(x.shards[d]) for d in g)]] * len(g)) for g in groups])
+        identity = tuple(id(x.shards[d]) for d in group)
+        if identity not in results:
+            results[identity] = make(group)
+    return _placed([(g, [results[tuple(id(x.shards[d]) for d in g)]] * len(g)) for g in groups])
 
 
 def _placed(groups: list[tuple[list[int], list[torch.Tensor]]]) -> list[torch.Tensor]:

@@ -118,6 +118,6 @@ def _kernel(topology: Topology) -> Reduction:
 
 
 def _require_semaphores(name: str, semaphores: Any, count: int) -> None:
-    given = len(semaphores) if isinstance(semaphores, Sequence) else 1
-    if given != count:
-        refuse(name, f"multi_device_global_semaphore must be {count} semaphores, got {given}")
+    number = len(semaphores) if isinstance(semaphores, Sequence) else 1
+    if number != count:
+        refuse(name, f"multi_device_global_semaphore must be {count} semaphores, got {number}")

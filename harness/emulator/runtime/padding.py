@@ -46,8 +46,8 @@ def chosen() -> Fill:
     try:
         return Fill(name)
     except ValueError:
-        known = ", ".join(each.value for each in Fill)
-        raise ValueError(f"{VARIABLE}={name}: choose one of {known}") from None
+        names = ", ".join(each.value for each in Fill)
+        raise ValueError(f"{VARIABLE}={name}: choose one of {names}") from None
 
 
 _fill = Fill.HIDDEN
@@ -78,13 +78,13 @@ def exposed(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tup
     """The arguments with the padding that the op reads spelled out; as they are for an op that reads none."""
     if op != _ATTENTION or kwargs.get("attn_mask") is None:
         return args, kwargs
-    named = {**dict(zip(_KEYS, args, strict=False)), **kwargs}
-    q, k, v = (named.pop(each, None) for each in _KEYS)
-    mask = named["attn_mask"]
+    arguments = {**dict(zip(_KEYS, args, strict=False)), **kwargs}
+    q, k, v = (arguments.pop(each, None) for each in _KEYS)
+    mask = arguments["attn_mask"]
     if not all(isinstance(each, Tensor) and len(each.shape) == 4 for each in (q, k, v, mask)):
         return args, kwargs  # the op says what is wrong
     # Keys end within a tile: the mask alone hides the rest of it.
-    return (q, _spelled(k, -2), _spelled(v, -2)), {**named, "attn_mask": _spelled(mask, -1)}
+    return (q, _spelled(k, -2), _spelled(v, -2)), {**arguments, "attn_mask": _spelled(mask, -1)}
 
 
 def _spelled(x: Tensor, dim: int) -> Tensor:

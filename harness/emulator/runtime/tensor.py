@@ -141,12 +141,12 @@ class Tensor:
         """To be called before writing in place: devices that shared a shard get one each."""
         if len(set(map(id, self.shards))) == len(self.shards):
             return
-        seen: set[int] = set()
+        identities: set[int] = set()
         shards = []
         for shard in self.shards:
-            if id(shard) in seen:
+            if id(shard) in identities:
                 shard = _untouched(shard) if _all_zero(shard) else shard.clone()
-            seen.add(id(shard))
+            identities.add(id(shard))
             shards.append(shard)
         self.shards = Shards(shards)
 

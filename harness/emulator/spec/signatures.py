@@ -31,8 +31,8 @@ class Taken:
     def of(function: Callable[..., Any]) -> Taken:
         parameters = signature(function).parameters.values()
         any_number = any(each.kind is Parameter.VAR_POSITIONAL for each in parameters)
-        named = frozenset(each.name for each in parameters if each.kind is not Parameter.VAR_POSITIONAL)
-        return Taken(named, None if any_number else sum(each.kind in _BY_PLACE for each in parameters))
+        names = frozenset(each.name for each in parameters if each.kind is not Parameter.VAR_POSITIONAL)
+        return Taken(names, None if any_number else sum(each.kind in _BY_PLACE for each in parameters))
 
     def fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return kwargs.keys() <= self.names and (self.by_place is None or len(args) <= self.by_place)
@@ -49,11 +49,11 @@ class _Signature:
 @cache
 def known() -> dict[str, tuple[_Signature, ...]]:
     """Every public name of ttnn and the submodules that the emulator has; an op of the emulator's with its signatures."""
-    found: dict[str, tuple[_Signature, ...]] = {}
+    signatures: dict[str, tuple[_Signature, ...]] = {}
     for line in _FILE.read_text(encoding="utf-8").splitlines():
         name, bracket, arguments = line.partition("(")
-        found[name] = (*found.get(name, ()), *([_read(arguments[:-1])] if bracket else []))
-    return found
+        signatures[name] = (*signatures.get(name, ()), *([_read(arguments[:-1])] if bracket else []))
+    return signatures
 
 
 def _read(text: str) -> _Signature:

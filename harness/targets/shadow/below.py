@@ -34,10 +34,10 @@ class Below:
         for name, function in _functions(ttnn._ttnn.operations):
             op: Any = ops.get(id(function))
             full = getattr(op or function, "python_fully_qualified_name", "")
-            seen = _at(ttnn, full) or op
+            public = _at(ttnn, full) or op
             if name.rpartition(".")[2] in _TRACES:
-                seen = getattr(ttnn, name.rpartition(".")[2])
-            instead[id(function)] = self._unseen(name, function) if seen is None else seen
+                public = getattr(ttnn, name.rpartition(".")[2])
+            instead[id(function)] = self._unseen(name, function) if public is None else public
         devices = ttnn._ttnn.multi_device
         for function in (devices.distribute_tensor, devices.aggregate_tensor):
             stand_in = getattr(self, f"_{function.__name__}")
@@ -47,13 +47,13 @@ class Below:
     def _unseen(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def unseen(*args: Any, **kwargs: Any) -> Any:
-            given = self._calls.device_tensors((args, kwargs))
+            inputs = self._calls.device_tensors((args, kwargs))
             result = function(*args, **kwargs)
-            made = self._calls.device_tensors((result,))
-            if made or (given and result is None):  # a question about tensors has another answer
+            outputs = self._calls.device_tensors((result,))
+            if outputs or (inputs and result is None):  # a question about tensors has another answer
                 why = "no registered op: what it does is not known"
                 self._coverage().explain(name, Source.NONE, why)
-                for real in (*given, *made):
+                for real in (*inputs, *outputs):
                     if real.is_allocated():
                         self._calls.unknown(name, real)
                 self._coverage().count(name, Source.NONE, 0.0, 0.0)
@@ -88,10 +88,10 @@ def _functions(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def _at(ttnn: Any, full_name: str) -> Any:
     """What ttnn's users have under an op's full name; None where it has none."""
-    found = ttnn if full_name else None
+    owner = ttnn if full_name else None
     for part in full_name.split(".")[1:]:
-        found = getattr(found, part, None)
-    return found
+        owner = getattr(owner, part, None)
+    return owner
 
 
 def _replace(instead: dict[int, Any]) -> None:
@@ -100,14 +100,14 @@ def _replace(instead: dict[int, Any]) -> None:
             _replace_in(module, instead, set())
 
 
-def _replace_in(module: ModuleType, instead: dict[int, Any], seen: set[int]) -> None:
-    seen.add(id(module))
+def _replace_in(module: ModuleType, instead: dict[int, Any], visited: set[int]) -> None:
+    visited.add(id(module))
     for name, value in list(vars(module).items()):
         if id(value) in instead:
             setattr(module, name, instead[id(value)])
         elif (
             isinstance(value, ModuleType)
             and value.__name__.startswith("ttnn._ttnn")
-            and id(value) not in seen
+            and id(value) not in visited
         ):
-            _replace_in(value, instead, seen)
+            _replace_in(value, instead, visited)

@@ -135,16 +135,16 @@ class Calls:
     def _prepared(self, name: str, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         inputs = self.device_tensors((args, kwargs))
         values = self.values
-        given = [kwargs[key] for key in OUTPUTS if key in kwargs] if kwargs else []
+        targets = [kwargs[key] for key in OUTPUTS if key in kwargs] if kwargs else []
         if name == "ttnn.copy":
-            given += DECLARATIONS[name].written(args, kwargs)
+            targets += DECLARATIONS[name].written(args, kwargs)
         overwritten: set[int] = set()
-        if given:
-            overwritten = {one.buffer_unique_id() for one in self.device_tensors(given)}
+        if targets:
+            overwritten = {one.buffer_unique_id() for one in self.device_tensors(targets)}
             for uid in overwritten & values.cells.keys():
                 values.cells[uid].storage.regain()
         stands_for = {id(real): values.tensor(real) for real in inputs}
-        read = [real for real in inputs if not any(real is one for one in given)] if given else inputs
+        read = [real for real in inputs if not any(real is one for one in targets)] if targets else inputs
         call = Call(name, op, args, kwargs, inputs, stands_for, values.source(read))
         call.overwritten = overwritten
         emulated = CALLS.get(name)
@@ -197,9 +197,9 @@ class Calls:
             written = list(tensors_in(declaration.written(args, kwargs))) if declaration.writes else []
             for target in written:
                 values.written(target)
-            made = list(tensors_in(CALLS[name](*args, **kwargs)))
+            results = list(tensors_in(CALLS[name](*args, **kwargs)))
             if outputs or not written:
-                specs = self._agree(name, made, outputs)
+                specs = self._agree(name, results, outputs)
         except CHECKS:
             raise
         except Conflict as conflict:
@@ -217,16 +217,16 @@ class Calls:
             cell = values.of(target)
             if cell is not None:
                 cell.source = min(cell.source, call.source)
-        for real, tensor, spec in zip(outputs, made, specs, strict=False):
+        for real, tensor, spec in zip(outputs, results, specs, strict=False):
             self._store(call, real, tensor, spec)
         return True
 
-    def _agree(self, name: str, made: Sequence[Tensor], outputs: Sequence[Any]) -> list[Spec]:
+    def _agree(self, name: str, results: Sequence[Tensor], outputs: Sequence[Any]) -> list[Spec]:
         """Holds the emulator's results against the real ones; their specs. Raises Conflict where one cannot stand for another."""
-        if len(made) != len(outputs):
-            raise Conflict(f"the emulator gives {len(made)} tensors, ttnn {len(outputs)}")
+        if len(results) != len(outputs):
+            raise Conflict(f"the emulator gives {len(results)} tensors, ttnn {len(outputs)}")
         specs = [self.values.storable(real) for real in outputs]
-        for tensor, spec in zip(made, specs, strict=True):
+        for tensor, spec in zip(results, specs, strict=True):
             if tensor.shape != spec.shape or tensor.dtype is not spec.dtype:
                 raise Conflict(
                     f"the emulator gives {list(tensor.shape)} {tensor.dtype}, ttnn {list(spec.shape)} {spec.dtype}"
@@ -254,14 +254,14 @@ class Calls:
                 outs.append(Out(values.storable(real), target))
             mesh = values.mesh(targets[0].device())
             mesh.places = list(values.places(targets))
-            made = from_golden(call.op, args, kwargs, outs, mesh, self.to_host)
+            results = from_golden(call.op, args, kwargs, outs, mesh, self.to_host)
         except CHECKS:
             raise
         except Exception as error:  # a golden may raise anything: the result is unknown, and named
             self._coverage().explain(name, Source.NONE, f"{type(error).__name__}: {error}")
             return False
         source = min(call.source, Source.GOLDEN)
-        for real, tensor, out in zip(targets, made, outs, strict=True):
+        for real, tensor, out in zip(targets, results, outs, strict=True):
             if out.target is None:
                 values.keep(real, tensor, source)
             else:
@@ -312,19 +312,19 @@ class Calls:
 
     # arguments
 
-    def device_tensors(self, values: Iterable[Any], found: list[Any] | None = None) -> list[Any]:
+    def device_tensors(self, values: Iterable[Any], tensors: list[Any] | None = None) -> list[Any]:
         """The allocated device tensors among values, added to those found."""
-        found = [] if found is None else found
+        tensors = [] if tensors is None else tensors
         for value in values:
             kind = type(value)
             if kind is self._tensor:
                 if self._on_device(value) and value.is_allocated():  # else the real op says so
-                    found.append(value)
+                    tensors.append(value)
             elif kind is list or kind is tuple:
-                self.device_tensors(value, found)
+                self.device_tensors(value, tensors)
             elif kind is dict:
-                self.device_tensors(value.values(), found)
-        return found
+                self.device_tensors(value.values(), tensors)
+        return tensors
 
     def with_tensors(self, value: Any, stands_for: dict[int, Tensor]) -> Any:
         """Arguments for a golden: the emulator's tensors for the real ones, a tuple for a shape, all else as it is."""
@@ -351,7 +351,7 @@ _TAKEN: dict[str, frozenset[str]] = {}
 def _parameters(name: str) -> frozenset[str]:
     from harness.emulator.spec.signatures import Taken
 
-    found = _TAKEN.get(name)
-    if found is None:
-        found = _TAKEN[name] = Taken.of(DECLARATIONS[name].function).names
-    return found
+    parameters = _TAKEN.get(name)
+    if parameters is None:
+        parameters = _TAKEN[name] = Taken.of(DECLARATIONS[name].function).names
+    return parameters

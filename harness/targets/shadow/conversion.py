@@ -77,22 +77,22 @@ class Conversion:
 
     def member(self, value: enum.Enum) -> Any:
         """A member of an enum, by its name: the real one numbers some that the emulator lacks."""
-        found = self._members.get(id(value))
-        if found is None:
+        member = self._members.get(id(value))
+        if member is None:
             kind = getattr(api, type(value).__name__, None)
-            found = getattr(kind, value.name, None)
-            if found is None:
+            member = getattr(kind, value.name, None)
+            if member is None:
                 raise NotConvertible(f"the emulator has no {type(value).__name__}.{value.name}")
-            self._members[id(value)] = found
-        return found
+            self._members[id(value)] = member
+        return member
 
     def spec(self, tensor: Any) -> Spec:
         """Of a real tensor; equal ones are one and the same. Raises NotConvertible for a format that the emulator lacks."""
         real = tensor.spec
         # Equal specs have different hashes.
         alike = (tensor.logical_volume(), id(tensor.dtype), id(tensor.layout))
-        known = self._specs.setdefault(alike, [])
-        for one, spec in known:
+        specs = self._specs.setdefault(alike, [])
+        for one, spec in specs:
             if one == real:
                 return spec
         spec = Spec(
@@ -101,26 +101,26 @@ class Conversion:
             self.member(tensor.layout),
             self.memory(tensor.memory_config()),
         )
-        known.append((real, spec))
+        specs.append((real, spec))
         return spec
 
     def memory(self, config: Any) -> memory_config.MemoryConfig:
         """A memory config; one sharded over more than two dimensions has no shard spec."""
-        found = self._configs.get(config)
-        if found is None:
+        converted = self._configs.get(config)
+        if converted is None:
             spec = config.shard_spec
             if spec is not None:
                 shards = [int(size) for size in spec.shape]
                 spec = memory_config.ShardSpec(_ranges(spec.grid), shards, self.member(spec.orientation))
-            found = memory_config.MemoryConfig(
+            converted = memory_config.MemoryConfig(
                 self.member(config.memory_layout), self.buffer_type(config.buffer_type), spec
             )
-            self._configs[config] = found
-        return found
+            self._configs[config] = converted
+        return converted
 
     def buffer_type(self, value: Any) -> BufferType:
-        found: BufferType = self.member(value)
-        return found
+        member: BufferType = self.member(value)
+        return member
 
     def _unary(self, fused: Any) -> Any:
         return program_configs.UnaryWithParam(self.member(fused.op_type), *getattr(fused, "params", ()))

@@ -48,12 +48,12 @@ class Coverage:
 
     def count(self, op: str, source: Source, in_ttnn: float, in_values: float) -> None:
         """A call of an op is over."""
-        found = self.counts.get((op, source))
-        if found is None:
-            found = self.counts[op, source] = Count()
-        found.calls += 1
-        found.in_ttnn += in_ttnn
-        found.in_values += in_values
+        counted = self.counts.get((op, source))
+        if counted is None:
+            counted = self.counts[op, source] = Count()
+        counted.calls += 1
+        counted.in_ttnn += in_ttnn
+        counted.in_values += in_values
 
     def explain(self, op: str, source: Source, reason: str) -> None:
         """Why an op has no better values than of this source."""

@@ -65,18 +65,18 @@ def from_golden(
                 last[:] = call.on_all_devices(structure, [out.spec for out in outs])
             return last[index]
 
-        made = []
+        results = []
         for index, (out, target) in enumerate(zip(outs, targets, strict=True)):
             if target is None:
-                made.append(make_tensor(name, functools.partial(shards, index), *out.spec, mesh))
+                results.append(make_tensor(name, functools.partial(shards, index), *out.spec, mesh))
                 continue
 
             def copy(index: int = index, target: Tensor = target) -> None:
                 for mine, new in zip(target.shards, shards(index), strict=True):
                     mine.copy_(new.reshape(mine.shape))
 
-            made.append(write(name, target, copy))
-        return made
+            results.append(write(name, target, copy))
+        return results
 
     result: list[Tensor] = run(name, compute, (args, kwargs), [out.target for out in outs], kind=Kind.COMPUTE)
     return result
@@ -109,13 +109,13 @@ class _Call:
         """For each output its shards."""
         inputs = list(tensors_in(structure))
         devices = max((len(tensor.shards) for tensor in inputs), default=1)
-        made: dict[tuple[int, ...], list[torch.Tensor]] = {}
+        results: dict[tuple[int, ...], list[torch.Tensor]] = {}
         columns = []
         for device in range(devices):
-            held = tuple(id(_shard(tensor, device)) for tensor in inputs)
-            if held not in made:
-                made[held] = self._on_one(structure, device, specs)
-            columns.append(made[held])
+            identity = tuple(id(_shard(tensor, device)) for tensor in inputs)
+            if identity not in results:
+                results[identity] = self._on_one(structure, device, specs)
+            columns.append(results[identity])
         return [list(shards) for shards in zip(*columns, strict=True)]
 
     def _on_one(self, structure: Any, device: int, specs: Sequence[Spec]) -> list[torch.Tensor]:
@@ -123,10 +123,10 @@ class _Call:
         backward = name.endswith("_bw")
         with torch.inference_mode(False), torch.set_grad_enabled(backward):
             result = self.result(structure, device)
-        found = list(_torch_tensors(result))
-        if len(found) != len(specs):
-            raise NoValues(f"its golden gives {len(found)} tensors, ttnn {len(specs)}")
-        return [rounded(values.detach(), spec) for values, spec in zip(found, specs, strict=True)]
+        tensors = list(_torch_tensors(result))
+        if len(tensors) != len(specs):
+            raise NoValues(f"its golden gives {len(tensors)} tensors, ttnn {len(specs)}")
+        return [rounded(values.detach(), spec) for values, spec in zip(tensors, specs, strict=True)]
 
     def result(self, structure: Any, device: int) -> Any:
         """Of one device, as the golden gives it."""

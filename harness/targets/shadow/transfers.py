@@ -91,16 +91,16 @@ class Transfers:
         dtype = tensor.dtype
         if dtype in BLOCK_FLOATS and not all(bool(shard.isfinite().all()) for shard in set(tensor.shards)):
             dtype = DataType.FLOAT32
-        made: dict[int, Any] = {}
+        tensors: dict[int, Any] = {}
         for shard in tensor.shards:
-            if id(shard) not in made:
+            if id(shard) not in tensors:
                 values = shard.to(_UNSIGNED[dtype]) if dtype in _UNSIGNED else shard
-                made[id(shard)] = self._construct(
+                tensors[id(shard)] = self._construct(
                     tensor=values.contiguous(),
                     data_type=getattr(ttnn.DataType, dtype.name),
                     layout=getattr(ttnn.Layout, tensor.layout.name),
                 )
-        parts = [made[id(shard)] for shard in tensor.shards]
+        parts = [tensors[id(shard)] for shard in tensor.shards]
         return parts[0] if len(parts) == 1 else ttnn.from_host_shards(parts, mesh_shape)
 
     def _read(self, op: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -121,11 +121,11 @@ class Transfers:
         result = self._real(op, *args, **kwargs)
         parts = (self._ttnn.get_device_tensors(one) for one in (self.read(device), host))
         for source, target in zip(*parts, strict=True):
-            given, held = (self._bytes(one) for one in (source, target))
-            if len(given) == len(held):
-                held.copy_(given)
+            source_bytes, target_bytes = (self._bytes(one) for one in (source, target))
+            if len(source_bytes) == len(target_bytes):
+                target_bytes.copy_(source_bytes)
             else:  # a block float that is not finite
-                held.fill_(0xFF)
+                target_bytes.fill_(0xFF)
         return result
 
     def _bytes(self, host: Any) -> torch.Tensor:
@@ -158,11 +158,11 @@ class Transfers:
 
     def placed(self, name: str, host: Any, device: Any, memory: Any = None, queue: Any = None) -> Any:
         """A real host tensor on the device, with its values."""
-        given = {} if memory is None else {"memory_config": memory}
-        made = self._to_device(host, device, **given)
-        self.values.put(made, self.values.host_shards(host), Source.EXACT)
-        self._queued(name, made, queue, writes=True)
-        return made
+        placement = {} if memory is None else {"memory_config": memory}
+        real = self._to_device(host, device, **placement)
+        self.values.put(real, self.values.host_shards(host), Source.EXACT)
+        self._queued(name, real, queue, writes=True)
+        return real
 
     def _copy_in(self, op: Any, *args: Any, **kwargs: Any) -> Any:
         bound = _named(("host_tensor", "device_tensor"), args, kwargs)
@@ -175,8 +175,8 @@ class Transfers:
         self.values.tensor(real)
         self._queued("ttnn.copy_host_to_device_tensor", real, queue, writes=True)
         shards = self.values.host_shards(host)
-        given = Tensor(shards, *self.values.storable(host))
-        self.values.overwrite("ttnn.copy_host_to_device_tensor", real, given, Source.EXACT)
+        tensor = Tensor(shards, *self.values.storable(host))
+        self.values.overwrite("ttnn.copy_host_to_device_tensor", real, tensor, Source.EXACT)
         return result
 
     def _copy_part_in(self, op: Any, *args: Any, **kwargs: Any) -> Any:
@@ -189,10 +189,10 @@ class Transfers:
         return result
 
     def _allocate(self, op: Any, *args: Any, **kwargs: Any) -> Any:
-        made = self._real(op, *args, **kwargs)
-        zeros = [torch.nan_to_num(shard) for shard in self.values.unknown(made)]
-        self.values.put(made, zeros, Source.EXACT)
-        return made
+        real = self._real(op, *args, **kwargs)
+        zeros = [torch.nan_to_num(shard) for shard in self.values.unknown(real)]
+        self.values.put(real, zeros, Source.EXACT)
+        return real
 
     def _deallocate(self, op: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         return self._ending(lambda real, *a, **k: self._real(op, real, *a, **k))(tensor, *args, **kwargs)
@@ -223,18 +223,18 @@ class Transfers:
     def _to(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def to(real: Any, *args: Any, **kwargs: Any) -> Any:
-            made = method(real, *args, **kwargs)
-            if not self._on_device(made) or self.values.cell(made) is not None:
-                return made
+            result = method(real, *args, **kwargs)
+            if not self._on_device(result) or self.values.cell(result) is not None:
+                return result
             if self._on_device(real):  # in another layout
                 self.values.keep(
-                    made,
-                    self.values.copy(self.values.tensor(real), self.values.storable(made)),
+                    result,
+                    self.values.copy(self.values.tensor(real), self.values.storable(result)),
                     self.values.source([real]),
                 )
             else:
-                self.values.put(made, self.values.host_shards(real), Source.EXACT)
-            return made
+                self.values.put(result, self.values.host_shards(real), Source.EXACT)
+            return result
 
         return to
 

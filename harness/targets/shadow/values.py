@@ -72,13 +72,13 @@ class Values:
 
     def mesh(self, real: Any) -> ValuesMesh:
         """What stands for a real mesh, or part of one."""
-        known = self._meshes.get(real.id())
-        if known is None:
+        model = self._meshes.get(real.id())
+        if model is None:
             rows, columns = tuple(real.shape)[-2:]
             grid = real.compute_with_storage_grid_size()
             mesh = ValuesMesh((rows, columns), (grid.x, grid.y), lambda: self.free_l1)
-            known = self._meshes[real.id()] = (real, mesh)
-        return known[1]
+            model = self._meshes[real.id()] = (real, mesh)
+        return model[1]
 
     def close(self, real: Any) -> None:
         """Forgets a mesh and what lies on it."""
@@ -106,57 +106,57 @@ class Values:
         for view in cell.views:
             if view.devices == devices and view.spec == spec:
                 return view.tensor
-        made = self._viewed(cell, self.storable(real), devices)
-        if made is None:
+        tensor = self._viewed(cell, self.storable(real), devices)
+        if tensor is None:
             self._coverage().explain(UNSEEN, Source.NONE, "a view of another size or format")
             return Tensor(self.unknown(real) * len(devices), *self.storable(real), cell.storage)
-        cell.views.append(View(spec, devices, made))
-        return made
+        cell.views.append(View(spec, devices, tensor))
+        return tensor
 
     def _argument(self, real: Any) -> Tensor:
-        known = self.arguments.get(id(real))
-        return self.tensor(real) if known is None else known
+        tensor = self.arguments.get(id(real))
+        return self.tensor(real) if tensor is None else tensor
 
     def cell(self, real: Any) -> Cell | None:
         """What is known of a device tensor's buffer."""
         return self.cells.get(real.buffer_unique_id())
 
-    def _viewed(self, cell: Cell, wanted: Spec, devices: tuple[int, ...]) -> Tensor | None:
+    def _viewed(self, cell: Cell, spec: Spec, devices: tuple[int, ...]) -> Tensor | None:
         """A buffer in another shape, or on some of its devices; None where it does not hold such values."""
         base = cell.views[0]
-        if base.tensor.dtype is not wanted.dtype or base.tensor.volume() != math.prod(wanted.shape):
+        if base.tensor.dtype is not spec.dtype or base.tensor.volume() != math.prod(spec.shape):
             return None
         places = [base.devices.index(device) for device in devices]
 
         def view(tensor: Tensor) -> Tensor:
             def compute() -> list[torch.Tensor]:
-                views = {id(shard): shard.reshape(wanted.shape) for shard in tensor.shards}
+                views = {id(shard): shard.reshape(spec.shape) for shard in tensor.shards}
                 return [views[id(tensor.shards[place])] for place in places]
 
             assert tensor.storage is not None
-            return make_view(compute, *wanted, tensor.storage)
+            return make_view(compute, *spec, tensor.storage)
 
-        made: Tensor = run("ttnn.view", view, base.tensor)
-        return made
+        result: Tensor = run("ttnn.view", view, base.tensor)
+        return result
 
     def host_shards(self, real: Any) -> Shards:
         """What a real host tensor holds: a shard for each device it is meant for; equal ones are one and the same."""
         dtype = formats.storage_dtype(self.storable(real).dtype)
         placements = real.tensor_topology().placements()
         replicated = all(type(one) is self.ttnn.PlacementReplicate for one in placements)
-        found: list[torch.Tensor] = []
+        shards: list[torch.Tensor] = []
         with torch.inference_mode(False):
             for part in self.ttnn.get_device_tensors(real):
-                if found and replicated:
-                    found.append(found[0])
+                if shards and replicated:
+                    shards.append(shards[0])
                     continue
                 values = self._host_to_torch(part)
                 if values.dtype in (torch.uint32, torch.uint16):
                     values = values.long()
                 values = values.to(dtype).reshape(tuple(part.shape)).contiguous()
-                same = next((one for one in found if torch.equal(one, values)), None)
-                found.append(values.clone() if same is None else same)
-        return Shards(found)
+                same = next((one for one in shards if torch.equal(one, values)), None)
+                shards.append(values.clone() if same is None else same)
+        return Shards(shards)
 
     def storable(self, real: Any) -> Spec:
         """The spec to keep values under; FLOAT32 for a format that the emulator lacks, of which nothing is known."""
@@ -169,22 +169,22 @@ class Values:
 
     def source(self, reals: Sequence[Any]) -> Source:
         """The weakest source among device tensors' values."""
-        found = Source.EXACT
+        weakest = Source.EXACT
         for real in reals:
             cell = self.cells.get(real.buffer_unique_id())
-            if cell is not None and cell.source < found:
-                found = cell.source
-        return found
+            if cell is not None and cell.source < weakest:
+                weakest = cell.source
+        return weakest
 
     # from values to the real tensor
 
     def put(self, real: Any, shards: Sequence[torch.Tensor], source: Source) -> Tensor:
         """Values for a real tensor on a buffer of its own: one shard a device, or one for all."""
-        wanted = self.storable(real)
+        spec = self.storable(real)
         mesh = self.mesh(real.device())
         mesh.places = list(self.places([real]))
-        buffer = mesh.allocate("ttnn.Tensor", *wanted)
-        tensor = Tensor(_spread(shards, len(self._devices(real))), *wanted, Storage(mesh, buffer))
+        buffer = mesh.allocate("ttnn.Tensor", *spec)
+        tensor = Tensor(_spread(shards, len(self._devices(real))), *spec, Storage(mesh, buffer))
         self.keep(real, tensor, source)
         return tensor
 
@@ -209,19 +209,19 @@ class Values:
         if self._since_sweep > _SWEEP_BYTES or len(self.cells) > 2 * self._left + _SWEEP_CELLS:
             self.sweep(real.device())
 
-    def copy(self, tensor: Tensor, wanted: Spec) -> Tensor:
+    def copy(self, tensor: Tensor, spec: Spec) -> Tensor:
         """The same values in memory of their own."""
 
         def copied(tensor: Tensor) -> Tensor:
             def compute() -> list[torch.Tensor]:
-                copies = {id(s): s.reshape(wanted.shape).clone() for s in tensor.shards}
+                copies = {id(s): s.reshape(spec.shape).clone() for s in tensor.shards}
                 return [copies[id(s)] for s in tensor.shards]
 
             assert tensor.storage is not None
-            return make_tensor("ttnn.clone", compute, *wanted, tensor.storage.device)
+            return make_tensor("ttnn.clone", compute, *spec, tensor.storage.device)
 
-        made: Tensor = run("ttnn.clone", copied, tensor)
-        return made
+        clone: Tensor = run("ttnn.clone", copied, tensor)
+        return clone
 
     def look(self, real: Any, tensor: Tensor) -> None:
         """An emulator's tensor on the memory of a known buffer: one more look at it."""

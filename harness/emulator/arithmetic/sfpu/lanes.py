@@ -165,8 +165,8 @@ def _signed(sign: Tensor, magnitude: Tensor) -> Tensor:
 def _shifted(magnitude: Tensor, by: Tensor) -> Tensor:
     """Shifted right with a sticky bit, unless everything goes."""
     by = by.clamp(0, _GONE)
-    kept = magnitude >> by
-    return torch.where(by == _GONE, 0, kept | (kept << by != magnitude))
+    quotient = magnitude >> by
+    return torch.where(by == _GONE, 0, quotient | (quotient << by != magnitude))
 
 
 def _normalised(total: Tensor, top: Tensor) -> Tensor:

@@ -96,16 +96,16 @@ def _in_torch(
     out = torch.empty(grouped.shape, dtype=torch.bfloat16)
     for start in range(0, rows, _ROWS):
         end = min(start + _ROWS, rows)
-        seen = end if causal else span
+        keys_end = end if causal else span
         chunk = grouped[:, :, start:end].reshape(-1, group * (end - start), width)
-        scores = (torch.matmul(chunk, flat_keys[..., :seen]) * scale).bfloat16()
-        by_head = scores.view(batch, heads, end - start, seen)
+        scores = (torch.matmul(chunk, flat_keys[..., :keys_end]) * scale).bfloat16()
+        by_head = scores.view(batch, heads, end - start, keys_end)
         if causal:
             by_head[..., start:].add_(_ABOVE_DIAGONAL[: end - start, : end - start])
         elif mask is not None:
             by_head.add_(mask[:, :, start:end])
         weights = torch.softmax(scores, -1)
-        result = torch.matmul(weights.float(), flat_values[:, :seen])
+        result = torch.matmul(weights.float(), flat_values[:, :keys_end])
         out[:, :, start:end] = result.view(-1, group, end - start, width)
     return out.view(queries.shape)
 

@@ -87,8 +87,8 @@ def scaled_dot_product_attention_decode(
     elif is_causal:
         if len(listed) < users:
             refuse(_DECODE, f"needs cur_pos or cur_pos_tensor for each of {users} users")
-        known = Lengths(listed[:users])
-        lengths = _same(known, q)
+        user_lengths = Lengths(listed[:users])
+        lengths = _same(user_lengths, q)
     mask = _mask_shards(_DECODE, attn_mask, q, is_causal, span, scale)
     _check_scale(_DECODE, q, scale)
     step = DecodeStep(q, k, scale, program_config, compute_kernel_config, chunk, is_causal, window)
@@ -102,8 +102,8 @@ def scaled_dot_product_attention_decode(
         mask: torch.Tensor | None,
         sink: torch.Tensor | None,
     ) -> torch.Tensor:
-        seen = min(length.longest, span)
-        cached = [length.of_present(cache)[:, :, :seen] for cache in (keys, values)]
+        reach = min(length.longest, span)
+        cached = [length.of_present(cache)[:, :, :reach] for cache in (keys, values)]
         return step.attend(x, cached[0], cached[1], length, mask, sink)
 
     def shards() -> list[torch.Tensor]:
@@ -250,12 +250,12 @@ def _paged_lengths(positions: Tensor, users: int, span: int, where: str) -> _Len
 
 def _checked_lengths(name: str, positions: Tensor, users: int, span: int, where: str) -> _Lengths:
     def lengths() -> list[Lengths]:
-        found = []
+        each = []
         for shard in positions.shards:
             these = shard.reshape(-1)[:users].to(torch.int64)
             check_positions(name, "position", torch.where(these == 2**32 - 1, -1, these), span, where)
-            found.append(Lengths(these))
-        return found
+            each.append(Lengths(these))
+        return each
 
     return lambda: positions.derived(("lengths", users, span), lengths)
 

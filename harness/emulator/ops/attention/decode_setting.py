@@ -135,8 +135,8 @@ class DecodeStep:
         if self.exact is not None:
             counts = lengths.of_present(lengths.counts).tolist()
             by_head = None if sink is None else sink.view(heads, -1, 1)
-            done = decode_steps.attend(queries, keys, values, counts, self.exact, mask, by_head)
-            return done.view(x.shape)
+            result = decode_steps.attend(queries, keys, values, counts, self.exact, mask, by_head)
+            return result.view(x.shape)
         queries, keys = fidelity.matmul_operands(queries, keys, self.fidelity)
         values = fidelity.matmul_operands(_EMPTY, values, self.fidelity)[1]
         added = lengths.of_present(lengths.mask(span, self.window)) if mask is None else mask

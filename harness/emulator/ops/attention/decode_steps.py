@@ -56,9 +56,9 @@ def attend(
         users = [user for user, size in enumerate(chunks) if size == chunk]
         if len(users) == len(counts):
             return _same_chunk(q, keys, values, counts, chunk, setting, mask, sink)
-        seen = [counts[user] for user in users]
+        lengths = [counts[user] for user in users]
         theirs = None if mask is None else mask[users]
-        out[users] = _same_chunk(q[users], keys[users], values[users], seen, chunk, setting, theirs, sink)
+        out[users] = _same_chunk(q[users], keys[users], values[users], lengths, chunk, setting, theirs, sink)
     return out
 
 
@@ -95,11 +95,13 @@ def _same_chunk(
         state.put(these, _online(queries[these], part[0], part[1], hidden, added, chunk, setting))
     _join(state, plan, setting)
     roots = torch.tensor([index for index, lane in enumerate(plan) if lane.rank == 0])
-    done = state.take(roots)
+    result = state.take(roots)
     if sink is not None:
-        done = _with_sink(done, sink.expand_as(done.largest), setting)
-    inverse = bf16(sfpu_steps.reciprocal(done.sums, approx=setting.approx, fp32_dest=setting.math.fp32_dest))
-    return _buffer(fpu.multiply(done.out, inverse, setting.math), setting)
+        result = _with_sink(result, sink.expand_as(result.largest), setting)
+    inverse = bf16(
+        sfpu_steps.reciprocal(result.sums, approx=setting.approx, fp32_dest=setting.math.fp32_dest)
+    )
+    return _buffer(fpu.multiply(result.out, inverse, setting.math), setting)
 
 
 def _seen(counts: list[int], chunk: int, span: int, s: Setting) -> tuple[torch.Tensor, torch.Tensor]:

@@ -116,19 +116,21 @@ def scaled_dot_product_attention(
         return packed(fast_prefill(x, keys, values, mask, sink, math, is_causal, window, factor), q.dtype)
 
     def shards() -> list[torch.Tensor]:
-        seen = attn_mask if is_fast else mask
-        masks = itertools.repeat(None) if seen is None else seen.shards
+        added = attn_mask if is_fast else mask
+        masks = itertools.repeat(None) if added is None else added.shards
         sinks = itertools.repeat(None) if attention_sink is None else attention_sink.shards
-        given = list(zip(q.shards, k.shards, v.shards, masks, sinks, strict=False))
+        operands = list(zip(q.shards, k.shards, v.shards, masks, sinks, strict=False))
         # A device of a mesh may have padding for heads: whatever the weights, they weigh zeros.
         some = [bool(values.any()) for values in v.shards]
-        filled = list(itertools.compress(given, some))
+        filled = list(itertools.compress(operands, some))
         together = is_fast and attention_sink is None
         results = iter(
             _at_once(fast, filled) if together else itertools.starmap(fast if is_fast else modelled, filled)
         )
-        made = [next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)]
-        return [x.transpose(1, 2).reshape(shape) for x in made] if output_concat_heads else made
+        outputs = [
+            next(results) if has else torch.zeros_like(x) for has, x in zip(some, q.shards, strict=True)
+        ]
+        return [x.transpose(1, 2).reshape(shape) for x in outputs] if output_concat_heads else outputs
 
     batch, heads, rows, width = q.shape
     shape = Shape((batch, 1, rows, heads * width)) if output_concat_heads else q.shape
@@ -241,10 +243,12 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
     check_mask_format(_NAME, mask)
     if mask.config.buffer_type is not BufferType.DRAM:
         refuse(_NAME, f"attn_mask must be in DRAM, got {mask.config.buffer_type}")
-    wanted = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    fits = len(mask.shape) == 4 and all(m in (1, w) for m, w in zip(mask.shape[:2], wanted[:2], strict=True))
-    if not fits or tuple(mask.shape[2:]) != wanted[2:]:
-        refuse(_NAME, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(wanted)}")
+    expected = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    fits = len(mask.shape) == 4 and all(
+        m in (1, w) for m, w in zip(mask.shape[:2], expected[:2], strict=True)
+    )
+    if not fits or tuple(mask.shape[2:]) != expected[2:]:
+        refuse(_NAME, f"attn_mask {list(mask.shape)} does not fit scores of shape {list(expected)}")
     keys = k.shape[2]
     if keys % TILE_SIZE and mask.padding != -torch.inf:
         end = -(-keys // TILE_SIZE) * TILE_SIZE

@@ -56,7 +56,7 @@ def weigh(
     scale: float,
     exp_approx: bool,
     first: int,
-    seen: int,
+    keys_end: int,
     onto: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [groups, heads, rows, keys], float32 -> weights of that shape as a source register has them (TF32 in float32, or
@@ -82,7 +82,7 @@ def weigh(
         keys=scores.shape[3],
         all_rows=state.largest.shape[2],
         first=first,
-        seen=seen,
+        seen=keys_end,
         scale=scale,
         correction_scale=sfpu_steps.cut_bf16(scale),
         approximate_factor=rules.approx_factor(scale),

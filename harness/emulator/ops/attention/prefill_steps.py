@@ -83,7 +83,7 @@ def _attend(
     kernel = _Standard(setting, loose) if setting.math.fp32_dest else _Streaming(setting)
     # A window moves from one chunk of queries to the next, and the first chunk of keys with it.
     height = setting.q_chunk if setting.window else rows
-    made = []
+    outputs = []
     for top in range(0, rows, height):
         own = queries[:, :, top : top + height]
         state = kernel.empty(own)
@@ -92,12 +92,12 @@ def _attend(
         else:
             places = _places(setting, rows, span, causal, mask)
         for place in places:
-            seen = slice(place.start, place.start + setting.k_chunk)
-            scores = kernel.multiply(own[:, :, place.first :], keys[..., seen])
+            chunk = slice(place.start, place.start + setting.k_chunk)
+            scores = kernel.multiply(own[:, :, place.first :], keys[..., chunk])
             weights, alpha = kernel.weigh(scores, place, state)
-            kernel.add(kernel.product(weights, values[:, seen], place), alpha, place, state)
-        made.append(kernel.finish(state, None if sink is None else sink.expand_as(state.largest)))
-    return torch.cat(made, 2) if len(made) > 1 else made[0]
+            kernel.add(kernel.product(weights, values[:, chunk], place), alpha, place, state)
+        outputs.append(kernel.finish(state, None if sink is None else sink.expand_as(state.largest)))
+    return torch.cat(outputs, 2) if len(outputs) > 1 else outputs[0]
 
 
 def _places(
@@ -108,8 +108,8 @@ def _places(
         first = max(0, diagonal) if causal else 0
         if first >= rows:
             break
-        seen = slice(start, start + setting.k_chunk)
-        part = None if mask is None else mask[..., seen]
+        chunk = slice(start, start + setting.k_chunk)
+        part = None if mask is None else mask[..., chunk]
         yield Scores(first, start, span, causal, part, setting.position)
 
 
@@ -145,7 +145,7 @@ class _Kernel(ABC):
             scale=self.setting.scale,
             exp_approx=self.setting.exp_approx,
             first=place.first,
-            seen=place.position + place.first - place.start + 1 if place.causal else scores.shape[-1],
+            keys_end=place.position + place.first - place.start + 1 if place.causal else scores.shape[-1],
             onto=place.onto,
         )
 

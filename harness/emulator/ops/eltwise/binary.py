@@ -93,10 +93,10 @@ def combining(kind: str, name: str, compute: _Compute, on_fpu: bool) -> Callable
         da, db = a.dtype, b.dtype
         if da is not db and (da not in _FLOATS or db not in _FLOATS):
             promoted = kind == "multiply" and _FLOATS & {da, db} and _PROMOTED & {da, db}
-            known = (
+            supported = (
                 "the emulator does not model mixed dtypes" if promoted else "mixed dtypes are not supported:"
             )
-            refuse(name, f"{known} {da} and {db}")
+            refuse(name, f"{supported} {da} and {db}")
         shape = a.shape if a.shape == b.shape else _broadcast_shape(name, a.shape, b.shape)
         for x, other in ((a, b), (b, a)):
             # ttnn cuts the shards anew, or lays the result out otherwise.

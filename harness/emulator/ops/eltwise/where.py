@@ -67,10 +67,10 @@ def where(
 
     def shard(device: int) -> torch.Tensor:
         p = predicate.shards[device]
-        chosen = torch.where(_set(p), part(true_value, device), part(false_value, device)).broadcast_to(shape)
+        result = torch.where(_set(p), part(true_value, device), part(false_value, device)).broadcast_to(shape)
         if dtype in _INTEGERS:
-            return chosen.contiguous()
-        return formats.pack_round(chosen.contiguous(), dtype)
+            return result.contiguous()
+        return formats.pack_round(result.contiguous(), dtype)
 
     def shards() -> list[torch.Tensor]:
         return [shard(device) for device in range(len(predicate.shards))]

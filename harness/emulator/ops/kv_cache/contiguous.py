@@ -87,9 +87,9 @@ def _filled(name: str, cache: Tensor, new: Tensor, batch_idx: int, update_idx: i
     padded = min(start + -(-rows // TILE_SIZE) * TILE_SIZE, positions)
 
     def fill() -> None:
-        for kept, rows_of_user in zip(cache.shards, new.shards, strict=True):
-            kept[user, :, start : start + rows] = rows_of_user[0]
-            kept[user, :, start + rows : padded] = 0
+        for cached, rows_of_user in zip(cache.shards, new.shards, strict=True):
+            cached[user, :, start : start + rows] = rows_of_user[0]
+            cached[user, :, start + rows : padded] = 0
 
     return write(name, cache, fill)
 
@@ -109,9 +109,9 @@ def _updated(name: str, cache: Tensor, new: Tensor, update_idx: int, batch_offse
         )
 
     def update() -> None:
-        for kept, rows in zip(cache.shards, new.shards, strict=True):
+        for cached, rows in zip(cache.shards, new.shards, strict=True):
             packed = formats.pack_round(rows[0, :, first : first + users], cache.dtype)
-            kept[:, :, position] = packed.transpose(0, 1)
+            cached[:, :, position] = packed.transpose(0, 1)
 
     return write(name, cache, update)
 

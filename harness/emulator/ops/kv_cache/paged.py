@@ -83,12 +83,12 @@ def paged_fill_cache(
 
     def put(cache: torch.Tensor, new: torch.Tensor, pages: torch.Tensor, user: int) -> None:
         row = pages[user, : full + bool(rest)].long()
-        wanted = row != SKIPPED
-        check_pages(_FILL, row[wanted], blocks, torch.full_like(row[wanted], user))
+        valid = row != SKIPPED
+        check_pages(_FILL, row[valid], blocks, torch.full_like(row[valid], user))
         if full:
             whole = new[:, : full * block].reshape(heads, full, block, head_dim).transpose(0, 1)
-            cache.index_copy_(0, row[:full][wanted[:full]], whole[wanted[:full]].contiguous())
-        if rest and wanted[full]:
+            cache.index_copy_(0, row[:full][valid[:full]], whole[valid[:full]].contiguous())
+        if rest and valid[full]:
             cache[row[full], :, :rest] = new[:, full * block :]
             cache[row[full], :, rest:padded] = 0
 
@@ -208,9 +208,9 @@ def _updated(
         )
     if update_idxs_tensor is not None:
         check_position_tensor(name, "update_idxs_tensor", update_idxs_tensor)
-    given = len(listed) if update_idxs_tensor is None else update_idxs_tensor.shape[0]
-    if given != users or (update_idxs_tensor is not None and update_idxs_tensor.volume() != users):
-        refuse(name, f"number of update_idxs ({given}) must match the {users} users")
+    users_named = len(listed) if update_idxs_tensor is None else update_idxs_tensor.shape[0]
+    if users_named != users or (update_idxs_tensor is not None and update_idxs_tensor.volume() != users):
+        refuse(name, f"number of update_idxs ({users_named}) must match the {users} users")
     check_positions(name, "position", torch.tensor(listed, dtype=torch.int64), positions, where)
 
     def target_rows(index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -236,11 +236,11 @@ def _updated(
 
     def update() -> None:
         for index, (cache, new) in enumerate(zip(cache_tensor.shards, input_tensor.shards, strict=True)):
-            rows, kept = target_rows(index)
+            rows, source_rows = target_rows(index)
             packed = formats.pack_round(new, cache_tensor.dtype)
             source = packed.view(users * heads, head_dim)
-            if kept is not None:
-                source = source.index_select(0, kept)
+            if source_rows is not None:
+                source = source.index_select(0, source_rows)
             cache.view(-1, head_dim).index_copy_(0, rows, source)
 
     return write(name, cache_tensor, update)
@@ -261,8 +261,8 @@ def _target_rows(
         at = at % block
     head = torch.arange(heads)
     target = ((entry[:, None] * heads + head) * block + at[:, None]).reshape(-1)
-    kept = None if len(active) == users else (active[:, None] * heads + head).reshape(-1)
-    return target, kept
+    source_rows = None if len(active) == users else (active[:, None] * heads + head).reshape(-1)
+    return target, source_rows
 
 
 def _check_rank(name: str, *tensors: Tensor) -> None:

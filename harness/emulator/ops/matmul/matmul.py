@@ -363,8 +363,8 @@ def _filled(b: Tensor, transposed: bool, rows: bool) -> list[zero_parts.Filled]:
             [_as_matrix(w.transpose(-1, -2) if transposed else w) for w in b.shards], rows
         )
 
-    found: list[zero_parts.Filled] = b.derived(("filled", transposed, rows), places)
-    return found
+    parts: list[zero_parts.Filled] = b.derived(("filled", transposed, rows), places)
+    return parts
 
 
 def _as_matrix(w: torch.Tensor) -> torch.Tensor:

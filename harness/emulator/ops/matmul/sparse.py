@@ -101,11 +101,11 @@ def sparse_matmul(
         if nnz is not None and nnz != sum(mask):
             refuse(_NAME, f"nnz is {nnz}, sparsity has {sum(mask)} entries that are not 0")
         matrices = a.shards[device].reshape(-1, *a.shape[-2:])
-        made = torch.zeros(len(pairs), *shape[-2:], dtype=formats.storage_dtype(result))
+        products = torch.zeros(len(pairs), *shape[-2:], dtype=formats.storage_dtype(result))
         for place, (row, expert) in enumerate(pairs):
             if mask[place]:
-                made[place] = product(device, matrices[row], expert)
-        return made.reshape(tuple(shape))
+                products[place] = product(device, matrices[row], expert)
+        return products.reshape(tuple(shape))
 
     def shards() -> list[torch.Tensor]:
         return [on(device) for device in range(len(a.shards))]

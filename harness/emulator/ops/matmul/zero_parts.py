@@ -46,12 +46,12 @@ def filled(weights: Sequence[torch.Tensor], rows: bool) -> list[Filled]:
 
 def taken(activations: Sequence[torch.Tensor], places: Sequence[Filled]) -> list[torch.Tensor]:
     """[..., K] of each device -> the columns that meet filled rows."""
-    made: dict[tuple[int, int], torch.Tensor] = {}
+    parts: dict[tuple[int, int], torch.Tensor] = {}
     for x, place in zip(activations, places, strict=True):
         key = id(x), id(place.rows)
-        if key not in made:
-            made[key] = _taken(x, place.rows, -1)
-    return [made[id(x), id(place.rows)] for x, place in zip(activations, places, strict=True)]
+        if key not in parts:
+            parts[key] = _taken(x, place.rows, -1)
+    return [parts[id(x), id(place.rows)] for x, place in zip(activations, places, strict=True)]
 
 
 def _taken(matrix: torch.Tensor, tiles: _Tiles, dim: int) -> torch.Tensor:
@@ -59,8 +59,8 @@ def _taken(matrix: torch.Tensor, tiles: _Tiles, dim: int) -> torch.Tensor:
         return matrix
     by_tile = matrix.unflatten(dim, (-1, TILE_SIZE))
     tile_dim = dim if dim >= 0 else dim - 1
-    found: torch.Tensor = by_tile.index_select(tile_dim, tiles).flatten(tile_dim, tile_dim + 1)
-    return found
+    columns: torch.Tensor = by_tile.index_select(tile_dim, tiles).flatten(tile_dim, tile_dim + 1)
+    return columns
 
 
 def _filled(weight: torch.Tensor, dim: int) -> _Tiles:

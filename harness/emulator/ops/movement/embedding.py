@@ -60,7 +60,7 @@ def embedding(
     shape = Shape((*ids_shape, width))
 
     def shards() -> list[torch.Tensor]:
-        made = []
+        tables = []
         for ids, table in zip(input_tensor.shards, weight.shards, strict=True):
             flat = ids.reshape(-1).long()
             if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < vocab:
@@ -68,8 +68,8 @@ def embedding(
                     _NAME, f"id {int(flat.max())} (or a negative one) is outside the vocabulary of {vocab}"
                 )
             rows = torch.index_select(table.reshape(vocab, width), 0, flat).view(shape)
-            made.append(packed(rows, out_dtype))
-        return made
+            tables.append(packed(rows, out_dtype))
+        return tables
 
     config = output_config(input_tensor, memory_config)
     return make_tensor(_NAME, shards, shape, out_dtype, out_layout, config, device_of(input_tensor))

@@ -63,8 +63,8 @@ def unsqueeze(input_tensor: Tensor, dim: int) -> Tensor:
 def squeeze(input_tensor: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of 1 named by `dim`, or without all of them."""
     rank = len(input_tensor.shape)
-    named = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    drop = {dim_of("ttnn.squeeze", d, rank) for d in named}
+    axes = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+    drop = {dim_of("ttnn.squeeze", d, rank) for d in axes}
     dims = [d for i, d in enumerate(input_tensor.shape) if i not in drop or d != 1]
     return reshaped("ttnn.squeeze", input_tensor, dims)
 
@@ -289,8 +289,8 @@ def reshaped(name: str, x: Tensor, shape: Sequence[int], memory_config: MemoryCo
     dims = [int(d) for d in shape]
     volume = x.volume()
     if dims.count(-1) == 1:
-        known = -math.prod(dims)
-        dims[dims.index(-1)] = volume // known if known else 0
+        count = -math.prod(dims)
+        dims[dims.index(-1)] = volume // count if count else 0
     if math.prod(dims) != volume or any(d < 0 for d in dims):
         refuse(name, f"shape {list(x.shape)} with {volume} elements cannot become {list(shape)}")
     new = Shape(dims)

@@ -38,11 +38,14 @@ def pad(
     name, x = "ttnn.pad", input_tensor
     if x.storage is not None:
         require_device(name, x)
-    given = [*how, *(each for each in (padding, output_padded_shape, input_tensor_start) if each is not None)]
+    settings = [
+        *how,
+        *(each for each in (padding, output_padded_shape, input_tensor_start) if each is not None),
+    ]
     if value is not None:
-        given.append(value)
-    around = _around(name, x, given, padding, output_padded_shape)
-    number = given[-1]
+        settings.append(value)
+    around = _around(name, x, settings, padding, output_padded_shape)
+    number = settings[-1]
     if not any(low or high for low, high in around):
         return x
     if x.layout is Layout.TILE and any(low for low, _ in around):
@@ -75,22 +78,22 @@ def pad(
 
 
 def _around(
-    name: str, x: Tensor, given: list[Any], padding: object, shape: Sequence[int] | None
+    name: str, x: Tensor, settings: list[Any], padding: object, shape: Sequence[int] | None
 ) -> list[tuple[int, int]]:
     """Before and after each dimension of `x`, from `pad`'s arguments in the order of either of its two forms."""
     rank = len(x.shape)
-    edges = given[0] if given and isinstance(given[0], Sequence) else None
+    edges = settings[0] if settings and isinstance(settings[0], Sequence) else None
     pairs = edges is not None and all(isinstance(each, Sequence) and len(each) == 2 for each in edges)
-    if len(given) == 2 and pairs and shape is None and _number(given[1]):
+    if len(settings) == 2 and pairs and shape is None and _number(settings[1]):
         assert edges is not None
         if any(low < 0 or high < 0 for low, high in edges):
             refuse(name, f"padding {list(edges)} must not be negative")
         if len(edges) > rank:
             refuse(name, f"padding {list(edges)} names more dimensions than shape {list(x.shape)} has")
         return [(0, 0)] * (rank - len(edges)) + [(low, high) for low, high in edges]
-    four = [isinstance(each, Sequence) and len(each) == 4 for each in given[:2]]
-    if len(given) == 3 and all(four) and padding is None and _number(given[2]):
-        new, start = given[0], given[1]
+    four = [isinstance(each, Sequence) and len(each) == 4 for each in settings[:2]]
+    if len(settings) == 3 and all(four) and padding is None and _number(settings[2]):
+        new, start = settings[0], settings[1]
         if rank != 4:
             refuse(name, f"a shape and a start pad tensors of four dimensions, got {list(x.shape)}")
         after = [n - low - size for n, low, size in zip(new, start, x.shape, strict=True)]
@@ -100,7 +103,7 @@ def _around(
         return list(zip(start, after, strict=True))
     raise TypeError(
         f"{name}: expected (padding, value), or (output_padded_shape, input_tensor_start, value) of four dimensions, "
-        f"got {tuple(given)}"
+        f"got {tuple(settings)}"
     )
 
 

@@ -38,8 +38,10 @@ def scatter(
     if src.dtype is not input.dtype:
         refuse(_NAME, f"src must have the input's dtype, {input.dtype}, got {src.dtype}")
     axis = dim % rank
-    for i, (given, held, size) in enumerate(zip(index.shape, src.shape, input.shape, strict=True)):
-        if given > held or (i != axis and given > size):
+    for i, (index_size, source_size, size) in enumerate(
+        zip(index.shape, src.shape, input.shape, strict=True)
+    ):
+        if index_size > source_size or (i != axis and index_size > size):
             refuse(
                 _NAME,
                 f"index {list(index.shape)} must fit into src {list(src.shape)} and, beside dim {dim}, "
@@ -56,7 +58,7 @@ def scatter(
         refuse(_NAME, "the emulator does not model a sharded operand")
     size = input.shape[axis]
 
-    def put(values: torch.Tensor, places: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    def put(values: torch.Tensor, places: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         places = places.long()
         # Which of the indices comes last at each place; what lies outside goes to a place of its own.
         places = torch.where((places < 0) | (places >= size), size, places)
@@ -65,7 +67,7 @@ def scatter(
         last = torch.full(shape, -1).scatter_reduce(axis, places, counted.expand(places.shape), "amax")
         last = last.narrow(axis, 0, size)
         corner = tuple(slice(None) if i == axis else slice(n) for i, n in enumerate(places.shape))
-        taken = given[corner].gather(axis, last.clamp(min=0))
+        taken = source[corner].gather(axis, last.clamp(min=0))
         result = values.clone()
         result[corner] = torch.where(last < 0, values[corner], taken)
         return result

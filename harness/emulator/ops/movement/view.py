@@ -22,9 +22,10 @@ def view(input_tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """
     name = "ttnn.experimental.view"
     require_device(name, input_tensor)
-    known = Shape(int(d) for d in shape)
-    if -1 not in known and math.prod(known) == input_tensor.volume() and not is_view(input_tensor, known):
+    target = Shape(int(d) for d in shape)
+    if -1 not in target and math.prod(target) == input_tensor.volume() and not is_view(input_tensor, target):
         refuse(
-            name, f"{list(input_tensor.shape)} seen as {list(known)} is not the same values in the same order"
+            name,
+            f"{list(input_tensor.shape)} seen as {list(target)} is not the same values in the same order",
         )
     return reshaped(name, input_tensor, shape)

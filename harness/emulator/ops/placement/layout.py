@@ -34,9 +34,9 @@ def to_layout(
         check_relaid("ttnn.to_layout", tensor, layout, dtype)
     if layout is Layout.ROW_MAJOR and dtype in BLOCK_FLOATS:
         dtype = None  # as it leaves TILE
-    made = relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
-    made.padding = pad_value
-    return made
+    result = relaid("ttnn.to_layout", tensor, layout, dtype, memory_config)
+    result.padding = pad_value
+    return result
 
 
 @op("ttnn.tilize")

@@ -60,8 +60,8 @@ def interleaved_to_sharded(
     name = "ttnn.interleaved_to_sharded"
     require_device(name, input_tensor)
     config = sharded_memory_config
-    named = (grid, shard_shape, shard_scheme, shard_orientation)
-    rest = [*placement, *(each for each in named if each is not None)]
+    settings = (grid, shard_shape, shard_scheme, shard_orientation)
+    rest = [*placement, *(each for each in settings if each is not None)]
     if config is None and rest and isinstance(rest[0], MemoryConfig):
         config, rest = rest[0], rest[1:]
     elif config is None and len(rest) >= 4:

@@ -35,14 +35,14 @@ def typecast(
     Rounded as the typecast op rounds: block floats once, half away from zero; integers see `casts`.
     """
     name = "ttnn.typecast"
-    given = [d for d in (*dtypes, input_dtype, output_dtype, dtype) if d is not None]
-    if len(given) not in (1, 2) or not all(isinstance(d, DataType) for d in given):
+    formats_named = [d for d in (*dtypes, input_dtype, output_dtype, dtype) if d is not None]
+    if len(formats_named) not in (1, 2) or not all(isinstance(d, DataType) for d in formats_named):
         raise TypeError(
-            f"{name}: expected (tensor, dtype) or (tensor, input_dtype, output_dtype), got {given}"
+            f"{name}: expected (tensor, dtype) or (tensor, input_dtype, output_dtype), got {formats_named}"
         )
-    if len(given) == 2 and given[0] is not input_tensor.dtype:
-        refuse(name, f"input_dtype {given[0]} must be the input tensor's dtype, {input_tensor.dtype}")
-    target = given[-1]
+    if len(formats_named) == 2 and formats_named[0] is not input_tensor.dtype:
+        refuse(name, f"input_dtype {formats_named[0]} must be the input tensor's dtype, {input_tensor.dtype}")
+    target = formats_named[-1]
     if input_tensor.layout is Layout.ROW_MAJOR and target in BLOCK_FLOATS:
         refuse(name, f"{target} needs TILE layout, the input is ROW_MAJOR")
     if input_tensor.storage is None:

@@ -93,15 +93,15 @@ def _axis(name: str, x: Tensor, dim: int) -> int:
     return dim % rank
 
 
-def _check_indices(name: str, x: Tensor, axis: int, given: Tensor) -> None:
-    require_device(name, given)
-    require_layout(name, Layout.TILE, given)
+def _check_indices(name: str, x: Tensor, axis: int, indices: Tensor) -> None:
+    require_device(name, indices)
+    require_layout(name, Layout.TILE, indices)
     if axis != len(x.shape) - 1:
         refuse(name, f"indices_tensor goes with the last dimension only, got dim {axis} of {list(x.shape)}")
-    if given.shape != x.shape:
-        refuse(name, f"indices_tensor has shape {list(given.shape)}, the input {list(x.shape)}")
-    if given.dtype not in _INDICES or (x.dtype is DataType.FLOAT32 and given.dtype is DataType.UINT16):
-        refuse(name, f"the emulator does not model indices_tensor of {given.dtype} with {x.dtype}")
+    if indices.shape != x.shape:
+        refuse(name, f"indices_tensor has shape {list(indices.shape)}, the input {list(x.shape)}")
+    if indices.dtype not in _INDICES or (x.dtype is DataType.FLOAT32 and indices.dtype is DataType.UINT16):
+        refuse(name, f"the emulator does not model indices_tensor of {indices.dtype} with {x.dtype}")
 
 
 def _ordered(
@@ -127,8 +127,8 @@ def _ordered(
         return [order.narrow(axis, 0, count).contiguous() for order in orders]
 
     def values() -> list[torch.Tensor]:
-        chosen = (s.gather(axis, place) for s, place in zip(x.shards, places(), strict=True))
-        return [formats.pack_round(each, x.dtype) for each in chosen]
+        picked = (s.gather(axis, place) for s, place in zip(x.shards, places(), strict=True))
+        return [formats.pack_round(each, x.dtype) for each in picked]
 
     def stored() -> list[torch.Tensor]:
         if named is not None:

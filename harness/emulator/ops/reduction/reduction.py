@@ -72,8 +72,8 @@ def argmax(
             device_of(x),
         )
     if x.dtype not in _ARGMAX[x.layout]:
-        known = ", ".join(d.name for d in _ARGMAX[x.layout])
-        refuse(name, f"a {x.layout.name} input must be one of {known}, got {x.dtype}")
+        names = ", ".join(d.name for d in _ARGMAX[x.layout])
+        refuse(name, f"a {x.layout.name} input must be one of {names}, got {x.dtype}")
     if x.layout is Layout.TILE and dim is None:
         refuse(name, "dim must be given for an input in TILE layout")
     if x.dtype not in _ARGMAX[Layout.TILE] and axis not in (None, rank - 1):
@@ -140,11 +140,11 @@ def softmax(
         if fast:
             return [packed(torch.softmax(s.float(), axis), dtype) for s in x.shards]
         rows = [s if rank > 1 else s[None] for s in x.shards]
-        made = [
+        results = [
             softmax_steps.softmax(s, axis + s.dim() - rank, numeric_stable, compute_kernel_config, dtype)
             for s in rows
         ]
-        return [m.view(x.shape) for m in made]
+        return [m.view(x.shape) for m in results]
 
     layout = Layout.TILE if rank else x.layout
     config = output_config(x, memory_config)
@@ -180,8 +180,8 @@ def _reduction(
         if not integer:
             _require_float(name, x)
         exactly = mode.current() is not Mode.FAST and kind != "extreme" and not integer
-        chosen = compute_kernel_config or _REDUCE
-        math = Math(chosen.math_fidelity, chosen.fp32_dest_acc_en)
+        compute = compute_kernel_config or _REDUCE
+        math = Math(compute.math_fidelity, compute.fp32_dest_acc_en)
 
         def along(s: torch.Tensor, axis: int, scaler: float) -> torch.Tensor:
             if integer:
@@ -234,10 +234,10 @@ def _axis(name: str, dim: int, rank: int) -> int:
 
 def _axes(name: str, dim: int | Sequence[int] | None, rank: int) -> list[int]:
     """The dims to reduce, last first; none named are all."""
-    named = [] if dim is None else list(dim) if isinstance(dim, Sequence) else [dim]
-    axes = sorted((_axis(name, d, rank) for d in named), reverse=True)
+    dims = [] if dim is None else list(dim) if isinstance(dim, Sequence) else [dim]
+    axes = sorted((_axis(name, d, rank) for d in dims), reverse=True)
     if len(set(axes)) < len(axes):
-        refuse(name, f"dim {list(named)} names a dimension twice")
+        refuse(name, f"dim {list(dims)} names a dimension twice")
     if not rank:
         return []
     return axes or list(reversed(range(rank)))

@@ -63,8 +63,8 @@ def sampling(
 
     def shards() -> list[torch.Tensor]:
         return [
-            _drawn(name, mesh, device, cores, seed or None, *given).view(1, 1, 1, users)
-            for device, given in enumerate(
+            _drawn(name, mesh, device, cores, seed or None, *operands).view(1, 1, 1, users)
+            for device, operands in enumerate(
                 zip(values.shards, indices.shards, k.shards, p.shards, temp.shards, strict=True)
             )
         ]
@@ -123,8 +123,8 @@ def manual_seed(
         if user_ids is None:
             return [(core, int(seeds)) for core in range(len(cores))]  # type: ignore[arg-type]
         ids = user_ids.shards[which].flatten().tolist() if isinstance(user_ids, Tensor) else [user_ids]
-        given = seeds.shards[which].flatten().tolist() if isinstance(seeds, Tensor) else [seeds] * len(ids)
-        return list(zip(ids, given, strict=True))
+        numbers = seeds.shards[which].flatten().tolist() if isinstance(seeds, Tensor) else [seeds] * len(ids)
+        return list(zip(ids, numbers, strict=True))
 
     def seeding() -> list[torch.Tensor]:
         for which in range(mesh.num_devices):

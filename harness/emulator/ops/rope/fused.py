@@ -31,16 +31,16 @@ def rotary_embedding_llama_fused_qk(
     height sharded in L1, a user a core.
     """
     q, k = q_input_tensor, k_input_tensor
-    named = {"q": q, "k": k, "cos": cos_cache, "sin": sin_cache, "trans_mat": trans_mat}
-    require_device(_NAME, *named.values())
-    for what, tensor in named.items():
+    tensors = {"q": q, "k": k, "cos": cos_cache, "sin": sin_cache, "trans_mat": trans_mat}
+    require_device(_NAME, *tensors.values())
+    for what, tensor in tensors.items():
         if tensor.dtype is not DataType.BFLOAT16:
             refuse(_NAME, f"{what} must be BFLOAT16, got {tensor.dtype}")
         if len(tensor.shape) != 4:
             refuse(_NAME, f"{what} must have 4 dimensions, got {list(tensor.shape)}")
         if tensor.config.memory_layout is not TensorMemoryLayout.HEIGHT_SHARDED:
             refuse(_NAME, f"{what} must be height sharded, got {tensor.config.memory_layout}")
-    require_layout(_NAME, Layout.TILE, *named.values())
+    require_layout(_NAME, Layout.TILE, *tensors.values())
     users, width = q.shape[1], q.shape[-1]
     if q.shape[0] != 1 or k.shape[0] != 1 or k.shape[1] != users:
         refuse(

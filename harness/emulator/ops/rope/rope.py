@@ -151,12 +151,12 @@ def rotary_embedding(
             _PLAIN,
             f"with a token_index the input must be one token, [1, B, H, D], got {list(input_tensor.shape)}",
         )
-    seen = slice(0, rows) if token_index is None else slice(token_index, token_index + 1)
+    rows_used = slice(0, rows) if token_index is None else slice(token_index, token_index + 1)
     rotate = _halves(compute_kernel_config)
     short = -rows % TILE_SIZE
 
     def shards() -> list[torch.Tensor]:
-        tables = ([table[:, :, seen] for table in each.shards] for each in (cos_cache, sin_cache))
+        tables = ([table[:, :, rows_used] for table in each.shards] for each in (cos_cache, sin_cache))
         return [F.pad(x, (0, 0, 0, short)) for x in map(rotate, input_tensor.shards, *tables)]
 
     shape = Shape((*input_tensor.shape[:2], rows + short, input_tensor.shape[-1]))

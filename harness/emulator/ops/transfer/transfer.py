@@ -97,9 +97,9 @@ def from_torch(
         shards = [stored[id(piece)] for piece in pieces]
     if storage is not None:
         _queued(name, cq_id, storage, writes=True)
-    made = Tensor(shards, shape, dtype, layout, config, storage)
-    made.padding = pad_value or 0.0
-    return made
+    result = Tensor(shards, shape, dtype, layout, config, storage)
+    result.padding = pad_value or 0.0
+    return result
 
 
 @op("ttnn.as_tensor", kind=Kind.CREATION)
@@ -177,11 +177,11 @@ def to_device(
         stored = {id(s): s.clone() for s in shards}
         return [stored[id(s)] for s in shards]
 
-    made = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
-    assert made.storage is not None
-    made.padding = tensor.padding
-    _queued(name, queue_id, made.storage, writes=True)
-    return made
+    placed = make_tensor(name, copies, tensor.shape, tensor.dtype, tensor.layout, config, device)
+    assert placed.storage is not None
+    placed.padding = tensor.padding
+    _queued(name, queue_id, placed.storage, writes=True)
+    return placed
 
 
 @op("ttnn.from_device", kind=Kind.TRANSFER)
