@@ -32,7 +32,7 @@ def test_accuracy_uses_no_block_floats_and_full_fidelity() -> None:
     assert len(formats) == 6
     assert set(formats.values()) == {ttnn.bfloat16}
     computes = [value for value in accuracy.values() if isinstance(value, Compute)]
-    assert len(computes) == 6
+    assert len(computes) == 7
     assert set(computes) == {Compute(ttnn.MathFidelity.HiFi4, fp32_dest=True)}
 
 

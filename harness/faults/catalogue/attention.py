@@ -44,13 +44,13 @@ def mask_one_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def _scale(patch: pytest.MonkeyPatch, change: Any) -> None:
-    from tt_llm.modules.attention import Attention
+    from tt_llm.modules.sdpa import SDPA
 
     def changed(init: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         self._scale = change(self._scale)
 
-    around(patch, Attention, "__init__", changed)
+    around(patch, SDPA, "__init__", changed)
 
 
 @fault("attention")

@@ -89,7 +89,7 @@ def test_too_many_by_place_are_counted(x: Any) -> None:
 
 def test_a_name_of_ttnn_comes_with_advice() -> None:
     """A name that ttnn has, and one that it has not, in submodules too."""
-    for missing in ("conv2d", "sampling", "GeluVariant"):
+    for missing in ("conv2d", "group_norm", "GeluVariant"):
         with pytest.raises(
             AttributeError,
             match=rf"^the emulator does not model ttnn\.{missing}, which ttnn has; try --tt-target shadow$",

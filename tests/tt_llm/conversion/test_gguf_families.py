@@ -57,7 +57,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None},
     "phi4_mini": {"original_max_position_embeddings": 256},
     "smollm3": {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
-    "gemma2": {"final_logit_softcapping": 2.0},
+    "gemma2": {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 50.0},
     "gemma3": {
         "query_pre_attn_scalar": 128,
         "num_hidden_layers": 6,
@@ -271,15 +271,15 @@ def test_types_that_the_package_only_reads(
     assert len(ours.unique()) > 8
 
 
-def test_a_soft_cap_of_scores_is_refused(
+def test_a_config_that_is_refused_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: Any
 ) -> None:
     """As of its source; the line names the file, not the folder that was being made."""
     write_gguf(
         tmp_path / "model.gguf",
-        made(tmp_path / "source", "gemma2", monkeypatch, attn_logit_softcapping=50.0),
-        "gemma2",
+        made(tmp_path / "source", "llama", monkeypatch, hidden_size=80),
+        "llama",
     )
     with pytest.raises(InputError) as caught:
         locate(str(tmp_path / "model.gguf"))
-    assert one_line(caught.value).startswith(f"model file {tmp_path / 'model.gguf'}: attn_logit_softcapping")
+    assert one_line(caught.value).startswith(f"model file {tmp_path / 'model.gguf'}: hidden_size")

@@ -100,7 +100,10 @@ def _check_indices(name: str, x: Tensor, axis: int, indices: Tensor) -> None:
         refuse(name, f"indices_tensor goes with the last dimension only, got dim {axis} of {list(x.shape)}")
     if indices.shape != x.shape:
         refuse(name, f"indices_tensor has shape {list(indices.shape)}, the input {list(x.shape)}")
-    if indices.dtype not in _INDICES or (x.dtype is DataType.FLOAT32 and indices.dtype is DataType.UINT16):
+    narrow = indices.dtype is DataType.UINT16
+    if narrow and x.shape[axis] > _WIDEST:
+        refuse(name, f"indices_tensor must be UINT32 for rows of {x.shape[axis]} values, got UINT16")
+    if indices.dtype not in _INDICES or (narrow and x.dtype is DataType.FLOAT32):
         refuse(name, f"the emulator does not model indices_tensor of {indices.dtype} with {x.dtype}")
 
 
