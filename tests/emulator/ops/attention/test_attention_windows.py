@@ -67,7 +67,8 @@ def chunks(q, k):
 @pytest.mark.parametrize("window", [1, 32, 40, 500])
 def test_a_window_hides_the_other_keys(put, arithmetic, compute, causal, window):
     """A query sees its own last keys, or those around it, across chunks of either size."""
-    rows = 192 if causal else 256  # where no position hides them, keys that fill the last chunk count with an fp32 Dest
+    # Where no position hides them, keys that fill the last chunk count with an fp32 Dest.
+    rows = 192 if causal else 256
     q, k, v = random(1, 4, rows, 64), random(1, 2, rows, 64), random(1, 2, rows, 64)
     for config in (None, chunks(64, 32), chunks(32, 128)):
         out = SDPA(
